@@ -1,0 +1,267 @@
+"""Every setting of the toolkit, typed, and the reading of configuration files.
+
+A file states only what differs from these defaults. The classes stand together in this module,
+below everything that computes, so that a configuration is checked before torch is imported.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from asr.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Base of every configuration class: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class FeatureConfig(Settings):
+    """From waveform to the encoder's input."""
+
+    kind: Literal["fbank", "mfcc"] = "fbank"
+    """Log-mel energies, or cepstra of them."""
+    convention: Literal["kaldi", "sphinx"] = "kaldi"
+    """Whose arithmetic: window, pre-emphasis, mel scale, filters and DCT."""
+    sample_rate: int = Field(16000, ge=1000, le=192000)
+    """Hz. Audio of another rate is resampled to it."""
+    frame_length_ms: float = Field(25.0, gt=0)
+    """Length of a frame in milliseconds."""
+    frame_shift_ms: float = Field(10.0, gt=0)
+    """Milliseconds from one frame to the next."""
+    num_mel_bins: int = Field(80, ge=2)
+    """Number of mel filters."""
+    low_freq: float = Field(20.0, ge=0)
+    """Lower edge of the first filter in Hz."""
+    high_freq: float | None = Field(None, gt=0)
+    """Upper edge of the last filter in Hz; none means half of the sample rate."""
+    num_ceps: int = Field(13, ge=1)
+    """Cepstra kept, the zeroth included; for `mfcc`."""
+    deltas: int = Field(0, ge=0, le=2)
+    """Highest order of time derivative that is appended: 0, 1 or 2."""
+    normalization: Literal["none", "utterance", "global"] = "utterance"
+    """Mean and variance: of each utterance, of the training set, or left as they are."""
+
+    @property
+    def frame_length(self) -> int:
+        """Samples in a frame."""
+        return int(self.sample_rate * self.frame_length_ms / 1000)
+
+    @property
+    def frame_shift(self) -> int:
+        """Samples from one frame to the next."""
+        return int(self.sample_rate * self.frame_shift_ms / 1000)
+
+    @property
+    def num_base_bins(self) -> int:
+        """Values in a frame before deltas."""
+        return self.num_mel_bins if self.kind == "fbank" else self.num_ceps
+
+    @property
+    def num_bins(self) -> int:
+        """Values in a frame as the encoder sees it."""
+        return self.num_base_bins * (1 + self.deltas)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        nyquist = self.sample_rate / 2
+        high = self.high_freq or nyquist
+        if not self.low_freq < high <= nyquist:
+            raise ValueError(
+                f"low_freq {self.low_freq:g} < high_freq {high:g} <= {nyquist:g} Hz "
+                "(half of sample_rate) does not hold"
+            )
+        if self.kind == "mfcc" and self.num_ceps > self.num_mel_bins:
+            raise ValueError(f"num_ceps {self.num_ceps} exceeds num_mel_bins {self.num_mel_bins}")
+        return self
+
+
+class TokenConfig(Settings):
+    """The units that the network writes."""
+
+    kind: Literal["characters", "bpe"] = "characters"
+    """Characters of the training text, or SentencePiece byte-pair units learnt from it."""
+    vocabulary_size: int = Field(256, ge=8)
+    """Number of units; for `bpe`."""
+
+
+class AugmentConfig(Settings):
+    """What training does to the audio and features; off unless a value says otherwise."""
+
+    speeds: tuple[float, ...] = (1.0,)
+    """Playing speeds, one drawn for a batch; features in place of audio are stretched in time."""
+    gain_db: float = Field(0.0, ge=0)
+    """Level is changed by up to this many decibels, either way."""
+    noise_probability: float = Field(0.0, ge=0, le=1)
+    """Share of utterances that noise is added to."""
+    noise_snr_db: tuple[float, float] = (5.0, 30.0)
+    """Range of the signal-to-noise ratio."""
+    reverb_probability: float = Field(0.0, ge=0, le=1)
+    """Share of utterances that are reverberated."""
+    reverb_rt60: tuple[float, float] = (0.1, 0.6)
+    """Range of the reverberation time in seconds."""
+    time_masks: int = Field(0, ge=0)
+    """SpecAugment: number of time masks for every ten seconds, at least one."""
+    time_mask_width: int = Field(25, ge=1)
+    """Longest time mask in frames."""
+    time_mask_share: float = Field(0.2, ge=0, le=1)
+    """Largest share of an utterance that one time mask may cover."""
+    freq_masks: int = Field(0, ge=0)
+    """SpecAugment: number of frequency masks."""
+    freq_mask_width: int = Field(15, ge=1)
+    """Widest frequency mask in bins."""
+
+
+class EncoderConfig(Settings):
+    """The network: convolutional subsampling, recurrent layers, output layer."""
+
+    cell: Literal["rnn", "lstm", "gru"] = "lstm"
+    """Recurrent cell; `rnn` is h_t = tanh(W_hh h_{t-1} + W_xh x_t + b_h)."""
+    bidirectional: bool = True
+    """Two directions, or only from past to future."""
+    hidden_size: int = Field(256, ge=1)
+    """Units of a layer and direction."""
+    num_layers: int = Field(3, ge=1)
+    """Recurrent layers."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Probability that a unit is dropped, for a whole utterance, after each layer."""
+    subsampling: Literal[1, 2, 3, 4] = 2
+    """Frames to a step."""
+    conv_channels: int = Field(128, ge=1)
+    """Output channels of the subsampling convolutions."""
+
+
+class TrainingConfig(Settings):
+    """How the network is trained."""
+
+    seed: int = Field(1, ge=0)
+    """Of everything random."""
+    epochs: int = Field(40, ge=1)
+    """Passes over the training set."""
+    batch_seconds: float = Field(60.0, gt=0)
+    """Padded audio in a batch."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """AdamW's, at its peak."""
+    weight_decay: float = Field(1e-2, ge=0)
+    """AdamW's, on matrices only."""
+    warmup_share: float = Field(0.1, ge=0, le=1)
+    """Share of the steps in which the rate rises; it then falls to nothing as a cosine."""
+    clip_norm: float = Field(5.0, gt=0)
+    """Largest norm of the gradient."""
+    average_decay: float = Field(0.99, ge=0, lt=1)
+    """Of the moving average of the weights, a step; 0 is no average."""
+    dev_interval: int = Field(1, ge=1)
+    """Epochs from one scoring of the dev set to the next."""
+    num_samples: int = Field(3, ge=0)
+    """Dev utterances shown with their hypotheses at each scoring."""
+
+
+class Config(Settings):
+    """A whole configuration: what `conf/<corpus>/<name>.yaml` may hold."""
+
+    features: FeatureConfig = FeatureConfig()
+    tokens: TokenConfig = TokenConfig()
+    augment: AugmentConfig = AugmentConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    training: TrainingConfig = TrainingConfig()
+    corpus: dict[str, Any] = {}
+    """What the recipe's data preparation takes; checked against the recipe's own class."""
+
+    def part(self, names: Sequence[str]) -> dict[str, Any]:
+        """The sections or `section.key` values named, as plain values."""
+        values = self.model_dump(mode="json")
+        return {name: _lookup(values, name) for name in names}
+
+
+def _lookup(values: Mapping[str, Any], dotted: str) -> Any:
+    for key in dotted.split("."):
+        values = values[key]
+    return values
+
+
+def fingerprint(values: object) -> str:
+    """Sixteen hexadecimal digits that change when any of the (JSON) values does."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_config(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
+    """Read a YAML file as `kind`, changed by `section.key=value` overrides.
+
+    Raises:
+        ConfigError: unreadable, not YAML, an unknown key or a bad value, each by name.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a mapping of sections is expected")
+    for override in overrides:
+        _apply_override(values, override)
+    return parse_settings(values, kind, where=str(path))
+
+
+def parse_settings[T: Settings](values: Mapping[str, Any], kind: type[T], where: str) -> T:
+    """Check plain values against `kind`; `where` names their origin in errors.
+
+    Raises:
+        ConfigError: an unknown key ("did you mean") or a bad value.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error, kind)}") from error
+
+
+def write_config(config: Settings, path: Path) -> None:
+    """Write every value, resolved, as YAML."""
+    values = config.model_dump(mode="json")
+    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise ConfigError(f"--set {override}: KEY=VALUE is expected, as training.epochs=20")
+    *sections, key = dotted.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override}: {section} is not a section")
+    try:
+        values[key] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not YAML") from error
+
+
+def _explain(error: ValidationError, kind: type[Settings]) -> str:
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location) or "the whole"
+    if first["type"] != "extra_forbidden":
+        return f"{key}: {first['msg'].removeprefix('Value error, ')}"
+    fields = _fields_at(kind, location[:-1])
+    close = difflib.get_close_matches(location[-1], fields, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(fields)}"
+    return f"{key}: unknown key; {hint}"
+
+
+def _fields_at(kind: type[Settings], sections: Sequence[str]) -> list[str]:
+    for section in sections:
+        annotation = kind.model_fields[section].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, Settings)):
+            return []
+        kind = annotation
+    return list(kind.model_fields)

@@ -1,0 +1,33 @@
+"""What a user can cause. Each message is one line: file, line, key, and what to do.
+
+AsrError
+├── ConfigError       a key, value or file of the configuration
+├── DataError         a manifest, transcript, corpus or feature file
+│   └── AudioError    one audio file
+├── ModelError        a model folder
+└── TrainingError     a run that cannot go on
+"""
+
+
+class AsrError(Exception):
+    """A user's mistake or misfortune; the command line prints it without a traceback."""
+
+
+class ConfigError(AsrError):
+    """A configuration that cannot be used."""
+
+
+class DataError(AsrError):
+    """Corpus data that cannot be used."""
+
+
+class AudioError(DataError):
+    """An audio file that cannot be used."""
+
+
+class ModelError(AsrError):
+    """A model folder that cannot be used."""
+
+
+class TrainingError(AsrError):
+    """A training run that cannot go on."""
