@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -186,13 +186,16 @@ def _lookup(values: Mapping[str, Any], dotted: str) -> Any:
     return values
 
 
+_T = TypeVar("_T", bound=Settings)
+
+
 def fingerprint(values: object) -> str:
     """Sixteen hexadecimal digits that change when any of the (JSON) values does."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def load_config(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
+def load_config(path: Path, kind: type[_T], overrides: Sequence[str] = ()) -> _T:
     """Read a YAML file as `kind`, changed by `section.key=value` overrides.
 
     Raises:
@@ -213,7 +216,7 @@ def load_config(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
     return parse_settings(values, kind, where=str(path))
 
 
-def parse_settings[T: Settings](values: Mapping[str, Any], kind: type[T], where: str) -> T:
+def parse_settings(values: Mapping[str, Any], kind: type[_T], where: str) -> _T:
     """Check plain values against `kind`; `where` names their origin in errors.
 
     Raises:
