@@ -1,0 +1,236 @@
+"""The network: convolutional subsampling, recurrent layers, an output layer with log-softmax.
+
+Dimension names: batch (utterances), frame (of features), bin (values of a frame), step (outputs
+in time, `subsampling` frames each), unit (values inside the network), token (the token table).
+
+Nothing is packed: a direction is one dense recurrent layer, which runs near the machine's
+matrix-product rate, and the backward one reads a copy reversed within each utterance's own
+length, so that padding never comes before speech.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from asr.config import EncoderConfig
+
+_STRIDES = {1: (1,), 2: (2,), 3: (3,), 4: (2, 2)}
+_CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderState:
+    """What a one-directional network remembers between chunks; frames not yet used included."""
+
+    frames: tuple[Tensor, ...]
+    """For each convolution the inputs that its next window begins with, [batch, frame, unit]."""
+    cells: tuple[Tensor | tuple[Tensor, Tensor] | None, ...]
+    """For each recurrent layer its last hidden (and cell) state."""
+
+
+class CtcModel(nn.Module):
+    """Log-probabilities of tokens from features."""
+
+    def __init__(self, num_bins: int, num_tokens: int, config: EncoderConfig):
+        super().__init__()
+        self.config = config
+        strides = _STRIDES[config.subsampling]
+        sizes = [num_bins] + [config.conv_channels] * len(strides)
+        self.subsampling = nn.ModuleList(
+            _Subsampling(size, config.conv_channels, stride)
+            for size, stride in zip(sizes, strides, strict=False)
+        )
+        directions = 2 if config.bidirectional else 1
+        sizes = [config.conv_channels] + [directions * config.hidden_size] * config.num_layers
+        self.layers = nn.ModuleList(_Recurrent(size, config) for size in sizes[:-1])
+        self.dropout = _SharedDropout(config.dropout)
+        self.output = nn.Linear(sizes[-1], num_tokens)
+
+    def forward(
+        self, features: Float[Tensor, "batch frame bin"], num_frames: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch step token"], Int[Tensor, " batch"]]:
+        """Log-probabilities and the number of steps of each utterance.
+
+        Args:
+            features: frames after an utterance's own may hold anything; they change nothing.
+        """
+        hidden = features
+        lengths = num_frames
+        for convolution in self._convolutions:
+            hidden = convolution(_mask(hidden, lengths))
+            lengths = convolution.num_steps(lengths)
+        hidden = self.dropout(hidden.transpose(0, 1))
+        reverse = _reversal(lengths, hidden.shape[0]) if self.config.bidirectional else None
+        for layer in self._recurrent_layers:
+            hidden = self.dropout(layer(hidden, reverse))
+        return self._log_probs(hidden), lengths
+
+    def num_steps(self, num_frames: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+        """Steps that come of so many frames."""
+        for convolution in self._convolutions:
+            num_frames = convolution.num_steps(num_frames)
+        return num_frames
+
+    def forward_chunk(
+        self,
+        features: Float[Tensor, "batch frame bin"],
+        state: EncoderState | None = None,
+        *,
+        last: bool = False,
+    ) -> tuple[Float[Tensor, "batch step token"], EncoderState]:
+        """The next steps of utterances that arrive in pieces of any length.
+
+        All pieces together give what `forward` gives of the whole; for one direction only.
+
+        Args:
+            features: frames that follow those given before.
+            state: what the call before returned; None at the start.
+            last: no more frames follow, so that an incomplete window counts too.
+
+        Raises:
+            ValueError: the encoder has two directions.
+        """
+        if self.config.bidirectional:
+            raise ValueError("an encoder with two directions needs the whole utterance")
+        hidden = features
+        frames = []
+        for index, convolution in enumerate(self._convolutions):
+            buffer = state.frames[index] if state else convolution.initial_frames(hidden)
+            hidden, buffer = convolution.forward_chunk(torch.cat([buffer, hidden], 1), last=last)
+            frames.append(buffer)
+        hidden = hidden.transpose(0, 1)
+        cells = list(state.cells if state else (None,) * len(self.layers))
+        if len(hidden):
+            for index, layer in enumerate(self._recurrent_layers):
+                hidden, cells[index] = layer.forward_chunk(hidden, cells[index])
+        else:
+            hidden = hidden.new_zeros(0, len(features), self.output.in_features)
+        return self._log_probs(hidden), EncoderState(frames=tuple(frames), cells=tuple(cells))
+
+    def _log_probs(self, hidden: Float[Tensor, "step batch unit"]) -> Tensor:
+        """y_t = W_hy h_t + b_y, normalized; batch first."""
+        output: Tensor = self.output(hidden)
+        return output.log_softmax(dim=-1).transpose(0, 1)
+
+    # What nn.ModuleList holds, with its type.
+    @property
+    def _convolutions(self) -> list["_Subsampling"]:
+        return cast(list[_Subsampling], list(self.subsampling))
+
+    @property
+    def _recurrent_layers(self) -> list["_Recurrent"]:
+        return cast(list[_Recurrent], list(self.layers))
+
+
+class _Subsampling(nn.Module):
+    """One convolution over time. A step sees its `stride` frames and those before, none after."""
+
+    def __init__(self, input_size: int, output_size: int, stride: int):
+        super().__init__()
+        self.stride = stride
+        self.convolution = nn.Conv1d(input_size, output_size, 2 * stride + 1, stride)
+        self.norm = nn.LayerNorm(output_size)
+
+    def forward(self, hidden: Float[Tensor, "batch frame unit"]) -> Float[Tensor, "batch step out"]:
+        return self.forward_chunk(
+            torch.cat([self.initial_frames(hidden), hidden], dim=1), last=True
+        )[0]
+
+    def forward_chunk(
+        self, hidden: Float[Tensor, "batch frame unit"], *, last: bool
+    ) -> tuple[Float[Tensor, "batch step out"], Float[Tensor, "batch rest unit"]]:
+        """Steps of all complete windows, and the frames from the next window on."""
+        (width,) = self.convolution.kernel_size
+        if last:
+            missing = -(hidden.shape[1] - width) % self.stride
+            hidden = nn.functional.pad(hidden, (0, 0, 0, missing))
+        steps = max(0, (hidden.shape[1] - width) // self.stride + 1)
+        rest = hidden[:, steps * self.stride :]
+        if steps == 0:
+            return hidden.new_zeros(len(hidden), 0, self.convolution.out_channels), rest
+        output = self.convolution(hidden.transpose(1, 2)).transpose(1, 2)
+        return nn.functional.gelu(self.norm(output)), rest
+
+    def initial_frames(self, hidden: Tensor) -> Tensor:
+        """The zeros that stand before the first frame."""
+        (width,) = self.convolution.kernel_size
+        return hidden.new_zeros(len(hidden), width - self.stride, hidden.shape[2])
+
+    def num_steps(self, num_frames: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+        """The frames divided by the stride, rounded up."""
+        return (num_frames + self.stride - 1) // self.stride
+
+
+class _Recurrent(nn.Module):
+    """One recurrent layer, of one or two directions, and layer normalization.
+
+    Torch's cells have two biases; the b_h of h_t = tanh(W_hh h_{t-1} + W_xh x_t + b_h) is their
+    sum, W_hh is `weight_hh_l0` and W_xh `weight_ih_l0`.
+    """
+
+    def __init__(self, input_size: int, config: EncoderConfig):
+        super().__init__()
+        cell = _CELLS[config.cell]
+        self.forward_cell = cell(input_size, config.hidden_size)
+        self.backward_cell = cell(input_size, config.hidden_size) if config.bidirectional else None
+        self.norm = nn.LayerNorm(config.hidden_size * (2 if config.bidirectional else 1))
+
+    def forward(
+        self, hidden: Float[Tensor, "step batch unit"], reverse: Int[Tensor, "step batch 1"] | None
+    ) -> Float[Tensor, "step batch out"]:
+        output, _ = self.forward_cell(hidden)
+        if self.backward_cell is not None and reverse is not None:
+            backward, _ = self.backward_cell(_reorder(hidden, reverse))
+            output = torch.cat([output, _reorder(backward, reverse)], dim=2)
+        normalized: Tensor = self.norm(output)
+        return normalized
+
+    def forward_chunk(
+        self,
+        hidden: Float[Tensor, "step batch unit"],
+        state: Tensor | tuple[Tensor, Tensor] | None,
+    ) -> tuple[Float[Tensor, "step batch out"], Tensor | tuple[Tensor, Tensor]]:
+        """The layer's outputs, and its state for the steps that follow."""
+        output, state = self.forward_cell(hidden, state)
+        return self.norm(output), state
+
+
+class _SharedDropout(nn.Module):
+    """Dropout with one mask for all steps of an utterance (Gal and Ghahramani 2016)."""
+
+    def __init__(self, probability: float):
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, hidden: Float[Tensor, "step batch unit"]) -> Float[Tensor, "step batch unit"]:
+        if not self.training or self.probability == 0:
+            return hidden
+        kept = 1 - self.probability
+        mask = torch.empty_like(hidden[:1]).bernoulli_(kept).div_(kept)
+        return hidden * mask
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Numbers that training changes."""
+    return sum(math.prod(p.shape) for p in model.parameters() if p.requires_grad)
+
+
+def _mask(hidden: Tensor, lengths: Tensor) -> Tensor:
+    """Zeros after each utterance's own length, [batch, frame, unit]."""
+    position = torch.arange(hidden.shape[1], device=hidden.device)
+    return hidden.masked_fill((position >= lengths[:, None])[:, :, None], 0.0)
+
+
+def _reversal(lengths: Tensor, num_steps: int) -> Int[Tensor, "step batch 1"]:
+    """Index that reverses each utterance within its length and leaves padding where it is."""
+    position = torch.arange(num_steps, device=lengths.device)[:, None]
+    mirrored = lengths - 1 - position
+    return torch.where(mirrored >= 0, mirrored, position)[:, :, None]
+
+
+def _reorder(hidden: Tensor, index: Int[Tensor, "step batch 1"]) -> Tensor:
+    return hidden.gather(0, index.expand_as(hidden))

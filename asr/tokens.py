@@ -1,0 +1,158 @@
+"""The units that the network writes, and the way between them and text."""
+
+import io
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from asr.config import TokenConfig
+from asr.errors import DataError, ModelError
+from asr.manifest import open_atomic
+
+BLANK = "<blank>"
+_SPACE_LINE = "<space>"
+_WORD_START = "\u2581"  # SentencePiece's mark of a word's beginning
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """Symbols by token id. Id 0 is the blank; text never contains it."""
+
+    symbols: tuple[str, ...]
+    pieces: Any = None
+    """The SentencePieceProcessor of byte-pair units; its ids lie one below ours."""
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a transcript.
+
+        Raises:
+            DataError: a character has no token.
+        """
+        text = normalize(text)
+        if self.pieces is not None:
+            ids = [piece + 1 for piece in self.pieces.encode(text)]
+            if self.pieces.unk_id() + 1 in ids:
+                raise DataError(_unknown_message(self.count_unknown([text])))
+            return ids
+        try:
+            return [self._ids[character] for character in text]
+        except KeyError:
+            raise DataError(_unknown_message(self.count_unknown([text]))) from None
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids; blanks are left out, runs of spaces become one."""
+        text = "".join(self.symbols[token] for token in ids if token != 0)
+        return " ".join(text.replace(_WORD_START, " ").split())
+
+    def count_unknown(self, texts: Iterable[str]) -> Counter[str]:
+        """How often each character without a token occurs."""
+        counts = Counter(character for text in texts for character in normalize(text))
+        if self.pieces is None:
+            return Counter({c: n for c, n in counts.items() if c not in self._ids})
+        unknown = self.pieces.unk_id()
+        return Counter(
+            {c: n for c, n in counts.items() if c != " " and unknown in self.pieces.encode(c)}
+        )
+
+    def check(self, texts: Iterable[str], where: str) -> None:
+        """Raise DataError with counts if characters of `texts` have no token."""
+        unknown = self.count_unknown(texts)
+        if unknown:
+            raise DataError(f"{where}: {_unknown_message(unknown)}")
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {symbol: token for token, symbol in enumerate(self.symbols)}
+
+
+def normalize(text: str) -> str:
+    """Text as tokens see it: Unicode NFC, single spaces, none at the ends."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def build_tokens(texts: Sequence[str], config: TokenConfig) -> TokenTable:
+    """Learn the table from the training text.
+
+    Raises:
+        DataError: there is no text, or too little for the vocabulary asked for.
+    """
+    texts = [normalize(text) for text in texts]
+    characters = sorted({character for text in texts for character in text})
+    if not characters:
+        raise DataError("no text to make tokens from: every transcript is empty")
+    if config.kind == "characters":
+        return TokenTable((BLANK, *characters))
+    import sentencepiece
+
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=config.vocabulary_size,
+            character_coverage=1.0,
+            bos_id=-1,
+            eos_id=-1,
+            normalization_rule_name="identity",
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        reason = str(error).rpartition("] ")[2].strip()
+        raise DataError(f"tokens.vocabulary_size {config.vocabulary_size}: {reason}") from error
+    return _bpe_table(model.getvalue())
+
+
+def write_tokens(table: TokenTable, folder: Path) -> None:
+    """Write `tokens.txt`, a symbol a line by id, and `tokens.model` for byte-pair units."""
+    with open_atomic(folder / "tokens.txt") as file:
+        file.writelines(f"{_SPACE_LINE if s == ' ' else s}\n" for s in table.symbols)
+    if table.pieces is not None:
+        with open_atomic(folder / "tokens.model", "wb") as file:
+            file.write(table.pieces.serialized_model_proto())
+
+
+def read_tokens(folder: Path) -> TokenTable:
+    """Read what `write_tokens` wrote.
+
+    Raises:
+        ModelError: the files are missing or are not a token table.
+    """
+    model_path = folder / "tokens.model"
+    path = folder / "tokens.txt"
+    try:
+        if model_path.exists():
+            return _bpe_table(model_path.read_bytes())
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError, RuntimeError) as error:
+        raise ModelError(f"{folder}: the token table cannot be read: {error}") from error
+    symbols = tuple(" " if line == _SPACE_LINE else line for line in lines)
+    if not symbols or symbols[0] != BLANK:
+        raise ModelError(f"{path}:1: {BLANK} is expected")
+    if len(set(symbols)) != len(symbols):
+        raise ModelError(f"{path}: a symbol occurs twice")
+    return TokenTable(symbols)
+
+
+def _bpe_table(model: bytes) -> TokenTable:
+    import sentencepiece
+
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+    symbols = tuple(pieces.id_to_piece(piece) for piece in range(pieces.get_piece_size()))
+    return TokenTable((BLANK, *symbols), pieces)
+
+
+def _unknown_message(unknown: Counter[str]) -> str:
+    shown = ", ".join(
+        f"{character!r} (U+{ord(character):04X}, {count} times)"
+        for character, count in unknown.most_common(10)
+    )
+    more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+    return f"characters without a token: {shown}{more}; clean the transcripts or train on them"
