@@ -1,0 +1,1 @@
+"""Recipes: from a published corpus to a scored recognizer, one folder each."""

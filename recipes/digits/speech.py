@@ -1,0 +1,101 @@
+"""A program that speaks: requests on standard input, samples on standard output.
+
+eSpeak NG keeps state from one sentence to the next (random numbers, filters), so the same request
+gives other samples later. A process of its own, seeded at its start, makes a list of requests
+repeatable to the last bit, and keeps a GPL-3 library out of the caller's process.
+
+A request is a line of JSON with the fields of `Request`. The answer is a little-endian int32, the
+number of samples (-1: no such voice), and as many little-endian int16 samples. The first answer,
+before any request, is the sample rate, as an int32.
+
+Source:
+    espeak-ng/speak_lib.h of eSpeak NG 1.52 (names and values of the library's functions).
+"""
+
+import ctypes
+import json
+import os
+import struct
+import sys
+from dataclasses import dataclass
+from typing import IO, Any
+
+# speak_lib.h: AUDIO_OUTPUT_SYNCHRONOUS, espeakINITIALIZE_DONT_EXIT, espeakCHARS_UTF8, POS_CHARACTER
+_SYNCHRONOUS, _DONT_EXIT, _UTF8, _POS_CHARACTER = 2, 0x8000, 1, 1
+# speak_lib.h, espeak_PARAMETER
+_PARAMETERS = {"rate": 1, "volume": 2, "pitch": 3, "pitch_range": 4, "word_gap": 7}
+
+_Callback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What to say, and how."""
+
+    text: str
+    voice: str
+    """Accent and variant, as `en-us+f3`."""
+    rate: int
+    """Words a minute."""
+    pitch: int
+    """0 to 100, 50 is the voice's own."""
+    pitch_range: int
+    """0 to 100, 0 is monotone, 50 the voice's own."""
+    word_gap: int
+    """Pause between words in units of 10 ms at the default rate."""
+    volume: int = 60
+    """0 to 200. At 100 the loudest variants clip."""
+
+
+class Synthesizer:
+    """eSpeak NG; one in a process."""
+
+    def __init__(self, seed: int) -> None:
+        import espeakng_loader
+
+        self._library: Any = ctypes.CDLL(espeakng_loader.get_library_path())
+        folder = os.fsencode(espeakng_loader.get_data_path())
+        self.sample_rate: int = self._library.espeak_Initialize(_SYNCHRONOUS, 0, folder, _DONT_EXIT)
+        if self.sample_rate <= 0:
+            raise RuntimeError("eSpeak NG does not start")
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
+        self._samples = bytearray()
+        # Kept here, because the library does not keep the callback alive.
+        self._callback = _Callback(self._receive)
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    def speak(self, request: Request) -> bytes | None:
+        """The samples as native int16, or None if there is no such voice."""
+        if self._library.espeak_SetVoiceByName(request.voice.encode()) != 0:
+            return None
+        for name, parameter in _PARAMETERS.items():
+            self._library.espeak_SetParameter(parameter, getattr(request, name), 0)
+        self._samples.clear()
+        text = request.text.encode()
+        size = ctypes.c_size_t(len(text) + 1)
+        self._library.espeak_Synth(text, size, 0, _POS_CHARACTER, 0, _UTF8, None, None)
+        self._library.espeak_Synchronize()
+        return bytes(self._samples)
+
+    def _receive(self, samples: Any, num_samples: int, _events: Any) -> int:
+        if samples and num_samples > 0:
+            self._samples += ctypes.string_at(samples, 2 * num_samples)
+        return 0
+
+
+def serve(requests: IO[bytes], answers: IO[bytes], seed: int) -> None:
+    """Answer requests until there are no more."""
+    synthesizer = Synthesizer(seed)
+    answers.write(struct.pack("<i", synthesizer.sample_rate))
+    answers.flush()
+    for line in requests:
+        samples = synthesizer.speak(Request(**json.loads(line)))
+        answers.write(struct.pack("<i", -1 if samples is None else len(samples) // 2))
+        answers.write(samples or b"")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    serve(sys.stdin.buffer, sys.stdout.buffer, int(sys.argv[1]))
