@@ -1,0 +1,566 @@
+"""Recipes: stages in order, which of them are done, and the running of the rest.
+
+A recipe is a folder with a `recipe.py` that defines `STAGES` (a tuple of `Stage`) and `Corpus` (the
+settings class of the configuration's `corpus` section). A stage is done when its mark, written
+last, says that it ran on what it would run on today and that its files are as it left them.
+"""
+
+import ast
+import difflib
+import errno
+import glob
+import importlib
+import importlib.util
+import os
+import re
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.machinery import ModuleSpec
+from pathlib import Path, PurePosixPath
+from types import ModuleType
+from typing import Any, Literal
+
+from asr.config import Config, Settings, fingerprint, load_config, parse_settings, write_config
+from asr.errors import AsrError, ConfigError, DataError
+from asr.files import open_atomic
+from asr.marks import (
+    Mark,
+    corpus_identity,
+    difference,
+    list_files,
+    read_content,
+    read_mark,
+    write_mark,
+)
+from asr.progress import Report, format_seconds
+
+if sys.platform != "win32":
+    import fcntl
+
+
+def silent(line: str) -> None:
+    """Report to nobody."""
+    del line
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """What a stage works with: all that its function is given."""
+
+    folder: Path
+    """The work folder."""
+    config: Config
+    corpus: Path | None = None
+    """A local copy of the corpus in its published layout, in place of the download."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    report: Report = silent
+    stage_key: str = "none"
+    """Stage, and hash of all that it depends on; set while a stage runs."""
+
+    def path(self, name: str) -> Path:
+        """A file or folder below the work folder."""
+        return self.folder / name
+
+    def scratch(self) -> Path:
+        """A folder of the running stage's own, for what lets it go on after it was killed.
+
+        It is there again when the stage starts with the same inputs and settings, is empty when it
+        starts with others, and goes when the stage is done.
+        """
+        folder = self.folder / ".scratch" / self.stage_key
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """A step of a recipe. The first line of its function's docstring is its help.
+
+    `needs` and `makes` are files or folders, relative to the work folder. A folder stands for the
+    files in it, without those that begin with a dot and those that other stages add to it.
+    """
+
+    name: str
+    run: Callable[[Work], None]
+    settings: tuple[str, ...] = ()
+    """Sections or `section.key` of the configuration that the outcome depends on."""
+    needs: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ()
+    reads_corpus: bool = False
+    """Cannot run without --corpus, and depends on what is in that folder."""
+    fetches_corpus: bool = False
+    """Left out with --corpus, which then stands for its files in the `needs` of others."""
+    version: int = 1
+    """Raised when its code changes what it makes."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9_-]*", self.name):
+            raise ValueError(f"stage name {self.name!r} is not lower-case letters, digits, - and _")
+        if not (self.run.__doc__ or "").strip():
+            raise ValueError(f"the function of stage {self.name} has no docstring")
+        for path in (*self.needs, *self.makes):
+            pure = PurePosixPath(path)
+            if pure.is_absolute() or ".." in pure.parts or str(pure) != path or path == ".":
+                raise ValueError(f"stage {self.name}: {path!r} is no path below the work folder")
+
+    @property
+    def help(self) -> str:
+        """What the stage does, in a line."""
+        return _first_line(self.run.__doc__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """A loaded recipe."""
+
+    name: str
+    folder: Path
+    description: str
+    stages: tuple[Stage, ...]
+    corpus_settings: type[Settings]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecipeSummary:
+    """A recipe's name and line, read without importing it."""
+
+    name: str
+    folder: Path
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StagePlan:
+    """Where a stage stands, and why."""
+
+    stage: Stage
+    state: Literal["done", "to do", "changed", "waits", "left out"]
+    """`waits`: its needs are about to be made again, and it runs if they come out differently."""
+    reason: str = ""
+
+
+def find_recipes(root: Path) -> list[RecipeSummary]:
+    """The recipes in the folders directly below `root`, by name; nothing is imported."""
+    found = []
+    for path in sorted(root.glob("*/recipe.py")):
+        try:
+            description = _first_line(ast.get_docstring(ast.parse(path.read_bytes())))
+        except (SyntaxError, ValueError) as error:
+            description = f"(not Python: {error})"
+        summary = RecipeSummary(name=path.parent.name, folder=path.parent, description=description)
+        found.append(summary)
+    return found
+
+
+def load_recipe(folder: Path) -> Recipe:
+    """Import `recipe.py` of a folder, as part of a package that holds the folder's modules.
+
+    So `from .corpus import Corpus` works wherever the folder is.
+
+    Raises:
+        ConfigError: no recipe there, it fails to import, or its stages do not fit together.
+    """
+    path = folder / "recipe.py"
+    if not path.is_file():
+        raise ConfigError(f"{folder}: not a recipe: it has no recipe.py{_recipe_hint(folder)}")
+    module = _import_recipe(folder)
+    stages = getattr(module, "STAGES", ())
+    if not stages or not all(isinstance(stage, Stage) for stage in stages):
+        raise ConfigError(f"{path}: STAGES, a tuple of Stage, is missing")
+    recipe = Recipe(
+        name=folder.resolve().name,
+        folder=folder,
+        description=_first_line(module.__doc__),
+        stages=tuple(stages),
+        corpus_settings=getattr(module, "Corpus", Settings),
+    )
+    for problem in _problems(recipe):
+        raise ConfigError(f"{path}: {problem}")
+    return recipe
+
+
+def find_conf(recipe: Recipe, conf: str | None = None) -> Path:
+    """The file of a configuration, which is given by name or as a path.
+
+    A name is looked for in the recipe folder's `conf` and in `../../conf/<recipe>`.
+
+    Raises:
+        ConfigError: no such configuration; the message lists those that exist.
+    """
+    name = conf or "default"
+    top = recipe.folder.resolve()
+    folders = (top / "conf", top.parent.parent / "conf" / recipe.name)
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    if Path(name).is_file():
+        return Path(name)
+    names = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    hint = _hint(name, names) if names else f"{folders[1]} has no .yaml file"
+    raise ConfigError(f"--conf {name}: no such configuration of recipe {recipe.name}; {hint}")
+
+
+def load_recipe_config(
+    recipe: Recipe, conf: str | None = None, overrides: Sequence[str] = ()
+) -> Config:
+    """The configuration `conf`, with every value of the recipe's `corpus` section filled in.
+
+    Raises:
+        ConfigError: no such configuration, an unknown key or a bad value.
+    """
+    path = find_conf(recipe, conf)
+    config = load_config(path, Config, overrides)
+    where = f"{path}, section corpus"
+    corpus = parse_settings(config.corpus, recipe.corpus_settings, where)
+    return config.model_copy(update={"corpus": corpus.model_dump(mode="json")})
+
+
+def default_work_folder(recipe: Recipe, conf: str | None = None) -> Path:
+    """`work/<recipe>/<configuration>`, below the current folder."""
+    return Path("work") / recipe.name / Path(conf or "default").stem
+
+
+def plan(
+    recipe: Recipe,
+    work: Work,
+    *,
+    first: str | None = None,
+    last: str | None = None,
+    force: bool = False,
+) -> list[StagePlan]:
+    """Where each stage from `first` to `last` stands; nothing is written.
+
+    Raises:
+        ConfigError: an unknown stage, or `first` after `last`.
+        DataError: the corpus folder is not there.
+    """
+    ledger = _Ledger(recipe, work)
+    pending: list[Stage] = []
+    plans = []
+    for stage in _select(recipe, first, last):
+        found = ledger.plan(stage)
+        if found.state == "done" and force:
+            found = StagePlan(stage=stage, state="to do", reason="forced")
+        elif makers := [other.name for other in pending if _feeds(other, stage)]:
+            waits = found.state == "done"
+            reason = f"needs what {', '.join(makers)} makes"
+            found = StagePlan(stage=stage, state="waits" if waits else found.state, reason=reason)
+        if found.state in ("to do", "changed", "waits"):
+            pending.append(stage)
+        plans.append(found)
+    return plans
+
+
+def run_recipe(
+    recipe: Recipe,
+    work: Work,
+    *,
+    first: str | None = None,
+    last: str | None = None,
+    force: bool = False,
+    command: str = "",
+    report: Report = silent,
+) -> None:
+    """Run the stages from `first` to `last` (names, or numbers from 1) that are not done.
+
+    Args:
+        force: run those that are done, too.
+        command: what the user typed; kept in the work folder.
+        report: is given a line for each stage, and is `work.report` in the stages.
+
+    Raises:
+        ConfigError: an unknown stage, `first` after `last`, or a stage before `first` not done.
+        AsrError: another run works in the folder, or a stage met a full disk or the like.
+    """
+    selected = _select(recipe, first, last)
+    work = replace(work, report=report)
+    with _misfortune(str(work.folder)):
+        work.folder.mkdir(parents=True, exist_ok=True)
+        with _lock(work.folder):
+            ledger = _Ledger(recipe, work)
+            _check_earlier(recipe, ledger, selected[0])
+            _record_run(work, command)
+            for stage in selected:
+                _run_stage(stage, ledger, force, f"{recipe.stages.index(stage) + 1} {stage.name}")
+
+
+class _Ledger:
+    """The marks of a work folder, compared with what is there."""
+
+    def __init__(self, recipe: Recipe, work: Work) -> None:
+        if work.corpus is not None and not work.corpus.is_dir():
+            raise DataError(f"--corpus {work.corpus}: no such folder")
+        self.stages = recipe.stages
+        self.work = work
+        self._marks = {stage.name: read_mark(self._path(stage)) for stage in recipe.stages}
+        self._corpus: dict[str, str] | None = None
+
+    def plan(self, stage: Stage) -> StagePlan:
+        if self._is_left_out(stage):
+            return StagePlan(stage=stage, state="left out", reason="--corpus stands for it")
+        mark = self._marks[stage.name]
+        if mark is None:
+            return StagePlan(stage=stage, state="to do", reason="not done yet")
+        reason = difference(mark.inputs, self.inputs(stage)) or self._damage(mark)
+        return StagePlan(stage=stage, state="changed" if reason else "done", reason=reason)
+
+    def inputs(self, stage: Stage) -> dict[str, Any]:
+        """All that the outcome of a stage depends on, as JSON values."""
+        left_out = [path for o in self.stages if self._is_left_out(o) for path in o.makes]
+        needs = [need for need in stage.needs if not _is_within(need, left_out)]
+        reads_corpus = stage.reads_corpus or len(needs) < len(stage.needs)
+        return {
+            "version": stage.version,
+            "settings": self.work.config.part(stage.settings),
+            "needs": {need: self._digest(need, stage) for need in needs},
+            "corpus": self._corpus_identity() if reads_corpus else None,
+        }
+
+    def open(self, stage: Stage) -> None:
+        """Forget that a stage is done, before it starts."""
+        self._marks[stage.name] = None
+        self._path(stage).unlink(missing_ok=True)
+
+    def close(self, stage: Stage, inputs: dict[str, Any]) -> None:
+        """Mark a stage as done: the last thing that happens to it."""
+        others = [path for other in self.stages if other is not stage for path in other.makes]
+        inner = [path for path in others if _is_within(path, stage.makes)]
+        made = {}
+        for path in stage.makes:
+            if not self.work.path(path).exists():
+                raise AsrError(f"stage {stage.name} ended without making {self.work.path(path)}")
+            for name in list_files(self.work.folder, path):
+                if not _is_within(name, inner):
+                    made[name] = read_content(self.work.path(name))
+        mark = Mark(inputs=inputs, made=made)
+        write_mark(mark, self._path(stage))
+        self._marks[stage.name] = mark
+
+    def _path(self, stage: Stage) -> Path:
+        return self.work.folder / ".stages" / f"{stage.name}.json"
+
+    def _is_left_out(self, stage: Stage) -> bool:
+        return stage.fetches_corpus and self.work.corpus is not None
+
+    def _damage(self, mark: Mark) -> str:
+        for name, content in mark.made.items():
+            if not self.work.path(name).is_file():
+                return f"{name} is missing"
+            if self._sha256(name) != content.sha256:
+                return f"{name} was changed"
+        return ""
+
+    def _digest(self, need: str, stage: Stage) -> str | None:
+        """Of the files in `need`, without those that this stage or a later one puts there."""
+        later = self.stages[self.stages.index(stage) :]
+        added = [path for other in later for path in other.makes]
+        names = [n for n in list_files(self.work.folder, need) if not _is_within(n, added)]
+        return fingerprint({name: self._sha256(name) for name in names}) if names else None
+
+    def _sha256(self, name: str) -> str:
+        """From a mark where size and time are still the same, else from the file."""
+        status = self.work.path(name).stat()
+        for mark in self._marks.values():
+            known = mark.made.get(name) if mark else None
+            if known and (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns):
+                return known.sha256
+        return read_content(self.work.path(name)).sha256
+
+    def _corpus_identity(self) -> dict[str, str] | None:
+        if self._corpus is None and self.work.corpus is not None:
+            self._corpus = corpus_identity(self.work.corpus)
+        return self._corpus
+
+
+def _run_stage(stage: Stage, ledger: _Ledger, force: bool, title: str) -> None:
+    work = ledger.work
+    found = ledger.plan(stage)
+    if found.state == "left out" or (found.state == "done" and not force):
+        work.report(f"{title}: {found.state}")
+        return
+    if stage.reads_corpus and work.corpus is None:
+        raise ConfigError(f"stage {stage.name} reads the corpus: give its folder with --corpus")
+    inputs = ledger.inputs(stage)
+    key = fingerprint(inputs)
+    scratch = work.folder / ".scratch" / stage.name
+    work.report(f"{title}: {found.reason or 'forced'}")
+    start = time.monotonic()
+    with _misfortune(f"stage {stage.name}"):
+        ledger.open(stage)
+        for old in scratch.glob("*"):
+            if force or old.name != key:
+                shutil.rmtree(old)
+        for path in stage.makes:
+            _remove_leftovers(work.path(path))
+        stage.run(replace(work, stage_key=f"{stage.name}/{key}"))
+        ledger.close(stage, inputs)
+        shutil.rmtree(scratch, ignore_errors=True)
+    work.report(f"{title}: done in {format_seconds(time.monotonic() - start)}")
+
+
+def _remove_leftovers(path: Path) -> None:
+    """What a killed process left of writing `path` atomically."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
+
+
+def _record_run(work: Work, command: str) -> None:
+    fresh = work.path(".config.yaml.new")
+    write_config(work.config, fresh)
+    fresh.replace(work.path("config.yaml"))
+    with open_atomic(work.path("command.txt")) as file:
+        file.write(f"{command}\n")
+
+
+def _check_earlier(recipe: Recipe, ledger: _Ledger, first: Stage) -> None:
+    for stage in recipe.stages[: recipe.stages.index(first)]:
+        found = ledger.plan(stage)
+        if found.state not in ("done", "left out"):
+            raise ConfigError(
+                f"--from {first.name}: stage {stage.name} before it is not done "
+                f"({found.reason}); run --from {stage.name}"
+            )
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a work folder; a killed process holds nothing."""
+    path = folder / ".stages" / "lock"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        if sys.platform != "win32":
+            try:
+                # Not flock, which worker processes would inherit and keep when this one is killed.
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    raise
+                file.seek(0)
+                raise AsrError(
+                    f"{folder}: another run (process {file.read().strip()}) is at work there; "
+                    "wait for it, or give another folder with --work"
+                ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextmanager
+def _misfortune(where: str) -> Iterator[None]:
+    """Turn what the operating system refuses into a line that says where it happened."""
+    try:
+        yield
+    except OSError as error:
+        cause = " ".join(str(error.strerror or error).split())
+        path = f": {error.filename}" if error.filename else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "; make room and give the same command again" if full else ""
+        raise AsrError(f"{where}{path}: {cause}{remedy}") from error
+
+
+def _select(recipe: Recipe, first: str | None, last: str | None) -> tuple[Stage, ...]:
+    names = [stage.name for stage in recipe.stages]
+    begin = _position(names, first, "--from") if first is not None else 0
+    end = _position(names, last, "--to") if last is not None else len(names) - 1
+    if begin > end:
+        raise ConfigError(f"--from {names[begin]} comes after --to {names[end]}")
+    return recipe.stages[begin : end + 1]
+
+
+def _position(names: Sequence[str], given: str, option: str) -> int:
+    if given in names:
+        return names.index(given)
+    if given.isdecimal() and 1 <= int(given) <= len(names):
+        return int(given) - 1
+    raise ConfigError(f"{option} {given}: no such stage; {_hint(given, names)}")
+
+
+def _hint(given: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(given, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
+
+
+def _recipe_hint(folder: Path) -> str:
+    roots = (folder, folder.parent, Path("recipes"))
+    known = {recipe.name: recipe.folder for root in roots for recipe in find_recipes(root)}
+    close = difflib.get_close_matches(folder.name, known, n=1) or list(known)
+    return f"; recipes are {', '.join(str(known[name]) for name in close)}" if close else ""
+
+
+def _import_recipe(folder: Path) -> ModuleType:
+    top = folder.resolve()
+    package = f"recipe_{fingerprint(str(top))}"
+    for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
+        del sys.modules[name]
+    spec = ModuleSpec(package, None, is_package=True)
+    spec.submodule_search_locations = [str(top)]
+    sys.modules[package] = importlib.util.module_from_spec(spec)
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(f"{package}.recipe")
+    except AsrError:
+        raise
+    except Exception as error:
+        message = " ".join(str(error).split())
+        where = _location(error, top) or folder / "recipe.py"
+        raise ConfigError(f"{where}: {type(error).__name__}: {message}") from error
+
+
+def _location(error: Exception, top: Path) -> str:
+    """File and line, in the recipe's folder, where importing it failed."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = [frame for frame in frames if Path(frame.filename).is_relative_to(top)]
+    return f"{inside[-1].filename}:{inside[-1].lineno}" if inside else ""
+
+
+def _problems(recipe: Recipe) -> Iterator[str]:
+    """What does not fit together in the stages of a recipe."""
+    if not issubclass(recipe.corpus_settings, Settings):
+        yield "Corpus is not a subclass of asr.config.Settings"
+    names: set[str] = set()
+    made: list[str] = []
+    for stage in recipe.stages:
+        if stage.name in names:
+            yield f"two stages are called {stage.name}"
+        for path in stage.makes:
+            if path in made:
+                yield f"stage {stage.name} makes {path}, as an earlier stage does"
+        for need in stage.needs:
+            if not any(_is_within(need, [m]) or _is_within(m, [need]) for m in made):
+                yield f"stage {stage.name} needs {need}, which no earlier stage makes"
+        for setting in stage.settings:
+            if not _is_setting(setting, recipe.corpus_settings):
+                yield f"stage {stage.name} depends on {setting}, which is no setting"
+        names.add(stage.name)
+        made += stage.makes
+
+
+def _is_setting(dotted: str, corpus_settings: type[Settings]) -> bool:
+    section, dot, key = dotted.partition(".")
+    if section not in Config.model_fields:
+        return False
+    kind = corpus_settings if section == "corpus" else Config.model_fields[section].annotation
+    return not dot or (kind is not None and key in getattr(kind, "model_fields", {}))
+
+
+def _is_within(path: str, tops: Sequence[str]) -> bool:
+    return any(path == top or path.startswith(f"{top}/") for top in tops)
+
+
+def _feeds(maker: Stage, user: Stage) -> bool:
+    return any(_is_within(n, [m]) or _is_within(m, [n]) for m in maker.makes for n in user.needs)
+
+
+def _first_line(docstring: str | None) -> str:
+    return (docstring or "").strip().partition("\n")[0]
