@@ -7,7 +7,8 @@ Train, dev and test share no voice variant, no speaking rate and no digit string
 
 * a voice is an accent of English and a variant; every variant belongs to one split;
 * rates (words a minute) are those of `_RATES`;
-* the split of a string is decided by a hash of it (`split_of`), so that it holds for every seed.
+* the split of a string is decided by a hash of it (`split_of`), so that it holds for every seed;
+  all ten strings of a single digit fall to train.
 
 Train is clean and at one level: noise, reverberation and gain are drawn afresh in training. Dev and
 test carry mild ones in the audio (`_distort`).
@@ -278,7 +279,8 @@ def _speaker(seed: int) -> Iterator[Callable[[Request, int], Samples]]:
             if num_samples <= 0:
                 raise DataError(f"digits: this eSpeak NG has no voice {request.voice!r}")
             samples = np.frombuffer(read(2 * num_samples), np.int16).astype(np.float32) / 32768
-            return soxr.resample(samples, spoken_rate, sample_rate)
+            resampled: Samples = soxr.resample(samples, spoken_rate, sample_rate)
+            return resampled
 
         try:
             (spoken_rate,) = struct.unpack("<i", read(4))

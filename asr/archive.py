@@ -1,0 +1,197 @@
+"""Downloads that can be resumed, and archives that are unpacked without trusting them."""
+
+import hashlib
+import http.client
+import os
+import shutil
+import stat
+import tarfile
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path, PurePosixPath
+from typing import IO, Literal
+
+from asr.errors import DataError
+from asr.files import replace_folder
+
+# Well above any corpus of the recipes; a bomb is beyond it.
+MAX_BYTES = 100 * 2**30
+MAX_MEMBERS = 1_000_000
+
+_CHUNK_BYTES = 2**20
+_TIMEOUT = 30.0  # seconds without an answer
+
+_Kind = Literal["file", "folder", "other"]
+
+
+def download(url: str, path: Path, sha256: str | None = None) -> None:
+    """Fetch `url` to `path`, going on from `<path>.part` where an earlier attempt stopped.
+
+    A `path` that exists is not fetched again, but its checksum is checked.
+
+    Raises:
+        DataError: no network, an answer other than the file, or another checksum than `sha256`.
+    """
+    if not path.exists():
+        part = path.with_name(f"{path.name}.part")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _fetch(url, part)
+        except (OSError, http.client.HTTPException) as error:
+            raise DataError(
+                f"{url}: cannot be downloaded: {_reason(error)}; try again, or get it by other "
+                "means and name the folder with --corpus DIR"
+            ) from error
+        _check(part, sha256, url)
+        part.replace(path)
+    else:
+        _check(path, sha256, url)
+
+
+def extract(
+    archive: Path, folder: Path, max_bytes: int = MAX_BYTES, max_members: int = MAX_MEMBERS
+) -> None:
+    """Unpack a zip or tar archive (compressed or not) so that it is `folder`, whole or not at all.
+
+    Only files and folders are made, and not by `tarfile`: its filter against hostile members came
+    with Python 3.11.4, and can be got round in many a release after it (CVE-2025-4517). and
+    owners are not taken over. What is at `folder` is replaced.
+
+    Raises:
+        DataError: not an archive, damaged, larger than the limits, or with a member that is a
+            link or a device or would be outside of `folder`.
+    """
+    num_bytes = 0
+    try:
+        with replace_folder(folder) as fresh:
+            for num_members, member in enumerate(_members(archive), start=1):
+                # Before anything is written; neither format yields more than the size it states.
+                num_bytes += member.num_bytes
+                if num_bytes > max_bytes:
+                    raise DataError(f"{archive}: more than {max_bytes} bytes when unpacked")
+                if num_members > max_members:
+                    raise DataError(f"{archive}: more than {max_members} members")
+                _write(member, fresh, archive)
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise DataError(f"{archive}: cannot be unpacked: {_reason(error)}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    name: str
+    num_bytes: int
+    kind: _Kind
+    open: Callable[[], IO[bytes] | None]
+
+
+def content_sha256(paths: Iterable[Path]) -> str:
+    """One checksum of the names and contents of files, whatever archive they came in.
+
+    That of what `LC_ALL=C sha256sum *` prints in their folder.
+    """
+    lines = []
+    for path in sorted(paths, key=lambda path: path.name):
+        with path.open("rb") as file:
+            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _write(member: _Member, folder: Path, archive: Path) -> None:
+    path = _inside(folder, member.name)
+    if path is None:
+        raise DataError(f"{archive}: member {member.name!r} would be outside of its folder")
+    if member.kind == "other":
+        raise DataError(f"{archive}: member {member.name!r} is a link or a device")
+    if member.kind == "folder":
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source = member.open()
+    assert source is not None  # a regular file
+    with source, path.open("wb") as file:
+        shutil.copyfileobj(source, file, _CHUNK_BYTES)
+
+
+def _fetch(url: str, part: Path) -> None:
+    num_have = part.stat().st_size if part.exists() else 0
+    headers = {"Range": f"bytes={num_have}-"} if num_have else {}
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise
+        # All of it is there already, or the file has changed: begin again.
+        error.close()
+        part.unlink()
+        _fetch(url, part)
+        return
+    with response:
+        resumed = response.status == HTTPStatus.PARTIAL_CONTENT
+        if resumed and not response.headers["Content-Range"].startswith(f"bytes {num_have}-"):
+            raise OSError("the server answers with another part of the file than was asked for")
+        with part.open("ab" if resumed else "wb") as file:
+            num_expected = response.headers.get("Content-Length")
+            num_before = file.tell()
+            shutil.copyfileobj(response, file, _CHUNK_BYTES)
+            num_missing = int(num_expected or 0) - (file.tell() - num_before)
+            file.flush()
+            os.fsync(file.fileno())
+    if num_missing > 0:
+        raise OSError(f"the connection ended {num_missing} bytes early")
+
+
+def _check(path: Path, sha256: str | None, url: str) -> None:
+    if sha256 is None:
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        # The next attempt must not go on from it.
+        path.unlink()
+        raise DataError(
+            f"{url}: SHA-256 is {found}, expected {sha256}; the file was removed, try again"
+        )
+
+
+def _members(archive: Path) -> Iterator[_Member]:
+    """In the order of the archive; each is to be read before the next is asked for."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as source:
+            for entry in source.infolist():
+                yield _Member(
+                    entry.filename, entry.file_size, _zip_kind(entry), partial(source.open, entry)
+                )
+        return
+    with tarfile.open(archive) as tar:
+        for header in tar:
+            kind: _Kind = "folder" if header.isdir() else "file" if header.isreg() else "other"
+            yield _Member(header.name, header.size, kind, partial(tar.extractfile, header))
+
+
+def _zip_kind(entry: zipfile.ZipInfo) -> _Kind:
+    mode = stat.S_IFMT(entry.external_attr >> 16)
+    if mode not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "other"
+    return "folder" if entry.is_dir() else "file"
+
+
+def _inside(folder: Path, name: str) -> Path | None:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        return None
+    return folder / path
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
+        error = error.reason if isinstance(error.reason, OSError) else error
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__

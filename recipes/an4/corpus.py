@@ -1,0 +1,227 @@
+"""AN4, the CMU census database: spelled names, addresses, numbers and dates, and commands.
+
+Recorded at Carnegie Mellon University around 1991, published at www.speech.cs.cmu.edu/databases/an4
+under a permissive licence of its own (free for any purpose, with the notice). 1,078 utterances,
+48 minutes, 16 kHz, close-talking microphone: 948 to train by 74 speakers, 130 to test by 10 others.
+
+Split: train and test as published. Dev is all utterances of a few training speakers, drawn with a
+seed, women and men in the proportion of the training set.
+
+Oddities:
+
+* A training transcription is `<s> WORDS </s> (id)`, a test transcription is `WORDS (id)`.
+* The speaker is the folder; its first letter is f or m. `mdcs` and `mdcs2` may be one man: neither
+  is drawn for dev.
+* There are archives with audio as NIST SPHERE, and headerless, of either byte order (`.raw`); and
+  copies with features (`.mfc`, of CMU Sphinx) that have audio for some utterances or none.
+  `inputs` says which to use; one split never mixes the two.
+* An `.mfc` file of n frames stands for 160 (n + 1) samples, as far as the audio can be compared.
+"""
+
+import random
+import re
+import struct
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+from pydantic import Field
+
+from asr import archive
+from asr.config import Settings
+from asr.errors import DataError
+from asr.files import open_atomic
+from asr.manifest import Utterance, write_manifest
+
+# CMU publishes no checksum, and none is known here for this address: `prepare` checks the content.
+URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"
+
+SAMPLE_RATE = 16000  # Hz, of `.raw` and of what `.mfc` was computed from
+NUM_UTTERANCES = {"train": 948, "test": 130}
+_MINUTES = {"train": 42.44, "test": 5.95}
+_AUDIO_SUFFIXES = (".sph", ".wav", ".raw")
+_NUM_CEPS = 13
+_FRAME_SHIFT = 160  # samples
+
+
+class Corpus(Settings):
+    """What is read, and which speakers are the dev set."""
+
+    inputs: Literal["auto", "audio", "features"] = "auto"
+    """Audio, or Sphinx features; `auto` is audio if every utterance has it, or else features."""
+    num_dev_speakers: int = Field(7, ge=1, le=40)
+    """Training speakers whose utterances are the dev set."""
+    seed: int = Field(1, ge=0)
+    """Of the draw of dev speakers."""
+
+
+def download(target: Path) -> None:
+    """Fetch and unpack the archive of SPHERE files into `target`.
+
+    Raises:
+        DataError: no network, or not an archive.
+    """
+    path = target / "an4_sphere.tar.gz"
+    archive.download(URL, path)
+    archive.extract(path, target / "an4")
+
+
+def prepare(source: Path, folder: Path, corpus: Corpus) -> None:
+    """Write `train.jsonl`, `dev.jsonl` and `test.jsonl` into `folder`.
+
+    Headerless audio is copied into `folder/audio` as WAV.
+
+    Args:
+        source: the folder with `etc` and `wav` or `feat`, or a folder that holds it.
+        folder: for the manifests.
+        corpus: what is read, and which speakers are dev.
+
+    Raises:
+        DataError: no corpus there, or counts, transcripts or minutes that are not as published.
+    """
+    root = _find_root(source)
+    listed = {split: _read_transcripts(root, split) for split in NUM_UTTERANCES}
+    file_ids = [file_id for transcripts in listed.values() for file_id in transcripts]
+    paths = _find_inputs(root, file_ids, corpus.inputs)
+    utterances = {
+        split: [
+            _utterance(file_id, text, paths[file_id], folder) for file_id, text in texts.items()
+        ]
+        for split, texts in listed.items()
+    }
+    for split, minutes in _MINUTES.items():
+        found = sum(utterance.duration for utterance in utterances[split]) / 60
+        if abs(found - minutes) > 0.02 * minutes:
+            raise DataError(f"{root}: {found:.1f} min of {split}, expected {minutes:.1f} min")
+    dev_speakers = _draw_speakers(utterances["train"], corpus)
+    train = [u for u in utterances["train"] if u.speaker not in dev_speakers]
+    dev = [u for u in utterances["train"] if u.speaker in dev_speakers]
+    write_manifest(train, folder / "train.jsonl")
+    write_manifest(dev, folder / "dev.jsonl")
+    write_manifest(utterances["test"], folder / "test.jsonl")
+
+
+def _find_root(source: Path) -> Path:
+    for folder in (source, source / "an4", *sorted(source.glob("*/an4"))):
+        if (folder / "etc" / "an4_train.fileids").is_file():
+            return folder
+    raise DataError(
+        f"{source}: no AN4 (etc/an4_train.fileids is missing); get it from {URL} and name the "
+        "folder with --corpus DIR"
+    )
+
+
+def _read_transcripts(root: Path, split: str) -> dict[str, str]:
+    """Text by file id (`an4_clstk/fash/an251-fash-b`), in the published order."""
+    ids_path = root / "etc" / f"an4_{split}.fileids"
+    text_path = root / "etc" / f"an4_{split}.transcription"
+    file_ids = _read_lines(ids_path)
+    lines = _read_lines(text_path)
+    if len(file_ids) != NUM_UTTERANCES[split] or len(lines) != NUM_UTTERANCES[split]:
+        raise DataError(
+            f"{root}: {len(file_ids)} file ids and {len(lines)} transcriptions of {split}, "
+            f"expected {NUM_UTTERANCES[split]} of each"
+        )
+    texts = {}
+    for number, line in enumerate(lines, start=1):
+        match = re.fullmatch(r"(?:<s> )?(.+?)(?: </s>)? \((\S+)\)", line)
+        if match is None:
+            raise DataError(f"{text_path}:{number}: WORDS (id) is expected")
+        texts[match[2]] = match[1].lower()
+    missing = [file_id for file_id in file_ids if Path(file_id).name not in texts]
+    if missing:
+        raise DataError(f"{text_path}: no transcription of {missing[0]}")
+    return {file_id: texts[Path(file_id).name] for file_id in file_ids}
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _find_inputs(root: Path, file_ids: Sequence[str], inputs: str) -> dict[str, Path]:
+    """The file of every utterance, all of them audio or all of them features."""
+    audio: dict[str, Path] = {}
+    features: dict[str, Path] = {}
+    for file_id in file_ids:
+        stem = root / "wav" / file_id
+        candidates = [Path(f"{stem}{suffix}") for suffix in _AUDIO_SUFFIXES]
+        audio.update({file_id: path for path in reversed(candidates) if path.is_file()})
+        if (path := root / "feat" / f"{file_id}.mfc").is_file():
+            features[file_id] = path
+    if inputs == "auto":
+        inputs = "audio" if len(audio) == len(file_ids) else "features"
+        if len(audio) < len(file_ids) > len(features):
+            raise DataError(
+                f"{root}: of {len(file_ids)} utterances {len(audio)} have audio below wav and "
+                f"{len(features)} have features below feat; one of the two must be complete"
+            )
+    chosen = audio if inputs == "audio" else features
+    missing = [file_id for file_id in file_ids if file_id not in chosen]
+    if missing:
+        raise DataError(
+            f"{root}: {len(missing)} of {len(file_ids)} utterances have no {inputs} "
+            f"(the first is {missing[0]})"
+        )
+    return chosen
+
+
+def _utterance(file_id: str, text: str, path: Path, folder: Path) -> Utterance:
+    if path.suffix == ".raw":
+        path = _convert_raw(path, (folder / "audio" / file_id).with_suffix(".wav"))
+    return Utterance(
+        id=path.stem,
+        audio_filepath=path,
+        duration=_mfc_duration(path) if path.suffix == ".mfc" else _audio_duration(path),
+        text=text,
+        speaker=path.parent.name,
+    )
+
+
+def _audio_duration(path: Path) -> float:
+    try:
+        audio = soundfile.info(path)
+    except soundfile.LibsndfileError as error:
+        raise DataError(f"{path}: not readable as audio") from error
+    return float(audio.frames / audio.samplerate)
+
+
+def _mfc_duration(path: Path) -> float:
+    with path.open("rb") as file:
+        header = file.read(4)
+    num_values = struct.unpack(">i", header)[0] if len(header) == 4 else -1
+    if path.stat().st_size != 4 + 4 * num_values or num_values % _NUM_CEPS:
+        raise DataError(f"{path}: not a Sphinx feature file of {_NUM_CEPS} values a frame")
+    return _FRAME_SHIFT * (num_values // _NUM_CEPS + 1) / SAMPLE_RATE
+
+
+def _convert_raw(path: Path, target: Path) -> Path:
+    """Write headerless audio as WAV, in the byte order in which it changes less."""
+    data = path.read_bytes()
+    if len(data) < 4 or len(data) % 2:
+        raise DataError(f"{path}: not 16-bit samples")
+    readings = [np.frombuffer(data, order).astype(np.int16) for order in ("<i2", ">i2")]
+    samples = min(readings, key=lambda reading: np.abs(np.diff(reading.astype(np.int32))).sum())
+    with open_atomic(target, "wb") as file:
+        soundfile.write(file, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    return target
+
+
+def _draw_speakers(utterances: Sequence[Utterance], corpus: Corpus) -> set[str]:
+    speakers = sorted({str(utterance.speaker) for utterance in utterances})
+    people = Counter(speaker.rstrip("0123456789") for speaker in speakers)
+    certain = [speaker for speaker in speakers if people[speaker.rstrip("0123456789")] == 1]
+    women = [speaker for speaker in certain if speaker.startswith("f")]
+    men = [speaker for speaker in certain if speaker.startswith("m")]
+    num_women = round(corpus.num_dev_speakers * len(women) / len(certain))
+    rng = random.Random(corpus.seed)
+    return {
+        *rng.sample(women, num_women),
+        *rng.sample(men, corpus.num_dev_speakers - num_women),
+    }
