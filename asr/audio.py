@@ -1,0 +1,334 @@
+"""From an audio file of any rate, width and container to mono samples at the model's rate.
+
+libsndfile reads WAV, FLAC, MP3, Ogg, SPHERE, AIFF and more; PyAV (FFmpeg) reads the containers
+that it does not: m4a, mp4, webm, mkv. Whatever is wrong with a file becomes one line.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from asr.errors import AudioError
+
+Samples = npt.NDArray[np.float32]
+
+_MIN_RATE, _MAX_RATE = 1000, 768_000  # Hz; what lies outside is a damaged header
+_BLOCK = 65_536  # samples decoded at a time, of each channel
+_TAIL = 65_536  # bytes; more than the longest Ogg page (RFC 3533: 65,307)
+_STREAMED = 0x7FFF_0000  # bytes; a size from here on says "unknown", written to a pipe
+_UNKNOWN_LENGTH = 1 << 48  # samples; libsndfile's answer for a FLAC stream without a length
+_AV_SLACK = 0.5  # seconds; a container's duration counts encoder delay and padding
+
+# Demuxers that FFmpeg may use: none that follows links to other files or hosts (hls, concat, sdp).
+_AV_FORMATS = "mov,matroska,webm,asf,avi,flv,aac,ac3,eac3,amr,mpegts,mpeg,mp3,ape,wv,tta,wav,ogg"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Audio:
+    """Mono audio."""
+
+    samples: Samples
+    """[sample], in [-1, 1]."""
+    sample_rate: int
+    """Hz, of `samples`."""
+    source_rate: int
+    """Hz, of the file."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AudioInfo:
+    """What a file says of itself."""
+
+    duration: float
+    """Seconds."""
+    sample_rate: int
+    """Hz."""
+    num_channels: int
+    num_samples: int
+    """In one channel, at `sample_rate`."""
+    format: str
+    """Container and encoding, as `WAV PCM_16`."""
+
+
+def read_audio(
+    path: Path, *, sample_rate: int, offset: float = 0.0, duration: float | None = None
+) -> Audio:
+    """Decode a file or a stretch of it, average its channels and resample it.
+
+    Args:
+        offset: seconds from the start of the file.
+        duration: seconds, or as many as there are; none means up to the end.
+
+    Raises:
+        AudioError: missing, empty, not audio, truncated, damaged, NaN or infinite samples, a
+            sample rate that cannot be, or nothing at `offset`.
+    """
+    if not (0 <= offset < float("inf")) or (duration is not None and not duration > 0):
+        raise _error(path, f"offset {offset:g} s and duration {duration} s name no stretch of it")
+    _check_file(path)
+    with _sound_file(path) as sound:
+        if sound is not None:
+            source_rate = sound.samplerate
+            start, stop = _stretch(source_rate, offset, duration)
+            blocks = _sound_blocks(sound, path, start, stop)
+            samples = _mono(blocks, path)
+        else:
+            with _container(path) as container:
+                source_rate = _av_rate(container, path)
+                start, stop = _stretch(source_rate, offset, duration)
+                samples = _mono(_av_blocks(container, path, start, stop), path)
+    if not len(samples):
+        raise _error(path, f"no samples at {offset:g} s" if offset else "no samples")
+    if source_rate != sample_rate:
+        samples = _resampled(samples, source_rate, sample_rate)
+        if not len(samples):
+            raise _error(path, f"too short to be resampled to {sample_rate} Hz")
+    np.clip(samples, -1, 1, out=samples)
+    return Audio(samples=samples, sample_rate=sample_rate, source_rate=source_rate)
+
+
+def inspect_audio(path: Path) -> AudioInfo:
+    """Length, rate, channels and format; from the header where it tells them.
+
+    Raises:
+        AudioError: as `read_audio`, as far as the header shows it.
+    """
+    _check_file(path)
+    with _sound_file(path) as sound:
+        if sound is None:
+            return _inspect_container(path)
+        num_samples = sound.frames
+        if not 0 < num_samples < _UNKNOWN_LENGTH:
+            num_samples = sum(len(block) for block in _sound_blocks(sound, path, 0, None))
+        if not num_samples:
+            raise _error(path, "no samples")
+        return AudioInfo(
+            duration=num_samples / sound.samplerate,
+            sample_rate=sound.samplerate,
+            num_channels=sound.channels,
+            num_samples=num_samples,
+            format=f"{sound.format} {sound.subtype}",
+        )
+
+
+def _error(path: Path, cause: str) -> AudioError:
+    """One line, whatever the name of the file and the text of a library hold."""
+    name = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
+    return AudioError(f"{name}: {' '.join(cause.split())}")
+
+
+def _check_file(path: Path) -> None:
+    try:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            path.open("rb").close()
+    except (OSError, ValueError) as error:
+        raise _error(path, getattr(error, "strerror", None) or str(error)) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise _error(path, "is a directory, not an audio file")
+    if not stat.S_ISREG(status.st_mode):
+        raise _error(path, "is not a regular file")
+    if not status.st_size:
+        raise _error(path, "is empty (0 bytes)")
+
+
+def _check_rate(path: Path, rate: int) -> None:
+    if not _MIN_RATE <= rate <= _MAX_RATE:
+        raise _error(path, f"its header says {rate} Hz; {_MIN_RATE} to {_MAX_RATE} Hz can be read")
+
+
+def _stretch(rate: int, offset: float, duration: float | None) -> tuple[int, int | None]:
+    """First sample, and the one after the last."""
+    start = round(offset * rate)
+    return start, None if duration is None else start + max(1, round(duration * rate))
+
+
+def _mono(blocks: Iterable[Samples], path: Path) -> Samples:
+    """Blocks [sample, channel] as one row, the channels averaged."""
+    parts = [np.zeros(0, np.float32)]
+    for block in blocks:
+        if not np.isfinite(block).all():
+            raise _error(path, "holds samples that are NaN or infinite")
+        parts.append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32))
+    return np.concatenate(parts)
+
+
+def _resampled(samples: Samples, source_rate: int, sample_rate: int) -> Samples:
+    import soxr
+
+    resampled: Samples = soxr.resample(samples, source_rate, sample_rate, quality="HQ")
+    return resampled
+
+
+@contextmanager
+def _sound_file(path: Path) -> Iterator[Any]:
+    """The file opened by libsndfile, or none if libsndfile does not know its format."""
+    try:
+        # By descriptor: from a name, soundfile would take the suffix .raw for a format.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        sound = soundfile.SoundFile(descriptor, closefd=True)
+    except OSError as error:
+        raise _error(path, error.strerror or str(error)) from error
+    except soundfile.LibsndfileError as error:
+        if _is_damaged(path):
+            raise _error(path, f"truncated or damaged ({error.error_string})") from error
+        sound = None
+    if sound is None:
+        yield None
+        return
+    with sound:
+        _check_rate(path, sound.samplerate)
+        _check_promise(path, sound)
+        yield sound
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether a file that libsndfile refuses is one that it should read."""
+    with path.open("rb") as file:
+        return file.read(4) in (b"caff", b"fLaC", b"OggS", b"FORM")
+
+
+def _check_promise(path: Path, sound: Any) -> None:
+    """Refuse a file whose header promises more than the file holds."""
+    log = sound.extra_info
+    promised = held = 0
+    if sound.format == "NIST":
+        with path.open("rb") as file:
+            counts = re.search(rb"sample_count -i (\d+)", file.read(1024))
+        promised, held = int(counts[1]) if counts else 0, sound.frames
+    elif sound.format == "OGG":
+        promised, held = _ogg_page(path)
+    else:
+        sizes = re.search(
+            r"(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", log
+        )
+        if sizes:
+            promised, held = int(sizes[1]), int(sizes[2])
+    if held + 1 < promised < _STREAMED:
+        unit = "samples" if sound.format == "NIST" else "bytes"
+        raise _error(path, f"truncated: {promised} {unit} expected, {held} there")
+
+
+def _ogg_page(path: Path) -> tuple[int, int]:
+    """Bytes that the last page of an Ogg file should have, and has; RFC 3533, section 6."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        tail = file.read()
+    page = tail[max(0, tail.rfind(b"OggS")) :]
+    num_segments = page[26] if len(page) > 26 else 255
+    header = 27 + num_segments
+    return header + sum(page[27:header]), len(page)
+
+
+def _sound_blocks(sound: Any, path: Path, start: int, stop: int | None) -> Iterator[Samples]:
+    known = 0 < sound.frames < _UNKNOWN_LENGTH
+    if known and start >= sound.frames:
+        end = sound.frames / sound.samplerate
+        raise _error(path, f"nothing at {start / sound.samplerate:g} s, it ends at {end:g} s")
+    position = start
+    last = min(sound.frames if known else _UNKNOWN_LENGTH, stop or _UNKNOWN_LENGTH)
+    try:
+        if start:
+            sound.seek(start)
+        while position < last:
+            count = min(_BLOCK, last - position)
+            block = sound.read(count, dtype="float32", always_2d=True)
+            position += len(block)
+            yield block
+            if len(block) < count:
+                break
+    except soundfile.LibsndfileError as error:
+        raise _error(path, f"truncated or damaged ({error.error_string})") from error
+    if known and position < last:
+        raise _error(path, f"truncated: {sound.frames} samples expected, {position} there")
+
+
+@contextmanager
+def _container(path: Path) -> Iterator[Any]:
+    """The file opened by FFmpeg; its errors, on opening and in the block, as AudioError."""
+    import av
+
+    av.logging.set_level(None)
+    try:
+        # A file object, so that a name that looks like an URL or protocol is only a name.
+        with (
+            path.open("rb") as file,
+            av.open(file, metadata_errors="ignore", options={"format_whitelist": _AV_FORMATS}) as c,
+        ):
+            if not c.streams.audio:
+                raise _error(path, f"no sound in it, only {_kinds(c)}")
+            yield c
+    except AudioError:
+        raise
+    except (av.error.FFmpegError, OSError, ValueError, RuntimeError) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        raise _error(path, f"not audio that can be read, or damaged ({cause})") from error
+
+
+def _kinds(container: Any) -> str:
+    return ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+
+
+def _av_rate(container: Any, path: Path) -> int:
+    rate = int(container.streams.audio[0].rate or 0)
+    _check_rate(path, rate)
+    return rate
+
+
+def _av_blocks(container: Any, path: Path, start: int, stop: int | None) -> Iterator[Samples]:
+    """Decoded from the beginning, as seeking is inexact in these containers."""
+    import av
+
+    stream = container.streams.audio[0]
+    resampler = av.AudioResampler(format="fltp", rate=stream.rate)
+    position = 0
+    last = _UNKNOWN_LENGTH if stop is None else stop
+    for decoded in container.decode(stream):
+        for frame in resampler.resample(decoded):
+            block = frame.to_ndarray().T
+            yield block[max(0, start - position) : max(0, last - position)]
+            position += len(block)
+        if position >= last:
+            return
+    seconds = position / stream.rate
+    expected = _av_seconds(container)
+    if expected is not None and seconds + _AV_SLACK < expected:
+        raise _error(path, f"truncated: {expected:.2f} s expected, {seconds:.2f} s there")
+    if start >= position:
+        raise _error(path, f"nothing at {start / stream.rate:g} s, it ends at {seconds:g} s")
+
+
+def _av_seconds(container: Any) -> float | None:
+    stream = container.streams.audio[0]
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    return None
+
+
+def _inspect_container(path: Path) -> AudioInfo:
+    with _container(path) as container:
+        rate = _av_rate(container, path)
+        stream = container.streams.audio[0]
+        seconds = _av_seconds(container)
+        if seconds is None:
+            count = sum(len(block) for block in _av_blocks(container, path, 0, None))
+        else:
+            count = round(seconds * rate)
+        if not count:
+            raise _error(path, "no samples")
+        return AudioInfo(
+            duration=count / rate,
+            sample_rate=rate,
+            num_channels=stream.channels,
+            num_samples=count,
+            format=f"{container.format.name.partition(',')[0]} {stream.codec_context.name}",
+        )
