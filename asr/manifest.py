@@ -2,15 +2,13 @@
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from asr.errors import DataError
+from asr.files import open_atomic
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,25 +69,6 @@ def write_manifest(utterances: Iterable[Utterance], path: Path) -> None:
     with open_atomic(path) as file:
         for utterance in utterances:
             file.write(json.dumps(_row(utterance, folder), ensure_ascii=False) + "\n")
-
-
-@contextmanager
-def open_atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """A file that takes the name `path` when the block ends well, and leaves nothing otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    encoding = None if "b" in mode else "utf-8"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, mode, encoding=encoding) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _json_object(line: bytes, path: Path, number: int) -> dict[str, Any]:

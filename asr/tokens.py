@@ -11,7 +11,7 @@ from typing import Any
 
 from asr.config import TokenConfig
 from asr.errors import DataError, ModelError
-from asr.manifest import open_atomic
+from asr.files import open_atomic
 
 BLANK = "<blank>"
 _SPACE_LINE = "<space>"
@@ -50,6 +50,20 @@ class TokenTable:
         """The text of token ids; blanks are left out, runs of spaces become one."""
         text = "".join(self.symbols[token] for token in ids if token != 0)
         return " ".join(text.replace(_WORD_START, " ").split())
+
+    def word_bounds(self, ids: Sequence[int]) -> list[tuple[int, int]]:
+        """First and last-plus-one index of each word's tokens, spaces left out."""
+        bounds: list[tuple[int, int]] = []
+        first = 0
+        for index, token in enumerate([*ids, -1]):
+            symbol = " " if token < 0 else self.symbols[token]
+            if symbol == " " or (symbol.startswith(_WORD_START) and index > first):
+                if index > first:
+                    bounds.append((first, index))
+                first = index + 1 if symbol == " " else index
+            if symbol == _WORD_START:
+                first = index + 1
+        return bounds
 
     def count_unknown(self, texts: Iterable[str]) -> Counter[str]:
         """How often each character without a token occurs."""

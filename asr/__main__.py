@@ -1,0 +1,5 @@
+"""`python -m asr`."""
+
+from asr.cli import run
+
+run()

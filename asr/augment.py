@@ -1,0 +1,206 @@
+"""What training does to audio and features so that the network meets more than the corpus holds.
+
+Everything works on a batch at once, on the batch's device, and takes its random numbers from a
+generator, so that a step's augmentation is a function of its seed.
+
+Dimension names: batch (utterances), sample (of audio), frame (of features), bin (of a frame).
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torchaudio
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+
+from asr.config import AugmentConfig
+
+_PERCENT = 100
+
+
+def augment_waveforms(
+    waveforms: Float[Tensor, "batch sample"],
+    num_samples: Int[Tensor, " batch"],
+    config: AugmentConfig,
+    sample_rate: int,
+    generator: Generator,
+) -> tuple[Tensor, Tensor]:
+    """Speed, reverberation, noise and level, in this order, as the configuration says.
+
+    Args:
+        waveforms: in [-1, 1], with zeros after each utterance's own samples.
+
+    Returns:
+        Waveforms and their numbers of samples; after these there are zeros again.
+    """
+    speed = _choose(config.speeds, generator)
+    if speed != 1:
+        waveforms, num_samples = change_speed(waveforms, num_samples, speed)
+    if config.reverb_probability:
+        chosen = _uniform(len(waveforms), 0.0, 1.0, generator) < config.reverb_probability
+        rt60 = _uniform(len(waveforms), *config.reverb_rt60, generator)
+        wet = reverberate(waveforms, rt60, sample_rate, generator)
+        waveforms = torch.where(chosen[:, None], wet, waveforms)
+    if config.noise_probability:
+        chosen = _uniform(len(waveforms), 0.0, 1.0, generator) < config.noise_probability
+        snr_db = _uniform(len(waveforms), *config.noise_snr_db, generator)
+        noisy = add_noise(waveforms, num_samples, snr_db, generator)
+        waveforms = torch.where(chosen[:, None], noisy, waveforms)
+    if config.gain_db:
+        gain_db = _uniform(len(waveforms), -config.gain_db, config.gain_db, generator)
+        waveforms = (waveforms * (10 ** (gain_db / 20))[:, None]).clamp(-1, 1)
+    return _zero_after(waveforms, num_samples), num_samples
+
+
+def change_speed(
+    waveforms: Float[Tensor, "batch sample"], num_samples: Int[Tensor, " batch"], speed: float
+) -> tuple[Float[Tensor, "batch changed"], Int[Tensor, " batch"]]:
+    """Played `speed` times as fast, the pitch rises with it (Ko et al. 2015); to one per cent."""
+    factor = round(speed * _PERCENT)
+    changed = torchaudio.functional.resample(waveforms, factor, _PERCENT)
+    num_changed = (num_samples * _PERCENT + factor - 1) // factor
+    return _zero_after(changed, num_changed), num_changed
+
+
+def reverberate(
+    waveforms: Float[Tensor, "batch sample"],
+    rt60: Float[Tensor, " batch"],
+    sample_rate: int,
+    generator: Generator,
+) -> Float[Tensor, "batch sample"]:
+    """Speech in a room: the direct sound, then noise that falls by 60 dB in `rt60` seconds.
+
+    The power of the tail is at most that of the direct sound, drawn for each utterance.
+    """
+    num_taps = math.ceil(float(rt60.max()) * sample_rate)
+    seconds = torch.arange(1, num_taps + 1, device=waveforms.device) / sample_rate
+    decay = torch.exp(-math.log(1000) * seconds / rt60[:, None])
+    tail = decay * _normal((len(waveforms), num_taps), generator)
+    tail = tail / tail.square().sum(dim=1, keepdim=True).sqrt()
+    tail = tail * _uniform(len(waveforms), 0.1, 1.0, generator)[:, None]
+    response = torch.cat([torch.ones_like(tail[:, :1]), tail], dim=1)
+    size = _fast_size(waveforms.shape[1] + response.shape[1])
+    spectrum = torch.fft.rfft(waveforms, size) * torch.fft.rfft(response, size)
+    wet: Tensor = torch.fft.irfft(spectrum, size)[:, : waveforms.shape[1]]
+    return wet
+
+
+def add_noise(
+    waveforms: Float[Tensor, "batch sample"],
+    num_samples: Int[Tensor, " batch"],
+    snr_db: Float[Tensor, " batch"],
+    generator: Generator,
+) -> Float[Tensor, "batch sample"]:
+    """Noise whose spectrum falls by 0 to 6 dB an octave, at a signal-to-noise ratio."""
+    size = _fast_size(waveforms.shape[1])
+    spectrum = torch.fft.rfft(_normal((len(waveforms), size), generator))
+    bins = torch.arange(1, spectrum.shape[1] + 1, device=waveforms.device)
+    slope = _uniform(len(waveforms), 0.0, 1.0, generator)[:, None]
+    noise = torch.fft.irfft(spectrum * bins**-slope, size)[:, : waveforms.shape[1]]
+    noise = _zero_after(noise, num_samples)
+    speech_power = waveforms.square().sum(dim=1)
+    noise_power = noise.square().sum(dim=1).clamp_min(1e-20)
+    scale = (speech_power / noise_power / 10 ** (snr_db / 10)).sqrt()
+    return waveforms + scale[:, None] * noise
+
+
+def stretch_time(
+    features: Float[Tensor, "batch frame bin"],
+    num_frames: Int[Tensor, " batch"],
+    speeds: Float[Tensor, " batch"],
+) -> tuple[Float[Tensor, "batch stretched bin"], Int[Tensor, " batch"]]:
+    """Frames read at another speed, by linear interpolation; for features without audio."""
+    num_stretched = (num_frames / speeds).round().long().clamp_min(1)
+    position = torch.arange(int(num_stretched.max()), device=features.device) * speeds[:, None]
+    last = (num_frames - 1)[:, None]
+    left = torch.minimum(position.long(), last)
+    right = torch.minimum(left + 1, last)
+    weight = (position - left).clamp(0, 1)[:, :, None]
+    size = (-1, -1, features.shape[2])
+    before = features.gather(1, left[:, :, None].expand(size))
+    after = features.gather(1, right[:, :, None].expand(size))
+    stretched = torch.lerp(before, after, weight)
+    return _zero_after(stretched, num_stretched), num_stretched
+
+
+def choose_speeds(num_utterances: int, speeds: Sequence[float], generator: Generator) -> Tensor:
+    """One of `speeds` for each utterance, [batch]."""
+    index = torch.randint(
+        len(speeds), (num_utterances,), generator=generator, device=generator.device
+    )
+    return torch.tensor(speeds, device=generator.device)[index]
+
+
+def mask_features(
+    features: Float[Tensor, "batch frame bin"],
+    num_frames: Int[Tensor, " batch"],
+    config: AugmentConfig,
+    frames_per_second: float,
+    generator: Generator,
+) -> Float[Tensor, "batch frame bin"]:
+    """SpecAugment without warping (Park et al. 2019): masked stretches become 0, the mean.
+
+    Args:
+        features: normalized, so that 0 is the mean.
+    """
+    batch, frames, bins = features.shape
+    masked = torch.zeros(batch, frames, bins, dtype=torch.bool, device=features.device)
+    if config.time_masks:
+        per_utterance = config.time_masks * num_frames / (10 * frames_per_second)
+        counts = per_utterance.ceil().clamp_min(1)
+        longest = (config.time_mask_share * num_frames).clamp_max(config.time_mask_width)
+        most = math.ceil(config.time_masks * frames / (10 * frames_per_second))
+        spans = _spans(max(1, most), frames, num_frames, longest, counts, generator)
+        masked |= spans[:, :, None]
+    if config.freq_masks:
+        sizes = torch.full_like(num_frames, bins)
+        widest = torch.full((batch,), float(config.freq_mask_width), device=features.device)
+        counts = torch.full_like(num_frames, config.freq_masks)
+        masked |= _spans(config.freq_masks, bins, sizes, widest, counts, generator)[:, None, :]
+    return features.masked_fill(masked, 0.0)
+
+
+def _spans(
+    num_spans: int,
+    size: int,
+    own_sizes: Tensor,
+    longest: Tensor,
+    counts: Tensor,
+    generator: Generator,
+) -> Tensor:
+    """Union of random spans inside each row's own size, [batch, size] of booleans."""
+    shape = (len(own_sizes), num_spans)
+    random = torch.rand((2, *shape), generator=generator, device=generator.device)
+    width = (random[0] * (longest[:, None] + 1)).long()
+    start = (random[1] * (own_sizes[:, None] - width + 1).clamp_min(1)).long()
+    used = torch.arange(num_spans, device=own_sizes.device) < counts[:, None]
+    position = torch.arange(size, device=own_sizes.device)
+    inside = (position >= start[:, :, None]) & (position < (start + width)[:, :, None])
+    return (inside & used[:, :, None]).any(dim=1)
+
+
+def _choose(values: Sequence[float], generator: Generator) -> float:
+    index = torch.randint(len(values), (), generator=generator, device=generator.device)
+    return values[int(index)]
+
+
+def _uniform(count: int, low: float, high: float, generator: Generator) -> Tensor:
+    random = torch.rand(count, generator=generator, device=generator.device)
+    return low + (high - low) * random
+
+
+def _normal(shape: tuple[int, ...], generator: Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, device=generator.device)
+
+
+def _zero_after(values: Tensor, lengths: Tensor) -> Tensor:
+    position = torch.arange(values.shape[1], device=values.device)
+    beyond = position >= lengths[:, None]
+    return values.masked_fill(beyond.reshape(*beyond.shape, *[1] * (values.ndim - 2)), 0.0)
+
+
+def _fast_size(size: int) -> int:
+    """A size of at least `size` that the FFT is fast at: a power of two, or 1.5 times one."""
+    power = 1 << (size - 1).bit_length()
+    return power * 3 // 4 if power * 3 // 4 >= size else power

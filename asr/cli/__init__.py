@@ -1,0 +1,87 @@
+"""The command line: `asr VERB ...`. Results go to stdout, all else to stderr.
+
+Exit codes: 0; 1 if some input failed or a threshold was missed; 2 for wrong usage, configuration
+or data. Verbs live in modules of their own, imported when they are called: `asr --help` is quick.
+"""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+import asr
+from asr.errors import AsrError
+
+_VERBS = {
+    "recipes": ("asr.cli.recipes", "The recipes here, one line each."),
+    "run": ("asr.cli.recipes", "Run a recipe's stages, from data preparation to a scored test."),
+    "transcribe": ("asr.cli.transcription", "Turn audio files into text with a model."),
+    "evaluate": ("asr.cli.transcription", "Transcribe a manifest, then score."),
+    "score": ("asr.cli.scoring", "Word error rate of hypotheses against references."),
+    "compare": ("asr.cli.scoring", "Is one set of hypotheses really better than another?"),
+    "show": ("asr.cli.show", "Describe a configuration, model folder, manifest or audio file."),
+}
+
+
+class _Verbs(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            close = difflib.get_close_matches(cmd_name, _VERBS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"one of {', '.join(_VERBS)}"
+            ctx.fail(f"no verb {cmd_name!r}; {hint}")
+        module = importlib.import_module(_VERBS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, line) for name, (_, line) in _VERBS.items()])
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(asr.__version__, prog_name="asr")
+def cli() -> None:
+    """Train, use and evaluate speech recognizers of your own."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        code = cli.main(
+            list(arguments) if arguments is not None else None, "asr", standalone_mode=False
+        )
+    except click.ClickException as error:
+        _say(error.format_message())
+        return 2
+    except AsrError as error:
+        _say(str(error))
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        _say("stopped")
+        return 130
+    except BrokenPipeError:
+        # The reader of stdout has gone; nobody wants the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"{where}{error.strerror or error}")
+        return 2
+    return code if isinstance(code, int) else 0
+
+
+def _say(message: str) -> None:
+    print("asr: " + " ".join(message.split()), file=sys.stderr)
+
+
+def run() -> None:
+    """Entry point of the `asr` program."""
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""`asr recipes` and `asr run`."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from asr import recipe as recipes_module
+from asr.recipe import Work
+
+
+@click.command()
+def recipes() -> None:
+    """The recipes below the current folder, one line each."""
+    found = recipes_module.find_recipes(Path("recipes"))
+    if not found:
+        raise click.UsageError("there is no folder recipes/ with recipes here")
+    for recipe in found:
+        print(f"{recipe.folder}\t{recipe.description}")
+
+
+@click.command()
+@click.argument("recipe_folder", metavar="RECIPE", type=click.Path(path_type=Path))
+@click.option("--conf", metavar="NAME|FILE", help="Configuration; the default is `default`.")
+@click.option("--work", type=click.Path(path_type=Path), help="Work folder; work/RECIPE/NAME.")
+@click.option("--corpus", type=click.Path(path_type=Path), help="Local copy of the corpus.")
+@click.option("--from", "first", metavar="STAGE", help="First stage, by name or number.")
+@click.option("--to", "last", metavar="STAGE", help="Last stage, by name or number.")
+@click.option("--stage", type=int, metavar="N", help="The same as --from, by number.")
+@click.option("--stop-stage", type=int, metavar="N", help="The same as --to, by number.")
+@click.option("--list", "list_stages", is_flag=True, help="List the stages and where they stand.")
+@click.option("--dry-run", is_flag=True, help="Say what would run, and why.")
+@click.option("--force", is_flag=True, help="Run stages that are done, too.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+def run(
+    recipe_folder: Path,
+    conf: str | None,
+    work: Path | None,
+    corpus: Path | None,
+    first: str | None,
+    last: str | None,
+    stage: int | None,
+    stop_stage: int | None,
+    list_stages: bool,
+    dry_run: bool,
+    force: bool,
+    overrides: tuple[str, ...],
+    device: str,
+) -> None:
+    """Run the stages of the recipe in the folder RECIPE; those that are done are skipped."""
+    first = _one_of("--from", first, "--stage", stage)
+    last = _one_of("--to", last, "--stop-stage", stop_stage)
+    recipe = recipes_module.load_recipe(recipe_folder)
+    config = recipes_module.load_recipe_config(recipe, conf, overrides)
+    folder = work or recipes_module.default_work_folder(recipe, conf)
+    job = Work(folder=folder, config=config, corpus=corpus, device=device)  # type: ignore[arg-type]
+    if list_stages:
+        numbers = {stage.name: n for n, stage in enumerate(recipe.stages, start=1)}
+        for plan in recipes_module.plan(recipe, job, force=force):
+            print(f"{numbers[plan.stage.name]}\t{plan.stage.name}\t{plan.state}\t{plan.stage.help}")
+        return
+    if dry_run:
+        for plan in recipes_module.plan(recipe, job, first=first, last=last, force=force):
+            reason = f" ({plan.reason})" if plan.reason else ""
+            print(f"{plan.stage.name}: {plan.state}{reason}")
+        return
+    recipes_module.run_recipe(
+        recipe,
+        job,
+        first=first,
+        last=last,
+        force=force,
+        command=shlex.join(sys.argv),
+        report=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    result = folder / "result.txt"
+    if last is None and result.exists():
+        print(result.read_text(encoding="utf-8"), end="")
+
+
+def _one_of(name: str, value: str | None, number_name: str, number: int | None) -> str | None:
+    if value is not None and number is not None:
+        raise click.UsageError(f"{name} and {number_name} say the same thing; give one")
+    return str(number) if number is not None else value

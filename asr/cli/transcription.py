@@ -1,0 +1,126 @@
+"""`asr transcribe` and `asr evaluate`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from asr.errors import AsrError
+from asr.files import open_atomic
+
+_DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+_THREADS = click.option("--threads", type=click.IntRange(min=1), help="Processor threads to use.")
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.option("--format", "formats", default="txt", help="txt, json, or both with a comma.")
+@click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for the results.")
+@click.option("--recursive", is_flag=True, help="Look into the folders of folders.")
+@click.option("--skip-existing", is_flag=True, help="Leave out inputs whose results are there.")
+@_DEVICE
+@_THREADS
+def transcribe(
+    model: Path,
+    inputs: tuple[str, ...],
+    formats: str,
+    output_dir: Path | None,
+    recursive: bool,
+    skip_existing: bool,
+    device: str,
+    threads: int | None,
+) -> int:
+    """Turn audio files, folders of them, patterns or manifests into text.
+
+    One input prints its text; several print a line each, `path<TAB>text`. Failed inputs are
+    listed in failures.tsv (in the output folder, or here), and the exit code is 1.
+    """
+    kinds = _check_formats(formats, output_dir, skip_existing)
+    recognizer = _load(model, device, threads)
+    from asr import transcription
+    from asr.progress import track
+
+    utterances, failures = transcription.find_inputs(inputs, recursive=recursive)
+    single = len(inputs) == 1 and len(utterances) == 1 and utterances[0].id == inputs[0]
+    for name, error in failures:
+        _complain(name, error)
+    failed: list[tuple[str, Exception]] = list(failures)
+    stems = transcription.output_stems(utterances)
+    if skip_existing and output_dir is not None:
+        utterances = [
+            utterance
+            for utterance in utterances
+            if not all(_result_path(output_dir, stems[utterance.id], k).exists() for k in kinds)
+        ]
+    results = recognizer.transcribe_utterances(utterances)
+    for utterance, result in track(
+        results, total=len(utterances), label="transcribing", unit="files"
+    ):
+        if isinstance(result, AsrError):
+            failed.append((utterance.id, result))
+            _complain(utterance.id, result)
+            continue
+        for warning in result.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        for kind in kinds:
+            text = transcription.FORMATS[kind](result)
+            if output_dir is not None:
+                with open_atomic(_result_path(output_dir, stems[utterance.id], kind)) as file:
+                    file.write(text)
+            elif single or kind == "json":
+                print(text, end="")
+            else:
+                print(f"{utterance.id}\t{text}", end="", flush=True)
+    return _report_failures(failed, len(utterances) + len(failures), output_dir)
+
+
+def _check_formats(formats: str, output_dir: Path | None, skip_existing: bool) -> list[str]:
+    known = ("txt", "json")
+    kinds = formats.split(",")
+    for kind in kinds:
+        if kind not in known:
+            raise click.UsageError(f"--format {kind}: one of {', '.join(known)} is expected")
+    if output_dir is None and len(kinds) > 1:
+        raise click.UsageError("several formats need --output-dir")
+    if output_dir is None and skip_existing:
+        raise click.UsageError("--skip-existing needs --output-dir")
+    return kinds
+
+
+def _load(model: Path, device: str, threads: int | None):  # type: ignore[no-untyped-def]
+    # A wrong path is said before torch takes its seconds to import.
+    if not (model / "config.yaml").is_file():
+        raise click.UsageError(f"{model}: not a model folder (it has no config.yaml)")
+    import torch
+
+    from asr.recognizer import Recognizer
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return Recognizer.load(model, device=device)
+
+
+def _result_path(output_dir: Path, stem: Path, kind: str) -> Path:
+    return output_dir / stem.with_name(f"{stem.name}.{kind}")
+
+
+def _complain(name: str, error: Exception) -> None:
+    message = " ".join(str(error).split())
+    print(message if name in message else f"{name}: {message}", file=sys.stderr)
+
+
+def _report_failures(
+    failed: list[tuple[str, Exception]], num_inputs: int, output_dir: Path | None
+) -> int:
+    from asr.transcription import failure_lines
+
+    path = (output_dir or Path()) / "failures.tsv"
+    if not failed:
+        if output_dir is not None:
+            path.unlink(missing_ok=True)
+        return 0
+    with open_atomic(path) as file:
+        file.writelines(failure_lines(failed))
+    print(f"{len(failed)} of {num_inputs} inputs failed: see {path}", file=sys.stderr)
+    return 1

@@ -1,0 +1,32 @@
+"""Pictures of a training run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+def draw_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Loss, dev error rates and gradient norms by epoch, as a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 9), layout="constrained")
+    losses, errors, norms = figure.subplots(3, 1, sharex=True)
+    _plot(losses, history, {"loss": "train (augmented)", "dev_loss": "dev"})
+    losses.set(yscale="log", ylabel="loss (nats a token)")
+    _plot(errors, history, {"dev_wer": "dev WER", "dev_cer": "dev CER"})
+    errors.set(yscale="log", ylabel="errors (%)")
+    layers = [key for key in history[-1] if key.startswith("gradient_")] if history else []
+    _plot(norms, history, {key: key.removeprefix("gradient_") for key in layers})
+    norms.set(yscale="log", ylabel="gradient norm (mean)", xlabel="epoch")
+    for axes in (losses, errors, norms):
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(loc="upper right", fontsize="small")
+    figure.savefig(path, dpi=110, format="png")
+
+
+def _plot(axes: object, history: Sequence[Mapping[str, float]], labels: Mapping[str, str]) -> None:
+    for key, label in labels.items():
+        # On a logarithmic axis a zero is drawn at the smallest rate that can be told from it.
+        points = [(row["epoch"], max(row[key], 1e-2)) for row in history if key in row]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label, marker=".")  # type: ignore[attr-defined]

@@ -1,0 +1,241 @@
+"""A corpus packed for training, and the batches cut from it.
+
+Decoding audio once and keeping it in one memory-mapped file makes an epoch's loading a matter of
+copying: int16 samples at the model's rate, or float32 frames where features were given.
+
+Dimension names: batch (utterances), sample (of audio), frame and bin (of features), token.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asr.audio import read_audio
+from asr.config import FeatureConfig
+from asr.errors import DataError
+from asr.features import is_feature_path, read_features
+from asr.manifest import Utterance, read_manifest, write_manifest
+from asr.progress import track
+
+Kind = Literal["waveforms", "features"]
+_KINDS: dict[Kind, type[np.generic]] = {"waveforms": np.int16, "features": np.float32}
+_MANIFEST, _VALUES, _STARTS = "manifest.jsonl", "values.npy", "starts.npy"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Utterances padded to one length. Exactly one of `waveforms` and `features` is given."""
+
+    ids: tuple[str, ...]
+    waveforms: Tensor | None
+    """Int16 samples at the model's rate, [batch, sample]; zeros at the end."""
+    features: Tensor | None
+    """Frames without deltas and normalization, [batch, frame, bin]; zeros at the end."""
+    lengths: Tensor
+    """Samples or frames of each utterance, [batch]."""
+    targets: Tensor
+    """Token ids, [batch, token]; zeros at the end."""
+    num_tokens: Tensor
+    """Tokens of each utterance, [batch]."""
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+        """The same on another device."""
+        moved = {
+            name: value.to(device, non_blocking=non_blocking)
+            for name in ("waveforms", "features", "lengths", "targets", "num_tokens")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedCorpus:
+    """Utterances and all of their samples or frames, one after another."""
+
+    kind: Kind
+    utterances: tuple[Utterance, ...]
+    values: NDArray[np.generic]
+    """Samples [sample] or frames [frame, bin]; memory-mapped."""
+    starts: NDArray[np.int64]
+    """Where each utterance begins, and the end."""
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Samples or frames of each utterance."""
+        return np.diff(self.starts)
+
+    def batch(self, rows: Sequence[int], targets: Sequence[Sequence[int]]) -> Batch:
+        """A padded batch of the utterances `rows`; `targets` are all utterances' token ids."""
+        lengths = self.lengths[rows]
+        padded = np.zeros((len(rows), lengths.max(), *self.values.shape[1:]), self.values.dtype)
+        for place, row in enumerate(rows):
+            padded[place, : lengths[place]] = self.values[self.starts[row] : self.starts[row + 1]]
+        num_tokens = [len(targets[row]) for row in rows]
+        padded_targets = np.zeros((len(rows), max([1, *num_tokens])), np.int64)
+        for place, row in enumerate(rows):
+            padded_targets[place, : num_tokens[place]] = targets[row]
+        values = torch.from_numpy(padded)
+        return Batch(
+            ids=tuple(self.utterances[row].id for row in rows),
+            waveforms=values if self.kind == "waveforms" else None,
+            features=values if self.kind == "features" else None,
+            lengths=torch.from_numpy(lengths),
+            targets=torch.from_numpy(padded_targets),
+            num_tokens=torch.tensor(num_tokens),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackReport:
+    """What was noticed while packing."""
+
+    seconds: float
+    low_rate: tuple[str, ...]
+    """Ids of utterances whose audio has a lower rate than the model."""
+
+
+def pack(utterances: Sequence[Utterance], folder: Path, features: FeatureConfig) -> PackReport:
+    """Decode every utterance into `folder`, which is replaced; two threads read ahead.
+
+    Raises:
+        DataError: an utterance cannot be read (named), or audio and features are mixed.
+    """
+    if not utterances:
+        raise DataError(f"{folder.name}: there are no utterances")
+    from_features = {is_feature_path(utterance.audio_filepath) for utterance in utterances}
+    if len(from_features) > 1:
+        raise DataError(f"{folder.name}: some utterances are audio and some are features")
+    kind: Kind = "features" if from_features.pop() else "waveforms"
+    load = _frames_reader(features) if kind == "features" else _samples_reader(features)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    raw_path = folder / "values.raw"
+    lengths, low_rate = [], []
+    with raw_path.open("wb") as raw:
+        loaded = track(
+            _read_ahead(load, utterances), total=len(utterances), label="reading", unit="utterances"
+        )
+        for utterance, (values, source_rate) in zip(utterances, loaded, strict=True):
+            raw.write(values.tobytes())
+            lengths.append(len(values))
+            if source_rate is not None and source_rate < features.sample_rate:
+                low_rate.append(utterance.id)
+    shape = (features.num_base_bins,) if kind == "features" else ()
+    dtype = _KINDS[kind]
+    raw_values = np.memmap(raw_path, dtype, "r", shape=(sum(lengths), *shape))
+    np.save(folder / _VALUES, raw_values)
+    raw_path.unlink()
+    np.save(folder / _STARTS, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    write_manifest(utterances, folder / _MANIFEST)
+    unit = features.frame_shift if kind == "features" else 1
+    seconds = sum(lengths) * unit / features.sample_rate
+    return PackReport(seconds=seconds, low_rate=tuple(low_rate))
+
+
+def open_packed(folder: Path) -> PackedCorpus:
+    """Map what `pack` wrote.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        values = np.load(folder / _VALUES, mmap_mode="r")
+        starts = np.load(folder / _STARTS)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: the packed corpus cannot be read: {error}") from error
+    utterances = tuple(read_manifest(folder / _MANIFEST))
+    if len(starts) != len(utterances) + 1 or starts[-1] != len(values):
+        raise DataError(f"{folder}: the packed corpus is damaged; run the pack stage again")
+    kind: Kind = "waveforms" if values.ndim == 1 else "features"
+    return PackedCorpus(kind=kind, utterances=utterances, values=values, starts=starts)
+
+
+def plan_batches(
+    lengths: NDArray[np.int64], budget: int, *, seed: int | None = None, shuffle: bool = True
+) -> list[NDArray[np.int64]]:
+    """Rows in batches of similar length whose padded size stays within `budget`.
+
+    A batch holds at least one row, also one that is longer than the budget.
+
+    Args:
+        lengths: of each row, in any unit; `budget` is in the same unit.
+        seed: of the order of rows of similar length, and of the batches; None keeps the order
+            of lengths.
+        shuffle: whether the batches come in random order, or shortest first.
+    """
+    keys = lengths.astype(np.float64)
+    random = np.random.default_rng(seed)
+    if seed is not None:
+        # A few per cent of noise make different neighbours each epoch at little padding.
+        keys = keys * random.uniform(0.97, 1.03, len(keys))
+    order = np.argsort(keys, kind="stable")
+    batches = []
+    first = 0
+    longest = 0
+    for last, row in enumerate(order):
+        longest = max(longest, int(lengths[row]))
+        if last > first and longest * (last - first + 1) > budget:
+            batches.append(order[first:last])
+            first, longest = last, int(lengths[row])
+    if first < len(order):
+        batches.append(order[first:])
+    if seed is not None and shuffle:
+        batches = [batches[index] for index in random.permutation(len(batches))]
+    return batches
+
+
+def _read_ahead(
+    load: Callable[[Utterance], tuple[NDArray[np.generic], int | None]],
+    utterances: Sequence[Utterance],
+) -> Iterator[tuple[NDArray[np.generic], int | None]]:
+    # Pieces bound the memory: map() alone would read everything as fast as it can.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for start in range(0, len(utterances), 64):
+            yield from pool.map(load, utterances[start : start + 64])
+
+
+def _samples_reader(
+    config: FeatureConfig,
+) -> Callable[[Utterance], tuple[NDArray[np.generic], int | None]]:
+    def load(utterance: Utterance) -> tuple[NDArray[np.generic], int | None]:
+        audio = read_audio(
+            utterance.audio_filepath,
+            sample_rate=config.sample_rate,
+            offset=utterance.offset,
+            duration=utterance.duration or None,
+        )
+        if len(audio.samples) < config.frame_length:
+            raise DataError(
+                f"{utterance.audio_filepath}: utterance {utterance.id}: {len(audio.samples)} "
+                f"samples are less than one frame of {config.frame_length}"
+            )
+        samples = np.clip(np.rint(audio.samples * 32768), -32768, 32767).astype(np.int16)
+        return samples, audio.source_rate
+
+    return load
+
+
+def _frames_reader(
+    config: FeatureConfig,
+) -> Callable[[Utterance], tuple[NDArray[np.generic], int | None]]:
+    def load(utterance: Utterance) -> tuple[NDArray[np.generic], int | None]:
+        frames = read_features(utterance.audio_filepath)
+        if frames.shape[1] != config.num_base_bins:
+            raise DataError(
+                f"{utterance.audio_filepath}: {frames.shape[1]} values a frame, but the "
+                f"configuration's features have {config.num_base_bins}"
+            )
+        return frames.astype(np.float32), None
+
+    return load

@@ -1,0 +1,232 @@
+"""Speech to text with a model folder.
+
+Dimension names: batch (utterances), frame, bin, step, token.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from asr.audio import read_audio, to_mono
+from asr.ctc import TokenSpan, align
+from asr.data import plan_batches
+from asr.decoding import greedy
+from asr.errors import AsrError, AudioError, DataError
+from asr.features import is_feature_path, read_features
+from asr.manifest import Utterance
+from asr.model_folder import LoadedModel, choose_device, read_model
+
+_READ_AHEAD = 64  # files held in memory while batches of similar length are made of them
+_BATCH_SECONDS = 120.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Word:
+    """A word of a transcript."""
+
+    text: str
+    start: float
+    """Seconds from the start of the audio."""
+    end: float
+    confidence: float
+    """Geometric mean of the probabilities of its tokens, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transcript:
+    """What was recognized in one utterance."""
+
+    text: str
+    words: tuple[Word, ...]
+    log_prob: float
+    """Of the decoder's path, in nats."""
+    duration: float
+    """Seconds of audio."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    values: NDArray[np.float32]
+    """Samples [sample] or frames without deltas [frame, bin]."""
+    duration: float
+    warnings: tuple[str, ...] = ()
+
+
+class Recognizer:
+    """A trained model, ready to transcribe.
+
+    ```python
+    recognizer = Recognizer.load("work/digits/default/model")
+    print(recognizer.transcribe("call.wav").text)
+    ```
+    """
+
+    def __init__(self, model: LoadedModel, device: str):
+        self.config = model.config
+        self.tokens = model.tokens
+        self.training = model.training
+        self._network = model.network
+        self._device = device
+
+    @classmethod
+    def load(cls, path: Path | str, *, device: str = "auto") -> "Recognizer":
+        """Read a model folder.
+
+        Raises:
+            ModelError: it is not one, or is damaged.
+        """
+        chosen = choose_device(device)
+        return cls(read_model(Path(path), chosen), chosen)
+
+    def transcribe(
+        self, audio: Path | str | ArrayLike, *, sample_rate: int | None = None
+    ) -> Transcript:
+        """The transcript of one file, or of samples in [-1, 1] of `sample_rate` Hz.
+
+        Samples may be [sample] or [sample, channel].
+
+        Raises:
+            AudioError: the audio cannot be read or is shorter than a frame.
+        """
+        if isinstance(audio, Path | str):
+            item = self._read(Utterance(id="", audio_filepath=Path(audio), duration=0.0))
+        else:
+            item = self._from_samples(audio, sample_rate)
+        return self._transcribe_batch([item])[0]
+
+    def transcribe_all(
+        self, paths: Iterable[Path | str]
+    ) -> Iterator[tuple[Path, Transcript | AsrError]]:
+        """Transcripts in the order of `paths`, or the error that a file met; made in batches."""
+        utterances = (Utterance(id="", audio_filepath=Path(path), duration=0.0) for path in paths)
+        for utterance, result in self.transcribe_utterances(utterances):
+            yield utterance.audio_filepath, result
+
+    def transcribe_utterances(
+        self, utterances: Iterable[Utterance]
+    ) -> Iterator[tuple[Utterance, Transcript | AsrError]]:
+        """The same for stretches of files; a duration of 0 means to the end."""
+        remaining = iter(utterances)
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            while window := list(islice(remaining, _READ_AHEAD)):
+                items = list(pool.map(self._try_read, window))
+                yield from zip(window, self._transcribe_window(items), strict=True)
+
+    def _transcribe_window(self, items: Sequence[_Input | AsrError]) -> list[Transcript | AsrError]:
+        results: list[Transcript | AsrError | None] = [
+            item if isinstance(item, AsrError) else None for item in items
+        ]
+        rows = [row for row, item in enumerate(items) if isinstance(item, _Input)]
+        readable = [item for item in items if isinstance(item, _Input)]
+        milliseconds = np.array([math.ceil(1000 * item.duration) for item in readable], np.int64)
+        # Samples and frames cannot share a batch.
+        for kind in (1, 2):
+            chosen = [i for i, item in enumerate(readable) if item.values.ndim == kind]
+            for part in plan_batches(milliseconds[chosen], int(1000 * _BATCH_SECONDS)):
+                places = [chosen[i] for i in part]
+                transcripts = self._transcribe_batch([readable[i] for i in places])
+                for place, transcript in zip(places, transcripts, strict=True):
+                    results[rows[place]] = transcript
+        return [result for result in results if result is not None]
+
+    def log_probs(self, inputs: Sequence[NDArray[np.float32]]) -> list[Tensor]:
+        """Log-probabilities [step, token] of each input: samples at the model's rate, or frames."""
+        lengths = torch.tensor([len(values) for values in inputs])
+        padded = np.zeros((len(inputs), int(lengths.max()), *inputs[0].shape[1:]), np.float32)
+        for row, values in enumerate(inputs):
+            padded[row, : len(values)] = values
+        frontend = self._network.frontend
+        batch, lengths = torch.from_numpy(padded).to(self._device), lengths.to(self._device)
+        with torch.inference_mode():
+            features, num_frames = (
+                frontend(batch, lengths) if batch.ndim == 2 else frontend.finish(batch, lengths)
+            )
+            log_probs, num_steps = self._network.encoder(features, num_frames)
+        rows = zip(log_probs.cpu(), num_steps.tolist(), strict=True)
+        return [values[:steps] for values, steps in rows]
+
+    def _transcribe_batch(self, items: Sequence[_Input]) -> list[Transcript]:
+        all_log_probs = self.log_probs([item.values for item in items])
+        return [
+            self._decode(values, item) for values, item in zip(all_log_probs, items, strict=True)
+        ]
+
+    def _decode(self, log_probs: Tensor, item: _Input) -> Transcript:
+        hypothesis = greedy(log_probs.numpy())
+        spans = align(log_probs, hypothesis.tokens)
+        return Transcript(
+            text=self.tokens.decode(hypothesis.tokens),
+            words=tuple(self._words(spans, item.duration)),
+            log_prob=hypothesis.log_prob,
+            duration=item.duration,
+            warnings=item.warnings,
+        )
+
+    def _words(self, spans: Sequence[TokenSpan], duration: float) -> Iterator[Word]:
+        features = self.config.features
+        step_seconds = self.config.encoder.subsampling * features.frame_shift / features.sample_rate
+        for first, last in self.tokens.word_bounds([span.token for span in spans]):
+            own = spans[first:last]
+            logs = [math.log(max(span.probability, 1e-10)) for span in own]
+            yield Word(
+                text=self.tokens.decode([span.token for span in own]),
+                start=min(own[0].start * step_seconds, duration),
+                end=min(own[-1].end * step_seconds, duration),
+                confidence=math.exp(sum(logs) / len(logs)),
+            )
+
+    def _try_read(self, utterance: Utterance) -> _Input | AsrError:
+        try:
+            return self._read(utterance)
+        except AsrError as error:
+            return error
+
+    def _read(self, utterance: Utterance) -> _Input:
+        features = self.config.features
+        if is_feature_path(utterance.audio_filepath):
+            frames = read_features(utterance.audio_filepath)
+            if frames.shape[1] != features.num_base_bins:
+                raise DataError(
+                    f"{utterance.audio_filepath}: {frames.shape[1]} values a frame, but the "
+                    f"model's features have {features.num_base_bins}"
+                )
+            return _Input(frames, len(frames) * features.frame_shift / features.sample_rate)
+        audio = read_audio(
+            utterance.audio_filepath,
+            sample_rate=features.sample_rate,
+            offset=utterance.offset,
+            duration=utterance.duration or None,
+        )
+        return self._checked(audio.samples, audio.source_rate, str(utterance.audio_filepath))
+
+    def _from_samples(self, samples: ArrayLike, sample_rate: int | None) -> _Input:
+        if sample_rate is None:
+            raise AudioError("samples come without sample_rate; give transcribe(..., sample_rate=)")
+        mono = to_mono(
+            np.asarray(samples, np.float32), sample_rate, self.config.features.sample_rate
+        )
+        return self._checked(mono, sample_rate, "samples")
+
+    def _checked(self, samples: NDArray[np.float32], source_rate: int, name: str) -> _Input:
+        features = self.config.features
+        if len(samples) < features.frame_length:
+            raise AudioError(
+                f"{name}: {len(samples)} samples at {features.sample_rate} Hz are less than one "
+                f"frame of {features.frame_length}"
+            )
+        warnings = ()
+        if source_rate < features.sample_rate:
+            warnings = (
+                f"{name}: its rate of {source_rate} Hz is below the model's "
+                f"{features.sample_rate} Hz; expect more errors",
+            )
+        return _Input(samples, len(samples) / features.sample_rate, warnings)

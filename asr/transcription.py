@@ -1,0 +1,131 @@
+"""Files in, transcripts out: which files are meant, and what is written for each."""
+
+import glob
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from asr.errors import AudioError, DataError
+from asr.manifest import Utterance, read_manifest
+from asr.recognizer import Transcript
+
+AUDIO_SUFFIXES = frozenset(
+    f".{suffix}"
+    for suffix in (
+        *("aac", "aif", "aiff", "amr", "au", "caf", "flac", "m4a", "mka", "mkv", "mov", "mp3"),
+        *("mp4", "oga", "ogg", "opus", "sph", "voc", "w64", "wav", "weba", "webm", "wma"),
+    )
+)
+
+
+def find_inputs(
+    names: Sequence[str], *, recursive: bool
+) -> tuple[list[Utterance], list[tuple[str, DataError]]]:
+    """The utterances that the arguments of a command mean, and the arguments that mean nothing.
+
+    An argument is a file, a folder (its audio files, sorted), a pattern, or a `.jsonl` manifest.
+    The id of an utterance from a file is its path.
+    """
+    found: list[Utterance] = []
+    failed: list[tuple[str, DataError]] = []
+    for name in names:
+        try:
+            found += _expand(name, recursive)
+        except DataError as error:
+            failed.append((name, error))
+    return list({utterance.id: utterance for utterance in found}.values()), failed
+
+
+def _expand(name: str, recursive: bool) -> list[Utterance]:
+    path = Path(name)
+    if path.is_dir():
+        files = sorted(
+            file
+            for file in path.glob("**/*" if recursive else "*")
+            if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file()
+        )
+        if not files:
+            deeper = "" if recursive else "; --recursive looks into its folders"
+            raise AudioError(f"{name}: no audio files in this folder{deeper}")
+        return [_whole(file) for file in files]
+    if path.suffix == ".jsonl" and path.is_file():
+        return read_manifest(path)
+    if not path.exists() and glob.has_magic(name):
+        files = sorted(Path(match) for match in glob.glob(name, recursive=recursive))  # noqa: PTH207
+        if not files:
+            raise AudioError(f"{name}: the pattern matches no file")
+        return [_whole(file) for file in files]
+    return [_whole(path)]
+
+
+def _whole(path: Path) -> Utterance:
+    return Utterance(id=str(path), audio_filepath=path, duration=0.0)
+
+
+def output_stems(utterances: Sequence[Utterance]) -> dict[str, Path]:
+    """Where below the output folder each utterance's files go, without suffix; none collide.
+
+    Paths lose the folders that all of them share. Two that differ in their suffix only keep it.
+    """
+    paths = [Path(utterance.id) for utterance in utterances]
+    root = Path(os.path.commonpath([path.absolute().parent for path in paths])) if paths else Path()
+    relative = [path.absolute().relative_to(root) for path in paths]
+    stems = Counter(_without_suffix(path) for path in relative)
+    return {
+        utterance.id: path if stems[_without_suffix(path)] > 1 else _without_suffix(path)
+        for utterance, path in zip(utterances, relative, strict=True)
+    }
+
+
+def _without_suffix(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix.lower() in AUDIO_SUFFIXES else path
+
+
+def as_text(transcript: Transcript) -> str:
+    """The text, and a line's end."""
+    return transcript.text + "\n"
+
+
+def as_json(transcript: Transcript) -> str:
+    """Whisper's shape: text, and segments with words; `probability` is the word's confidence."""
+    words = [
+        {
+            "word": word.text,
+            "start": round(word.start, 3),
+            "end": round(word.end, 3),
+            "probability": round(word.confidence, 4),
+        }
+        for word in transcript.words
+    ]
+    segments = [
+        {
+            "id": 0,
+            "start": words[0]["start"],
+            "end": words[-1]["end"],
+            "text": transcript.text,
+            "words": words,
+        }
+    ]
+    values = {
+        "text": transcript.text,
+        "duration": round(transcript.duration, 3),
+        "log_prob": round(transcript.log_prob, 4),
+        "segments": segments if words else [],
+    }
+    return json.dumps(values, ensure_ascii=False) + "\n"
+
+
+FORMATS: dict[str, Callable[[Transcript], str]] = {"txt": as_text, "json": as_json}
+
+
+def failure_lines(failures: Iterable[tuple[str, Exception]]) -> Iterator[str]:
+    """Lines of `failures.tsv`: the input and what went wrong."""
+    yield "input\terror\n"
+    for name, error in failures:
+        yield f"{_one_line(name)}\t{_one_line(str(error))}\n"
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\t", " ").replace("\r", " ").replace("\n", " ")

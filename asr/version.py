@@ -1,0 +1,35 @@
+"""Which program made a result."""
+
+import functools
+import subprocess
+from pathlib import Path
+
+import asr
+
+
+@functools.cache
+def program_version() -> str:
+    """The package's version, with the commit where it runs from a checkout.
+
+    A commit with uncommitted changes is marked by `+changes`.
+    """
+    folder = Path(__file__).parents[1]
+    if not (folder / ".git").exists():
+        return asr.__version__
+    commit = _git(folder, "rev-parse", "--short=10", "HEAD")
+    changes = "+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else ""
+    return f"{asr.__version__} ({commit}{changes})" if commit else asr.__version__
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return result.stdout.strip()

@@ -1,0 +1,156 @@
+import math
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from asr.augment import (
+    add_noise,
+    augment_waveforms,
+    change_speed,
+    choose_speeds,
+    mask_features,
+    reverberate,
+    stretch_time,
+)
+from asr.config import AugmentConfig
+
+RATE = 8000
+LENGTHS = torch.tensor([8000, 5000, 100])
+
+
+def generator(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def tones(frequency: float = 440.0) -> Tensor:
+    wave = torch.sin(2 * math.pi * frequency * torch.arange(8000) / RATE) * 0.3
+    return torch.stack([wave * (torch.arange(8000) < length) for length in LENGTHS])
+
+
+def test_what_is_off_changes_nothing() -> None:
+    waveforms, lengths = augment_waveforms(tones(), LENGTHS, AugmentConfig(), RATE, generator())
+    assert torch.equal(waveforms, tones())
+    assert torch.equal(lengths, LENGTHS)
+
+
+ALL = AugmentConfig(speeds=(0.9, 1.1), gain_db=10, noise_probability=0.8, reverb_probability=0.8)
+
+
+def test_a_seed_decides_everything() -> None:
+    first, _ = augment_waveforms(tones(), LENGTHS, ALL, RATE, generator(1))
+    again, _ = augment_waveforms(tones(), LENGTHS, ALL, RATE, generator(1))
+    other, _ = augment_waveforms(tones(), LENGTHS, ALL, RATE, generator(3))
+    assert torch.equal(first, again)
+    assert first.shape != other.shape or not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_padding_stays_silent_and_levels_stay_legal(seed: int) -> None:
+    waveforms, lengths = augment_waveforms(tones(), LENGTHS, ALL, RATE, generator(seed))
+    assert waveforms.abs().max() <= 1
+    for row, length in enumerate(lengths.tolist()):
+        assert not waveforms[row, length:].any()
+        assert waveforms[row, :length].any()
+
+
+@pytest.mark.parametrize("speed", [0.9, 1.1])
+def test_speed_changes_length_and_pitch(speed: float) -> None:
+    changed, lengths = change_speed(tones(), LENGTHS, speed)
+    assert lengths.tolist() == [math.ceil(n / speed) for n in LENGTHS.tolist()]
+    spectrum = torch.fft.rfft(changed[0, : int(lengths[0])]).abs()
+    peak = float(spectrum.argmax()) * RATE / int(lengths[0])
+    assert peak == pytest.approx(440 * speed, abs=2)
+
+
+def test_noise_has_the_ratio_asked_for() -> None:
+    snr_db = torch.tensor([20.0, 5.0, 0.0])
+    noisy = add_noise(tones(), LENGTHS, snr_db, generator())
+    noise = noisy - tones()
+    measured = 10 * torch.log10(tones().square().sum(1) / noise.square().sum(1))
+    torch.testing.assert_close(measured, snr_db, atol=0.01, rtol=0)
+
+
+def test_silence_stays_silent_under_noise() -> None:
+    silence = torch.zeros(1, 100)
+    assert not add_noise(silence, torch.tensor([100]), torch.tensor([10.0]), generator()).any()
+
+
+def test_reverberation_decays_by_60_db_in_its_time() -> None:
+    impulse = torch.zeros(200, 8000)
+    impulse[:, 0] = 1
+    wet = reverberate(impulse, torch.full((200,), 0.5), RATE, generator())
+    torch.testing.assert_close(wet[:, 0], torch.ones(200), atol=1e-4, rtol=0)
+    power = wet.square().mean(0)
+    early, late = power[100:300].mean(), power[2100:2300].mean()
+    assert 10 * math.log10(early / late) == pytest.approx(60 * 2000 / (0.5 * RATE), abs=1.5)
+    tail = wet[:, 1:].square().sum(1)
+    assert tail.max() <= 1.01
+
+
+def test_stretching_at_speed_one_changes_nothing() -> None:
+    frames = torch.randn(2, 7, 3, generator=generator())
+    frames[1, 5:] = 0
+    lengths = torch.tensor([7, 5])
+    stretched, num_frames = stretch_time(frames, lengths, torch.ones(2))
+    torch.testing.assert_close(stretched, frames)
+    assert torch.equal(num_frames, lengths)
+
+
+def test_stretching_reads_a_ramp_at_another_speed() -> None:
+    ramp = torch.arange(20.0)[None, :, None]
+    stretched, num_frames = stretch_time(ramp, torch.tensor([20]), torch.tensor([0.5]))
+    assert num_frames.tolist() == [40]
+    expected = (torch.arange(40) * 0.5).clamp(max=19)
+    torch.testing.assert_close(stretched[0, :, 0], expected)
+
+
+def test_stretching_never_reads_padding() -> None:
+    frames = torch.full((1, 20, 1), 1e6)
+    frames[0, :10] = 1
+    stretched, num_frames = stretch_time(frames, torch.tensor([10]), torch.tensor([0.9]))
+    assert num_frames.tolist() == [11]
+    assert stretched[0, :11].max() == 1
+    assert not stretched[0, 11:].any()
+
+
+def test_speeds_are_those_given() -> None:
+    speeds = choose_speeds(200, (0.9, 1.0, 1.1), generator())
+    assert {round(s, 3) for s in speeds.tolist()} == {0.9, 1.0, 1.1}
+
+
+MASKS = AugmentConfig(
+    time_masks=2, time_mask_width=10, time_mask_share=0.2, freq_masks=2, freq_mask_width=4
+)
+
+
+def test_masks_are_rows_and_columns_of_zeros_within_their_widths() -> None:
+    features = torch.ones(30, 400, 20)
+    lengths = torch.full((30,), 400)
+    masked = mask_features(features, lengths, MASKS, 100.0, generator()) == 0
+    whole_frames = masked.all(dim=2)
+    whole_bins = masked.all(dim=1)
+    assert torch.equal(masked, whole_frames[:, :, None] | whole_bins[:, None, :])
+    assert whole_frames.sum(1).max() <= 2 * 10
+    assert whole_bins.sum(1).max() <= 2 * 4
+    assert whole_frames.any()
+    assert whole_bins.any()
+
+
+def test_a_time_mask_covers_at_most_its_share_of_a_short_utterance() -> None:
+    features = torch.ones(200, 400, 4)
+    lengths = torch.full((200,), 20)
+    config = MASKS.model_copy(update={"freq_masks": 0})
+    masked = mask_features(features, lengths, config, 100.0, generator()) == 0
+    assert masked[:, 20:].sum() == 0
+    per_row = masked.all(dim=2).sum(1)
+    assert 0 < per_row.max() <= 4
+
+
+def test_long_utterances_get_more_masks() -> None:
+    features = torch.ones(100, 4000, 2)
+    lengths = torch.full((100,), 4000)
+    config = MASKS.model_copy(update={"freq_masks": 0})
+    masked = (mask_features(features, lengths, config, 100.0, generator()) == 0).all(dim=2)
+    starts = (masked[:, 1:] & ~masked[:, :-1]).sum(1) + masked[:, 0]
+    assert 5 < starts.float().mean() <= 8
