@@ -1,0 +1,411 @@
+"""From waveforms to what the encoder sees, and features that other programs have stored.
+
+Dimension names: batch (utterances), sample (of a waveform), frame (of features), tap (samples
+in a frame), bin (values of a frame), filter (mel filters), frequency (bins of the FFT).
+
+Two conventions. "kaldi": whole frames only; each without its mean, Povey window; filters on
+Kaldi's mel scale; energies floored at float32's epsilon. "sphinx": zeros complete the last frame;
+Hamming window; filters with edges on FFT bins and unit area; energies floored at 1e-10.
+"""
+
+import math
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from asr.config import FeatureConfig
+from asr.errors import ConfigError, DataError
+
+_FULL_SCALE = 32768  # both conventions compute on int16 values
+_PREEMPHASIS = 0.97
+_LIFTER = 22  # Kaldi's cepstral_lifter
+_FLOOR = {"kaldi": float(np.finfo(np.float32).eps), "sphinx": 1e-10}
+_CHUNK = 4096  # frames at a time: about 8 MB for each step of the arithmetic
+_MIN_STD = 1e-3  # a bin that varies less is constant, up to rounding
+_DELTA_WINDOW = 2
+
+_MFC_VALUES = 13  # values in a frame of a Sphinx .mfc file, which does not say
+_ARK_ENTRY = re.compile(r"(.+\.ark):(\d+)")
+
+Array = npt.NDArray[np.float64]
+
+
+class Frontend(nn.Module):
+    """Features of a batch of waveforms, each row as if it were alone."""
+
+    window: Tensor
+    filters: Tensor
+    dct: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: FeatureConfig):
+        super().__init__()
+        self.config = config
+        self._num_fft = 1 << max(1, (config.frame_length - 1).bit_length())
+        arrays = {
+            "kaldi": (_povey_window, _kaldi_filters, _kaldi_dct),
+            "sphinx": (_hamming_window, _sphinx_filters, _sphinx_dct),
+        }
+        window, filters, dct = arrays[config.convention]
+        self._constant("window", window(config.frame_length))
+        self._constant("filters", filters(config, self._num_fft))
+        self._constant("dct", dct(config.num_mel_bins, config.num_ceps))
+        self.register_buffer("mean", torch.zeros(config.num_bins))
+        self.register_buffer("std", torch.ones(config.num_bins))
+
+    def set_statistics(self, mean: Float[Tensor, " bin"], std: Float[Tensor, " bin"]) -> None:
+        """What normalization "global" subtracts and divides by."""
+        self.mean.copy_(mean)
+        self.std.copy_(std.clamp(min=_MIN_STD))
+
+    @overload
+    def num_frames(self, num_samples: int) -> int: ...
+    @overload
+    def num_frames(self, num_samples: Tensor) -> Tensor: ...
+    def num_frames(self, num_samples: int | Tensor) -> int | Tensor:
+        """Frames of a waveform; 0 if it is shorter than a frame ("sphinx": if it is empty)."""
+        length, shift = self.config.frame_length, self.config.frame_shift
+        if self.config.convention == "kaldi":
+            count = (num_samples - length) // shift + 1
+            return count * (num_samples >= length)
+        # -(-a // b) rounds up; a last frame is there as soon as it has a sample of its own.
+        count = 1 - (length - num_samples) // shift
+        if isinstance(count, Tensor):
+            return count.clamp(min=1) * (num_samples > 0)
+        return max(1, count) * (num_samples > 0)
+
+    def forward(
+        self, waveforms: Float[Tensor, "batch sample"], num_samples: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch frame bin"], Int[Tensor, " batch"]]:
+        """Normalized features with their deltas, and the frames of each row."""
+        base, num_frames = self.base(waveforms, num_samples)
+        return self.finish(base, num_frames), num_frames
+
+    def base(
+        self, waveforms: Float[Tensor, "batch sample"], num_samples: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch frame bin"], Int[Tensor, " batch"]]:
+        """Log energies of mel filters (nats) or cepstra of them, without deltas.
+
+        Args:
+            waveforms: in [-1, 1], at `config.sample_rate`; what stands beyond `num_samples` is
+                not looked at.
+
+        Returns:
+            As many frames as the waveforms' whole width gives, those beyond the row's own being
+            0, and the frames of each row.
+
+        Source:
+            Kaldi, feat/feature-fbank.cc and feature-mfcc.cc, with snip_edges, without dither and
+            energy; CMU Sphinx, sphinx_fe. Checked against torchaudio.compliance.kaldi and the
+            .mfc files that are published with AN4.
+        """
+        config = self.config
+        width = self.num_frames(waveforms.shape[1])
+        features = waveforms.new_zeros(len(waveforms), width, config.num_base_bins)
+        num_frames = self.num_frames(num_samples)
+        if not features.numel():
+            return features, num_frames
+        missing = max(
+            0, (width - 1) * config.frame_shift + config.frame_length - waveforms.shape[1]
+        )
+        beyond = ~_within(num_samples, waveforms.shape[1])
+        # One sample more in front of each frame, for the pre-emphasis of its first one.
+        signal = pad(waveforms.masked_fill(beyond, 0), (1, missing))
+        frames = signal.unfold(1, config.frame_length + 1, config.frame_shift)
+        chunk = max(1, _CHUNK // len(waveforms))
+        with torch.autocast(waveforms.device.type, enabled=False):
+            for start in range(0, width, chunk):
+                part = slice(start, start + chunk)
+                features[:, part] = self._frames(frames[:, part])
+        return features.masked_fill_(~_within(num_frames, width)[..., None], 0), num_frames
+
+    def finish(
+        self, base: Float[Tensor, "batch frame base_bin"], num_frames: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch frame bin"]:
+        """Deltas, then normalization; frames beyond `num_frames` are 0.
+
+        Beyond its ends an utterance goes on with its first and last frame. Normalized by
+        "utterance", a bin that does not vary becomes 0.
+        """
+        inside = _within(num_frames, base.shape[1])[..., None]
+        orders = [base]
+        for _ in range(self.config.deltas):
+            orders.append(_deltas(orders[-1], num_frames, inside))
+        features = torch.cat(orders, dim=-1)
+        if self.config.normalization == "global":
+            features = (features - self.mean) / self.std
+        elif self.config.normalization == "utterance":
+            features = _standardized(features, num_frames, inside)
+        return features.masked_fill(~inside, 0)
+
+    def _frames(
+        self, signal: Float[Tensor, "batch frame tap_and_one"]
+    ) -> Float[Tensor, "batch frame bin"]:
+        """Features of frames that are given with the sample before each."""
+        taps = signal * _FULL_SCALE
+        if self.config.convention == "kaldi":
+            taps[..., 0] = taps[..., 1]  # Kaldi's frame knows nothing of the sample before
+            taps = taps - taps[..., 1:].mean(dim=-1, keepdim=True)
+        taps = torch.sub(taps[..., 1:], taps[..., :-1], alpha=_PREEMPHASIS)
+        spectrum = torch.fft.rfft(taps.mul_(self.window), n=self._num_fft)
+        power = torch.view_as_real(spectrum).square().sum(dim=-1)
+        energies = (power @ self.filters).clamp_(min=_FLOOR[self.config.convention]).log_()
+        return energies if self.config.kind == "fbank" else energies @ self.dct
+
+    def _constant(self, name: str, values: Array) -> None:
+        buffer = torch.from_numpy(values.astype(np.float32))
+        self.register_buffer(name, buffer, persistent=False)
+
+
+def _within(lengths: Int[Tensor, " batch"], width: int) -> Bool[Tensor, "batch width"]:
+    """Which of `width` positions each row really has."""
+    return torch.arange(width, device=lengths.device) < lengths[:, None]
+
+
+def _deltas(
+    features: Float[Tensor, "batch frame bin"],
+    num_frames: Int[Tensor, " batch"],
+    inside: Bool[Tensor, "batch frame 1"],
+) -> Float[Tensor, "batch frame bin"]:
+    """Slope of the regression line over five frames, a frame; Kaldi's window of 2."""
+    if not features.numel():
+        return features
+    last = (num_frames - 1).clamp(min=0)[:, None, None].expand(-1, 1, features.shape[-1])
+    features = torch.where(inside, features, features.gather(1, last))
+    n, width = _DELTA_WINDOW, features.shape[1]
+    first, final = features[:, :1], features[:, -1:]
+    padded = torch.cat([first.expand(-1, n, -1), features, final.expand(-1, n, -1)], dim=1)
+    total = torch.zeros_like(features)
+    for step in range(1, n + 1):
+        later, earlier = padded[:, n + step :][:, :width], padded[:, n - step :][:, :width]
+        total += step * (later - earlier)
+    return total / (2 * sum(step**2 for step in range(1, n + 1)))
+
+
+def _standardized(
+    features: Float[Tensor, "batch frame bin"],
+    num_frames: Int[Tensor, " batch"],
+    inside: Bool[Tensor, "batch frame 1"],
+) -> Float[Tensor, "batch frame bin"]:
+    """Zero mean and unit (population) variance over each row's own frames."""
+    count = num_frames.clamp(min=1)[:, None, None]
+    mean = features.masked_fill(~inside, 0).sum(dim=1, keepdim=True) / count
+    centred = (features - mean).masked_fill(~inside, 0)
+    std = (centred.square().sum(dim=1, keepdim=True) / count).sqrt()
+    return centred / std.clamp(min=_MIN_STD)
+
+
+def _povey_window(length: int) -> Array:
+    return (0.5 - 0.5 * _cosine_period(length)) ** 0.85
+
+
+def _hamming_window(length: int) -> Array:
+    return 0.54 - 0.46 * _cosine_period(length)
+
+
+def _cosine_period(length: int) -> Array:
+    return np.cos(2 * np.pi * np.arange(length) / max(1, length - 1))
+
+
+def _kaldi_filters(config: FeatureConfig, num_fft: int) -> Array:
+    """Triangles on the mel scale, [frequency, filter]; the Nyquist bin belongs to none."""
+
+    def mel(hertz: Array) -> Array:
+        return 1127 * np.log1p(hertz / 700)
+
+    low, high = mel(np.array([config.low_freq, config.high_freq or config.sample_rate / 2]))
+    edges = np.linspace(low, high, config.num_mel_bins + 2)
+    frequencies = mel(np.arange(num_fft // 2) * config.sample_rate / num_fft)
+    return np.pad(_triangles(frequencies, edges), ((0, 1), (0, 0)))
+
+
+def _sphinx_filters(config: FeatureConfig, num_fft: int) -> Array:
+    """Triangles of unit area in Hz, their edges on FFT bins, [frequency, filter]."""
+
+    def mel(hertz: Array) -> Array:
+        return 2595 * np.log10(1 + hertz / 700)
+
+    width = config.sample_rate / num_fft
+    low, high = mel(np.array([config.low_freq, config.high_freq or config.sample_rate / 2]))
+    edges = 700 * (10 ** (np.linspace(low, high, config.num_mel_bins + 2) / 2595) - 1)
+    edges = np.floor(edges / width + 0.5) * width
+    if (np.diff(edges) <= 0).any():
+        raise ConfigError(
+            f"features: {config.num_mel_bins} filters from {config.low_freq:g} Hz are narrower "
+            f"than the FFT's {width:g} Hz; lower num_mel_bins or raise low_freq"
+        )
+    frequencies = np.arange(num_fft // 2 + 1) * width
+    return _triangles(frequencies, edges) * 2 / (edges[2:] - edges[:-2])
+
+
+def _triangles(points: Array, edges: Array) -> Array:
+    """Height at each point of the triangles of height 1 over each three neighbouring edges."""
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    rise = (points[:, None] - left) / (centre - left)
+    fall = (right - points[:, None]) / (right - centre)
+    return np.maximum(0, np.minimum(rise, fall))
+
+
+def _kaldi_dct(num_mel_bins: int, num_ceps: int) -> Array:
+    """Orthonormal DCT-II, then the lifter; [filter, bin]."""
+    matrix = math.sqrt(2 / num_mel_bins) * _cosines(num_mel_bins, num_ceps)
+    matrix[:, 0] = math.sqrt(1 / num_mel_bins)
+    return matrix * (1 + _LIFTER / 2 * np.sin(np.pi * np.arange(matrix.shape[1]) / _LIFTER))
+
+
+def _sphinx_dct(num_mel_bins: int, num_ceps: int) -> Array:
+    """Sphinx's "legacy" transform, which halves the first filter; [filter, bin]."""
+    matrix = _cosines(num_mel_bins, num_ceps) / num_mel_bins
+    matrix[0] /= 2
+    return matrix
+
+
+def _cosines(num_mel_bins: int, num_ceps: int) -> Array:
+    centres = np.arange(num_mel_bins) + 0.5
+    orders = np.arange(min(num_ceps, num_mel_bins))
+    return np.cos(np.pi / num_mel_bins * centres[:, None] * orders)
+
+
+def is_feature_path(path: Path) -> bool:
+    """Whether the name is that of stored features: `.mfc`, or an entry `file.ark:offset`."""
+    return path.suffix == ".mfc" or _ARK_ENTRY.fullmatch(str(path)) is not None
+
+
+def read_feats_scp(path: Path) -> dict[str, Path]:
+    """Feature path of each utterance id of a Kaldi `feats.scp`.
+
+    Relative paths stay as written: relative to the working directory, as Kaldi has it.
+
+    Raises:
+        DataError: unreadable, an id twice, a command, or something else than `file.ark:offset`.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text") from error
+    entries: dict[str, Path] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        utterance_id, _, entry = line.strip().partition(" ")
+        entry = entry.strip()
+        if entry.endswith("|"):
+            raise DataError(
+                f"{path}:{number}: a command, which is not run because it could do anything; "
+                "run `copy-feats` once and name its archive"
+            )
+        if not is_feature_path(Path(entry)):
+            raise DataError(f"{path}:{number}: ID file.ark:OFFSET is expected, found {line!r}")
+        if utterance_id in entries:
+            raise DataError(f"{path}:{number}: id {utterance_id!r} occurs twice")
+        entries[utterance_id] = Path(entry)
+    return entries
+
+
+def read_features(path: Path) -> npt.NDArray[np.float32]:
+    """Stored features, [frame, bin]: a Sphinx `.mfc` file or an entry `file.ark:offset`.
+
+    A `.mfc` file has 13 values in a frame. An archive is Kaldi's binary one, compressed or not.
+
+    Raises:
+        DataError: unreadable, truncated, empty, of another format, or holding NaN.
+    """
+    entry = _ARK_ENTRY.fullmatch(str(path))
+    try:
+        if entry is None:
+            features = _read_mfc(path)
+        else:
+            with Path(entry[1]).open("rb") as file:
+                file.seek(int(entry[2]))
+                features = _read_matrix(file, path)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    if not features.size:
+        raise DataError(f"{path}: holds no frames")
+    if not np.isfinite(features).all():
+        raise DataError(f"{path}: holds values that are NaN or infinite")
+    return features
+
+
+def _read_mfc(path: Path) -> npt.NDArray[np.float32]:
+    """Sphinx: an int32 count of float32 values, then these, in either byte order."""
+    content = path.read_bytes()
+    held, rest = divmod(len(content) - 4, 4)
+    for order in "><":
+        if held >= 0 and not rest and np.frombuffer(content, order + "i4", 1)[0] == held:
+            if held % _MFC_VALUES:
+                raise DataError(f"{path}: {held} values are no frames of {_MFC_VALUES} each")
+            values = np.frombuffer(content, order + "f4", offset=4)
+            return values.astype(np.float32).reshape(-1, _MFC_VALUES)
+    if held < 0:
+        raise DataError(f"{path}: truncated: {len(content)} bytes, without the count of values")
+    count = np.frombuffer(content, ">i4", 1)[0]
+    raise DataError(
+        f"{path}: truncated, or no Sphinx feature file: its count says {count} values, "
+        f"{len(content) - 4} bytes follow"
+    )
+
+
+def _read_matrix(file: BinaryIO, path: Path) -> npt.NDArray[np.float32]:
+    """Kaldi: a zero byte and "B", a word for the kind, the size, the values; little-endian.
+
+    Source:
+        Kaldi, matrix/kaldi-matrix.cc (Read) and matrix/compressed-matrix.h.
+    """
+
+    def take(count: int) -> bytes:
+        content = file.read(count) if 0 <= count <= remaining() else b""
+        if len(content) != count:
+            raise DataError(f"{path}: truncated, or the offset is not that of a matrix")
+        return content
+
+    def remaining() -> int:
+        return size - file.tell()
+
+    start = file.tell()
+    size = file.seek(0, 2)
+    file.seek(start)
+    if take(2) != b"\0B":
+        raise DataError(f"{path}: no binary Kaldi matrix there; `copy-feats ark:- ark,scp:...`")
+    kind = b""
+    while not kind.endswith(b" "):
+        kind += take(1)
+        if len(kind) > 4:
+            raise DataError(f"{path}: {kind!r} is no kind of Kaldi matrix")
+    if kind in (b"FM ", b"DM "):
+        width = 4 if kind == b"FM " else 8
+        _, rows, _, columns = struct.unpack("<bibi", take(10))
+        values = take(rows * columns * width)
+        return np.frombuffer(values, f"<f{width}").astype(np.float32).reshape(rows, columns)
+    if kind in (b"CM ", b"CM2 ", b"CM3 "):
+        return _read_compressed(kind, take)
+    raise DataError(f"{path}: {kind!r} is no kind of Kaldi matrix that holds features")
+
+
+def _read_compressed(kind: bytes, take: Callable[[int], bytes]) -> npt.NDArray[np.float32]:
+    """Kaldi's 8 and 16 bit matrices; `CM` has quartiles for each column, stored by column."""
+    low, span, rows, columns = struct.unpack("<ffii", take(16))
+    if kind == b"CM2 ":
+        values = np.frombuffer(take(2 * rows * columns), "<u2").reshape(rows, columns)
+        return (low + span / 65535 * values).astype(np.float32)
+    if kind == b"CM3 ":
+        values = np.frombuffer(take(rows * columns), "u1").reshape(rows, columns)
+        return (low + span / 255 * values).astype(np.float32)
+    quartiles = np.frombuffer(take(8 * columns), "<u2").reshape(columns, 4)
+    marks = low + span / 65535 * quartiles
+    codes = np.frombuffer(take(rows * columns), "u1").reshape(columns, rows)
+    # Codes 0, 64, 192 and 255 are the minimum, the quartiles and the maximum of the column.
+    matrix = [np.interp(codes[c], (0, 64, 192, 255), marks[c]) for c in range(columns)]
+    return np.array(matrix, np.float32).reshape(columns, rows).T
