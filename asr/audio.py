@@ -88,12 +88,29 @@ def read_audio(
                 samples = _mono(_av_blocks(container, path, start, stop), path)
     if not len(samples):
         raise _error(path, f"no samples at {offset:g} s" if offset else "no samples")
-    if source_rate != sample_rate:
-        samples = _resampled(samples, source_rate, sample_rate)
-        if not len(samples):
-            raise _error(path, f"too short to be resampled to {sample_rate} Hz")
-    np.clip(samples, -1, 1, out=samples)
+    samples = _resampled(samples, source_rate, sample_rate)
+    if not len(samples):
+        raise _error(path, f"too short to be resampled to {sample_rate} Hz")
     return Audio(samples=samples, sample_rate=sample_rate, source_rate=source_rate)
+
+
+def to_mono(samples: Samples, source_rate: int, sample_rate: int) -> Samples:
+    """Samples that are in memory, as `read_audio` gives those of a file.
+
+    Args:
+        samples: in [-1, 1], [sample] or [sample, channel].
+
+    Raises:
+        AudioError: another shape, no samples, NaN or infinite ones, a rate that cannot be.
+    """
+    path = Path("samples")  # what errors call it
+    _check_rate(path, source_rate)
+    if samples.ndim not in (1, 2):
+        raise _error(path, f"[sample] or [sample, channel] is expected, found {samples.shape}")
+    if not samples.size:
+        raise _error(path, "no samples")
+    mono = _mono([samples.reshape(len(samples), -1)], path)
+    return _resampled(mono, source_rate, sample_rate)
 
 
 def inspect_audio(path: Path) -> AudioInfo:
@@ -143,7 +160,7 @@ def _check_file(path: Path) -> None:
 
 def _check_rate(path: Path, rate: int) -> None:
     if not _MIN_RATE <= rate <= _MAX_RATE:
-        raise _error(path, f"its header says {rate} Hz; {_MIN_RATE} to {_MAX_RATE} Hz can be read")
+        raise _error(path, f"a sample rate of {rate} Hz; {_MIN_RATE} to {_MAX_RATE} Hz can be read")
 
 
 def _stretch(rate: int, offset: float, duration: float | None) -> tuple[int, int | None]:
@@ -163,10 +180,12 @@ def _mono(blocks: Iterable[Samples], path: Path) -> Samples:
 
 
 def _resampled(samples: Samples, source_rate: int, sample_rate: int) -> Samples:
+    """At another rate; what overshoots full scale is clipped."""
     import soxr
 
-    resampled: Samples = soxr.resample(samples, source_rate, sample_rate, quality="HQ")
-    return resampled
+    if source_rate != sample_rate:
+        samples = soxr.resample(samples, source_rate, sample_rate, quality="HQ")
+    return np.clip(samples, -1, 1)
 
 
 @contextmanager
