@@ -7,13 +7,15 @@ A mark is a JSON file with `inputs` (any values that say what the outcome depend
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from asr.config import fingerprint
+from asr.errors import AsrError, DataError
 from asr.files import open_atomic
+from asr.work import Stage, Work, is_within
 
 _LONGEST_VALUE = 40  # characters of a setting that are shown in a reason
 _MOST_REASONS = 3
@@ -34,6 +36,107 @@ class Mark:
 
     inputs: Mapping[str, Any]
     made: Mapping[str, Content]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StagePlan:
+    """Where a stage stands, and why."""
+
+    stage: Stage
+    state: Literal["done", "to do", "changed", "waits", "left out"]
+    """`waits`: its needs are about to be made again, and it runs if they come out differently."""
+    reason: str = ""
+
+
+class Ledger:
+    """The marks of a work folder, compared with what is there."""
+
+    def __init__(self, stages: Sequence[Stage], work: Work) -> None:
+        if work.corpus is not None and not work.corpus.is_dir():
+            raise DataError(f"--corpus {work.corpus}: no such folder")
+        self.stages = tuple(stages)
+        self.work = work
+        self._marks = {stage.name: read_mark(self._path(stage)) for stage in stages}
+        self._corpus: dict[str, str] | None = None
+
+    def plan(self, stage: Stage) -> StagePlan:
+        """Where a stage stands, and why."""
+        if self._is_left_out(stage):
+            return StagePlan(stage=stage, state="left out", reason="--corpus stands for it")
+        mark = self._marks[stage.name]
+        if mark is None:
+            return StagePlan(stage=stage, state="to do", reason="not done yet")
+        reason = difference(mark.inputs, self.inputs(stage)) or self._damage(mark)
+        return StagePlan(stage=stage, state="changed" if reason else "done", reason=reason)
+
+    def inputs(self, stage: Stage) -> dict[str, Any]:
+        """All that the outcome of a stage depends on, as JSON values."""
+        left_out = [path for o in self.stages if self._is_left_out(o) for path in o.makes]
+        needs = [need for need in stage.needs if not is_within(need, left_out)]
+        reads_corpus = stage.reads_corpus or len(needs) < len(stage.needs)
+        return {
+            "version": stage.version,
+            "settings": self.work.config.part(stage.settings),
+            "needs": {need: self._digest(need, stage) for need in needs},
+            "corpus": self._corpus_identity() if reads_corpus else None,
+        }
+
+    def open(self, stage: Stage) -> Path:
+        """Forget that a stage is done, before it starts; returns where its mark will be."""
+        self._marks[stage.name] = None
+        path = self._path(stage)
+        path.unlink(missing_ok=True)
+        return path
+
+    def close(self, stage: Stage, inputs: dict[str, Any]) -> None:
+        """Mark a stage as done: the last thing that happens to it."""
+        others = [path for other in self.stages if other is not stage for path in other.makes]
+        inner = [path for path in others if is_within(path, stage.makes)]
+        made = {}
+        for path in stage.makes:
+            if not self.work.path(path).exists():
+                raise AsrError(f"stage {stage.name} ended without making {self.work.path(path)}")
+            for name in list_files(self.work.folder, path):
+                if not is_within(name, inner):
+                    made[name] = read_content(self.work.path(name))
+        mark = Mark(inputs=inputs, made=made)
+        write_mark(mark, self._path(stage))
+        self._marks[stage.name] = mark
+
+    def _path(self, stage: Stage) -> Path:
+        return self.work.folder / ".stages" / f"{stage.name}.json"
+
+    def _is_left_out(self, stage: Stage) -> bool:
+        return stage.fetches_corpus and self.work.corpus is not None
+
+    def _damage(self, mark: Mark) -> str:
+        for name, content in mark.made.items():
+            if not self.work.path(name).is_file():
+                return f"{name} is missing"
+            if self._sha256(name) != content.sha256:
+                return f"{name} was changed"
+        return ""
+
+    def _digest(self, need: str, stage: Stage) -> str | None:
+        """Of the files in `need`, without those that this stage or a later one puts there."""
+        later = self.stages[self.stages.index(stage) :]
+        added = [path for other in later for path in other.makes]
+        names = [n for n in list_files(self.work.folder, need) if not is_within(n, added)]
+        return fingerprint({name: self._sha256(name) for name in names}) if names else None
+
+    def _sha256(self, name: str) -> str:
+        """From a mark where size and time are still the same, else from the file."""
+        status = self.work.path(name).stat()
+        for mark in self._marks.values():
+            known = mark.made.get(name) if mark else None
+            if known and (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns):
+                return known.sha256
+        return read_content(self.work.path(name)).sha256
+
+    def _corpus_identity(self) -> dict[str, str] | None:
+        if self._corpus is None and self.work.corpus is not None:
+            self._corpus = corpus_identity(self.work.corpus)
+        return self._corpus
 
 
 def read_mark(path: Path) -> Mark | None:

@@ -12,106 +12,41 @@ import glob
 import importlib
 import importlib.util
 import os
-import re
 import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.machinery import ModuleSpec
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
 
 from asr.config import Config, Settings, fingerprint, load_config, parse_settings, write_config
-from asr.errors import AsrError, ConfigError, DataError
+from asr.errors import AsrError, ConfigError
 from asr.files import open_atomic
-from asr.marks import (
-    Mark,
-    corpus_identity,
-    difference,
-    list_files,
-    read_content,
-    read_mark,
-    write_mark,
-)
+from asr.marks import Ledger, StagePlan
 from asr.progress import Report, format_seconds
+from asr.work import Stage, Work, first_line, is_within, silent
 
 if sys.platform != "win32":
     import fcntl
 
-
-def silent(line: str) -> None:
-    """Report to nobody."""
-    del line
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
-    """What a stage works with: all that its function is given."""
-
-    folder: Path
-    """The work folder."""
-    config: Config
-    corpus: Path | None = None
-    """A local copy of the corpus in its published layout, in place of the download."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    report: Report = silent
-    stage_key: str = "none"
-    """Stage, and hash of all that it depends on; set while a stage runs."""
-
-    def path(self, name: str) -> Path:
-        """A file or folder below the work folder."""
-        return self.folder / name
-
-    def scratch(self) -> Path:
-        """A folder of the running stage's own, for what lets it go on after it was killed.
-
-        It is there again when the stage starts with the same inputs and settings, is empty when it
-        starts with others, and goes when the stage is done.
-        """
-        folder = self.folder / ".scratch" / self.stage_key
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stage:
-    """A step of a recipe. The first line of its function's docstring is its help.
-
-    `needs` and `makes` are files or folders, relative to the work folder. A folder stands for the
-    files in it, without those that begin with a dot and those that other stages add to it.
-    """
-
-    name: str
-    run: Callable[[Work], None]
-    settings: tuple[str, ...] = ()
-    """Sections or `section.key` of the configuration that the outcome depends on."""
-    needs: tuple[str, ...] = ()
-    makes: tuple[str, ...] = ()
-    reads_corpus: bool = False
-    """Cannot run without --corpus, and depends on what is in that folder."""
-    fetches_corpus: bool = False
-    """Left out with --corpus, which then stands for its files in the `needs` of others."""
-    version: int = 1
-    """Raised when its code changes what it makes."""
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z][a-z0-9_-]*", self.name):
-            raise ValueError(f"stage name {self.name!r} is not lower-case letters, digits, - and _")
-        if not (self.run.__doc__ or "").strip():
-            raise ValueError(f"the function of stage {self.name} has no docstring")
-        for path in (*self.needs, *self.makes):
-            pure = PurePosixPath(path)
-            if pure.is_absolute() or ".." in pure.parts or str(pure) != path or path == ".":
-                raise ValueError(f"stage {self.name}: {path!r} is no path below the work folder")
-
-    @property
-    def help(self) -> str:
-        """What the stage does, in a line."""
-        return _first_line(self.run.__doc__)
+__all__ = [
+    "Recipe",
+    "RecipeSummary",
+    "Stage",
+    "StagePlan",
+    "Work",
+    "default_work_folder",
+    "find_conf",
+    "find_recipes",
+    "load_recipe",
+    "load_recipe_config",
+    "plan",
+    "run_recipe",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,22 +69,12 @@ class RecipeSummary:
     description: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StagePlan:
-    """Where a stage stands, and why."""
-
-    stage: Stage
-    state: Literal["done", "to do", "changed", "waits", "left out"]
-    """`waits`: its needs are about to be made again, and it runs if they come out differently."""
-    reason: str = ""
-
-
 def find_recipes(root: Path) -> list[RecipeSummary]:
     """The recipes in the folders directly below `root`, by name; nothing is imported."""
     found = []
     for path in sorted(root.glob("*/recipe.py")):
         try:
-            description = _first_line(ast.get_docstring(ast.parse(path.read_bytes())))
+            description = first_line(ast.get_docstring(ast.parse(path.read_bytes())))
         except (SyntaxError, ValueError) as error:
             description = f"(not Python: {error})"
         summary = RecipeSummary(name=path.parent.name, folder=path.parent, description=description)
@@ -175,7 +100,7 @@ def load_recipe(folder: Path) -> Recipe:
     recipe = Recipe(
         name=folder.resolve().name,
         folder=folder,
-        description=_first_line(module.__doc__),
+        description=first_line(module.__doc__),
         stages=tuple(stages),
         corpus_settings=getattr(module, "Corpus", Settings),
     )
@@ -236,23 +161,26 @@ def plan(
     """Where each stage from `first` to `last` stands; nothing is written.
 
     Raises:
-        ConfigError: an unknown stage, or `first` after `last`.
+        ConfigError: an unknown stage, `first` after `last`, or a stage before `first` not done.
         DataError: the corpus folder is not there.
     """
-    ledger = _Ledger(recipe, work)
+    selected = _select(recipe, first, last)
     pending: list[Stage] = []
     plans = []
-    for stage in _select(recipe, first, last):
-        found = ledger.plan(stage)
-        if found.state == "done" and force:
-            found = StagePlan(stage=stage, state="to do", reason="forced")
-        elif makers := [other.name for other in pending if _feeds(other, stage)]:
-            waits = found.state == "done"
-            reason = f"needs what {', '.join(makers)} makes"
-            found = StagePlan(stage=stage, state="waits" if waits else found.state, reason=reason)
-        if found.state in ("to do", "changed", "waits"):
-            pending.append(stage)
-        plans.append(found)
+    with _misfortune(str(work.folder)):
+        ledger = Ledger(recipe.stages, work)
+        _check_earlier(recipe, ledger, selected[0])
+        for stage in selected:
+            found = ledger.plan(stage)
+            makers = [other.name for other in pending if _feeds(other, stage)]
+            if found.state == "done" and force:
+                found = StagePlan(stage=stage, state="to do", reason="forced")
+            elif found.state == "done" and makers:
+                reason = f"needs what {' and '.join(makers)} makes"
+                found = StagePlan(stage=stage, state="waits", reason=reason)
+            if found.state in ("to do", "changed", "waits"):
+                pending.append(stage)
+            plans.append(found)
     return plans
 
 
@@ -282,137 +210,63 @@ def run_recipe(
     with _misfortune(str(work.folder)):
         work.folder.mkdir(parents=True, exist_ok=True)
         with _lock(work.folder):
-            ledger = _Ledger(recipe, work)
+            ledger = Ledger(recipe.stages, work)
             _check_earlier(recipe, ledger, selected[0])
             _record_run(work, command)
             for stage in selected:
-                _run_stage(stage, ledger, force, f"{recipe.stages.index(stage) + 1} {stage.name}")
+                number = f"{recipe.stages.index(stage) + 1}/{len(recipe.stages)}"
+                _run_stage(stage, ledger, force, f"[{number}] {stage.name}")
 
 
-class _Ledger:
-    """The marks of a work folder, compared with what is there."""
-
-    def __init__(self, recipe: Recipe, work: Work) -> None:
-        if work.corpus is not None and not work.corpus.is_dir():
-            raise DataError(f"--corpus {work.corpus}: no such folder")
-        self.stages = recipe.stages
-        self.work = work
-        self._marks = {stage.name: read_mark(self._path(stage)) for stage in recipe.stages}
-        self._corpus: dict[str, str] | None = None
-
-    def plan(self, stage: Stage) -> StagePlan:
-        if self._is_left_out(stage):
-            return StagePlan(stage=stage, state="left out", reason="--corpus stands for it")
-        mark = self._marks[stage.name]
-        if mark is None:
-            return StagePlan(stage=stage, state="to do", reason="not done yet")
-        reason = difference(mark.inputs, self.inputs(stage)) or self._damage(mark)
-        return StagePlan(stage=stage, state="changed" if reason else "done", reason=reason)
-
-    def inputs(self, stage: Stage) -> dict[str, Any]:
-        """All that the outcome of a stage depends on, as JSON values."""
-        left_out = [path for o in self.stages if self._is_left_out(o) for path in o.makes]
-        needs = [need for need in stage.needs if not _is_within(need, left_out)]
-        reads_corpus = stage.reads_corpus or len(needs) < len(stage.needs)
-        return {
-            "version": stage.version,
-            "settings": self.work.config.part(stage.settings),
-            "needs": {need: self._digest(need, stage) for need in needs},
-            "corpus": self._corpus_identity() if reads_corpus else None,
-        }
-
-    def open(self, stage: Stage) -> None:
-        """Forget that a stage is done, before it starts."""
-        self._marks[stage.name] = None
-        self._path(stage).unlink(missing_ok=True)
-
-    def close(self, stage: Stage, inputs: dict[str, Any]) -> None:
-        """Mark a stage as done: the last thing that happens to it."""
-        others = [path for other in self.stages if other is not stage for path in other.makes]
-        inner = [path for path in others if _is_within(path, stage.makes)]
-        made = {}
-        for path in stage.makes:
-            if not self.work.path(path).exists():
-                raise AsrError(f"stage {stage.name} ended without making {self.work.path(path)}")
-            for name in list_files(self.work.folder, path):
-                if not _is_within(name, inner):
-                    made[name] = read_content(self.work.path(name))
-        mark = Mark(inputs=inputs, made=made)
-        write_mark(mark, self._path(stage))
-        self._marks[stage.name] = mark
-
-    def _path(self, stage: Stage) -> Path:
-        return self.work.folder / ".stages" / f"{stage.name}.json"
-
-    def _is_left_out(self, stage: Stage) -> bool:
-        return stage.fetches_corpus and self.work.corpus is not None
-
-    def _damage(self, mark: Mark) -> str:
-        for name, content in mark.made.items():
-            if not self.work.path(name).is_file():
-                return f"{name} is missing"
-            if self._sha256(name) != content.sha256:
-                return f"{name} was changed"
-        return ""
-
-    def _digest(self, need: str, stage: Stage) -> str | None:
-        """Of the files in `need`, without those that this stage or a later one puts there."""
-        later = self.stages[self.stages.index(stage) :]
-        added = [path for other in later for path in other.makes]
-        names = [n for n in list_files(self.work.folder, need) if not _is_within(n, added)]
-        return fingerprint({name: self._sha256(name) for name in names}) if names else None
-
-    def _sha256(self, name: str) -> str:
-        """From a mark where size and time are still the same, else from the file."""
-        status = self.work.path(name).stat()
-        for mark in self._marks.values():
-            known = mark.made.get(name) if mark else None
-            if known and (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns):
-                return known.sha256
-        return read_content(self.work.path(name)).sha256
-
-    def _corpus_identity(self) -> dict[str, str] | None:
-        if self._corpus is None and self.work.corpus is not None:
-            self._corpus = corpus_identity(self.work.corpus)
-        return self._corpus
-
-
-def _run_stage(stage: Stage, ledger: _Ledger, force: bool, title: str) -> None:
+def _run_stage(stage: Stage, ledger: Ledger, force: bool, title: str) -> None:
     work = ledger.work
+    scratch = work.folder / ".scratch" / stage.name
     found = ledger.plan(stage)
     if found.state == "left out" or (found.state == "done" and not force):
         work.report(f"{title}: {found.state}")
+        _discard(scratch)
         return
     if stage.reads_corpus and work.corpus is None:
         raise ConfigError(f"stage {stage.name} reads the corpus: give its folder with --corpus")
     inputs = ledger.inputs(stage)
     key = fingerprint(inputs)
-    scratch = work.folder / ".scratch" / stage.name
     work.report(f"{title}: {found.reason or 'forced'}")
     start = time.monotonic()
     with _misfortune(f"stage {stage.name}"):
-        ledger.open(stage)
+        _remove_leftovers(ledger.open(stage))
         for old in scratch.glob("*"):
             if force or old.name != key:
-                shutil.rmtree(old)
+                _discard(old)
         for path in stage.makes:
             _remove_leftovers(work.path(path))
         stage.run(replace(work, stage_key=f"{stage.name}/{key}"))
         ledger.close(stage, inputs)
-        shutil.rmtree(scratch, ignore_errors=True)
+        _discard(scratch)
     work.report(f"{title}: done in {format_seconds(time.monotonic() - start)}")
 
 
+def _discard(folder: Path) -> None:
+    """Remove a folder that is to be there whole or not at all."""
+    gone = folder.with_name(f"{folder.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    if folder.exists():
+        folder.rename(gone)
+        shutil.rmtree(gone)
+
+
 def _remove_leftovers(path: Path) -> None:
-    """What a killed process left of writing `path` atomically."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+    """Remove what a killed process left of writing `path`, or files in it, atomically."""
+    for left in [*path.parent.glob(f".{glob.escape(path.name)}.*"), *path.rglob(".*")]:
         if left.is_dir():
             shutil.rmtree(left)
         else:
-            left.unlink()
+            left.unlink(missing_ok=True)
 
 
 def _record_run(work: Work, command: str) -> None:
+    """Write configuration and command beside what they make."""
+    for name in ("config.yaml", "command.txt"):
+        _remove_leftovers(work.path(name))
     fresh = work.path(".config.yaml.new")
     write_config(work.config, fresh)
     fresh.replace(work.path("config.yaml"))
@@ -420,7 +274,7 @@ def _record_run(work: Work, command: str) -> None:
         file.write(f"{command}\n")
 
 
-def _check_earlier(recipe: Recipe, ledger: _Ledger, first: Stage) -> None:
+def _check_earlier(recipe: Recipe, ledger: Ledger, first: Stage) -> None:
     for stage in recipe.stages[: recipe.stages.index(first)]:
         found = ledger.plan(stage)
         if found.state not in ("done", "left out"):
@@ -537,7 +391,7 @@ def _problems(recipe: Recipe) -> Iterator[str]:
             if path in made:
                 yield f"stage {stage.name} makes {path}, as an earlier stage does"
         for need in stage.needs:
-            if not any(_is_within(need, [m]) or _is_within(m, [need]) for m in made):
+            if not any(is_within(need, [m]) or is_within(m, [need]) for m in made):
                 yield f"stage {stage.name} needs {need}, which no earlier stage makes"
         for setting in stage.settings:
             if not _is_setting(setting, recipe.corpus_settings):
@@ -554,13 +408,5 @@ def _is_setting(dotted: str, corpus_settings: type[Settings]) -> bool:
     return not dot or (kind is not None and key in getattr(kind, "model_fields", {}))
 
 
-def _is_within(path: str, tops: Sequence[str]) -> bool:
-    return any(path == top or path.startswith(f"{top}/") for top in tops)
-
-
 def _feeds(maker: Stage, user: Stage) -> bool:
-    return any(_is_within(n, [m]) or _is_within(m, [n]) for m in maker.makes for n in user.needs)
-
-
-def _first_line(docstring: str | None) -> str:
-    return (docstring or "").strip().partition("\n")[0]
+    return any(is_within(n, [m]) or is_within(m, [n]) for m in maker.makes for n in user.needs)
