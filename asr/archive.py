@@ -125,10 +125,10 @@ def _fetch(url: str, part: Path) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
         # All of it is there already, or the file has changed: begin again.
-        error.close()
         part.unlink()
         _fetch(url, part)
         return

@@ -150,9 +150,9 @@ def _find_inputs(root: Path, file_ids: Sequence[str], inputs: str) -> dict[str, 
     audio: dict[str, Path] = {}
     features: dict[str, Path] = {}
     for file_id in file_ids:
-        stem = root / "wav" / file_id
-        candidates = [Path(f"{stem}{suffix}") for suffix in _AUDIO_SUFFIXES]
-        audio.update({file_id: path for path in reversed(candidates) if path.is_file()})
+        for suffix in _AUDIO_SUFFIXES:
+            if (path := root / "wav" / f"{file_id}{suffix}").is_file():
+                audio.setdefault(file_id, path)
         if (path := root / "feat" / f"{file_id}.mfc").is_file():
             features[file_id] = path
     if inputs == "auto":

@@ -9,9 +9,9 @@ indices 5 to 7 are dev (180), the rest is train (2,520); so every speaker and di
 With `held_out_speaker` all 500 recordings of one speaker are the test set, and the others' are
 divided into dev (index 5 to 7, 150) and train (2,350).
 
-Oddities: in the official split every test speaker is known from training. The recordings
-are trimmed, with next to no silence around the word. Accents, by the dataset's metadata: US (jackson
-and theo), Greek (george), German (lucas and yweweler), Belgian French (nicolas).
+Oddities: in the official split every test speaker is known from training. The recordings are
+trimmed, with next to no silence around the word. Accents, by the dataset's metadata: US (jackson,
+theo), Greek (george), German (lucas, yweweler) and Belgian French (nicolas).
 """
 
 from pathlib import Path
@@ -93,11 +93,10 @@ def prepare(source: Path, folder: Path, corpus: Corpus) -> None:
 
 
 def _find_recordings(source: Path) -> Path:
-    for folder in (
-        source,
-        *sorted(source.glob("recordings")),
-        *sorted(source.glob("**/recordings")),
-    ):
+    # A download unpacks to fsdd/free-spoken-digit-dataset-<commit>/recordings.
+    patterns = ("recordings", "*/recordings", "*/*/recordings")
+    below = [folder for pattern in patterns for folder in sorted(source.glob(pattern))]
+    for folder in (source, *below):
         if next(folder.glob("[0-9]_*_*.wav"), None):
             return folder
     raise DataError(

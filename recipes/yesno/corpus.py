@@ -79,7 +79,7 @@ def prepare(source: Path, folder: Path, corpus: Corpus) -> None:  # noqa: ARG001
 
 
 def _find_recordings(source: Path) -> list[Path]:
-    for folder in (source, *sorted(source.glob("**/waves_yesno"))):
+    for folder in (source, source / "waves_yesno", *sorted(source.glob("*/waves_yesno"))):
         if paths := sorted(folder.glob(_PATTERN)):
             return paths
     raise DataError(
