@@ -32,13 +32,12 @@ _MANIFEST, _VALUES, _STARTS = "manifest.jsonl", "values.npy", "starts.npy"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Utterances padded to one length. Exactly one of `waveforms` and `features` is given."""
+    """Utterances padded with zeros to one length."""
 
     ids: tuple[str, ...]
-    waveforms: Tensor | None
-    """Int16 samples at the model's rate, [batch, sample]; zeros at the end."""
-    features: Tensor | None
-    """Frames without deltas and normalization, [batch, frame, bin]; zeros at the end."""
+    inputs: Tensor
+    """Int16 samples at the model's rate [batch, sample], or frames without deltas and
+    normalization [batch, frame, bin]."""
     lengths: Tensor
     """Samples or frames of each utterance, [batch]."""
     targets: Tensor
@@ -48,12 +47,14 @@ class Batch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The same on another device."""
-        moved = {
-            name: value.to(device, non_blocking=non_blocking)
-            for name in ("waveforms", "features", "lengths", "targets", "num_tokens")
-            if (value := getattr(self, name)) is not None
-        }
+        names = ("inputs", "lengths", "targets", "num_tokens")
+        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in names}
         return replace(self, **moved)
+
+    @property
+    def is_audio(self) -> bool:
+        """Whether the inputs are samples."""
+        return self.inputs.ndim == 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +86,9 @@ class PackedCorpus:
         padded_targets = np.zeros((len(rows), max([1, *num_tokens])), np.int64)
         for place, row in enumerate(rows):
             padded_targets[place, : num_tokens[place]] = targets[row]
-        values = torch.from_numpy(padded)
         return Batch(
             ids=tuple(self.utterances[row].id for row in rows),
-            waveforms=values if self.kind == "waveforms" else None,
-            features=values if self.kind == "features" else None,
+            inputs=torch.from_numpy(padded),
             lengths=torch.from_numpy(lengths),
             targets=torch.from_numpy(padded_targets),
             num_tokens=torch.tensor(num_tokens),

@@ -223,7 +223,7 @@ class Recognizer:
                 f"{name}: {len(samples)} samples at {features.sample_rate} Hz are less than one "
                 f"frame of {features.frame_length}"
             )
-        warnings = ()
+        warnings: tuple[str, ...] = ()
         if source_rate < features.sample_rate:
             warnings = (
                 f"{name}: its rate of {source_rate} Hz is below the model's "

@@ -1,37 +1,42 @@
 """The stages that recipes share: from a corpus to a model and a scored test set."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TypeVar
 
 from asr.config import Settings, parse_settings
+from asr.errors import DataError
+from asr.files import open_atomic
 from asr.recipe import Stage, Work
 
 _TEXT_SPLITS = ("train", "dev")
 
 
-class Corpus(Protocol):
-    """What a recipe's `corpus.py` offers."""
-
-    Corpus: type[Settings]
-
-    def download(self, target: Path) -> None:
-        """Fetch the published corpus into a folder."""
-
-    def prepare(self, source: Path, folder: Path, corpus: Any) -> None:
-        """Write `train.jsonl`, `dev.jsonl` and `test.jsonl`; `corpus` is of the class `Corpus`."""
+_S = TypeVar("_S", bound=Settings)
 
 
-def standard_stages(corpus: Corpus) -> tuple[Stage, ...]:
-    """Download, prepare, pack, train, evaluate."""
+def standard_stages(
+    corpus: type[_S],
+    fetch: Callable[[Path], None],
+    write_manifests: Callable[[Path, Path, _S], None],
+) -> tuple[Stage, ...]:
+    """Download, prepare, pack, train, evaluate.
+
+    Args:
+        corpus: class of the configuration's `corpus` section.
+        fetch: puts the published corpus into a folder.
+        write_manifests: from a folder with the corpus, writes `train.jsonl`, `dev.jsonl` and
+            `test.jsonl` into another.
+    """
 
     def download(work: Work) -> None:
         """Download the corpus from where it is published; left out with --corpus."""
-        corpus.download(work.path("download"))
+        fetch(work.path("download"))
 
     def prepare(work: Work) -> None:
         """Write the manifests of the training, dev and test sets."""
-        settings = parse_settings(work.config.corpus, corpus.Corpus, "corpus")
-        corpus.prepare(work.corpus or work.path("download"), work.path("manifests"), settings)
+        settings = parse_settings(work.config.corpus, corpus, "corpus")
+        write_manifests(work.corpus or work.path("download"), work.path("manifests"), settings)
 
     return (
         Stage(name="download", run=download, makes=("download",), fetches_corpus=True),
@@ -82,14 +87,20 @@ def train(work: Work) -> None:
 def evaluate(work: Work) -> None:
     """Transcribe the test set and score it."""
     from asr.evaluation import evaluate as evaluate_model
+    from asr.manifest import read_manifest
+    from asr.recognizer import Recognizer
 
-    result = evaluate_model(
-        work.path("model"),
-        work.path("manifests/test.jsonl"),
-        work.path("test"),
-        device=work.device,
-    )
-    work.path("result.txt").write_text(result, encoding="utf-8")
+    recognizer = Recognizer.load(work.path("model"), device=work.device)
+    utterances = read_manifest(work.path("manifests/test.jsonl"))
+    evaluation = evaluate_model(recognizer, utterances, work.path("test"))
+    if evaluation.failures:
+        failed_id, error = evaluation.failures[0]
+        raise DataError(
+            f"{len(evaluation.failures)} test utterances cannot be read, the first is "
+            f"{failed_id}: {error}"
+        )
+    with open_atomic(work.path("result.txt")) as file:
+        file.write(evaluation.summary())
 
 
 MODEL_STAGES = (

@@ -161,10 +161,10 @@ def write_infeasible(infeasible: Sequence[Infeasible], path: Path) -> None:
 
 def input_features(network: Network, batch: Batch) -> tuple[Tensor, Tensor]:
     """The encoder's input of a batch, without augmentation: features and numbers of frames."""
-    if batch.waveforms is not None:
-        features, num_frames = network.frontend(batch.waveforms / _INT16_SCALE, batch.lengths)
+    if batch.is_audio:
+        features, num_frames = network.frontend(batch.inputs / _INT16_SCALE, batch.lengths)
     else:
-        features, num_frames = network.frontend.finish(batch.features, batch.lengths)
+        features, num_frames = network.frontend.finish(batch.inputs, batch.lengths)
     return features, num_frames
 
 
@@ -307,9 +307,9 @@ class _Training(lightning.LightningModule):
 
     def _augmented_features(self, batch: Batch, generator: Generator) -> tuple[Tensor, Tensor]:
         settings, frontend = self.config.augment, self.network.frontend
-        if batch.waveforms is not None:
+        if batch.is_audio:
             waveforms, num_samples = augment_waveforms(
-                batch.waveforms / _INT16_SCALE,
+                batch.inputs / _INT16_SCALE,
                 batch.lengths,
                 settings,
                 self.config.features.sample_rate,
@@ -317,7 +317,7 @@ class _Training(lightning.LightningModule):
             )
             features, num_frames = frontend(waveforms, num_samples)
         else:
-            features, num_frames = batch.features, batch.lengths
+            features, num_frames = batch.inputs, batch.lengths
             if settings.speeds != (1.0,):
                 speeds = choose_speeds(len(num_frames), settings.speeds, generator)
                 features, num_frames = stretch_time(features, num_frames, speeds)

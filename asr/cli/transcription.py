@@ -75,6 +75,33 @@ def transcribe(
     return _report_failures(failed, len(utterances) + len(failures), output_dir)
 
 
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("manifest", type=click.Path(path_type=Path))
+@click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for the results.")
+@_DEVICE
+@_THREADS
+def evaluate(
+    model: Path, manifest: Path, output_dir: Path | None, device: str, threads: int | None
+) -> int:
+    """Transcribe the utterances of MANIFEST and score them against its texts.
+
+    An utterance that cannot be read counts as deletions, is listed in failures.tsv, and makes the
+    exit code 1.
+    """
+    from asr.manifest import read_manifest
+
+    utterances = read_manifest(manifest)
+    recognizer = _load(model, device, threads)
+    from asr.evaluation import evaluate as evaluate_model
+
+    evaluation = evaluate_model(recognizer, utterances, output_dir)
+    for name, error in evaluation.failures:
+        _complain(name, error)
+    print(evaluation.summary(), end="")
+    return _report_failures(list(evaluation.failures), len(utterances), output_dir)
+
+
 def _check_formats(formats: str, output_dir: Path | None, skip_existing: bool) -> list[str]:
     known = ("txt", "json")
     kinds = formats.split(",")

@@ -2,9 +2,8 @@
 
 from asr.stages import standard_stages
 
-from . import corpus
-from .corpus import Corpus
+from .corpus import Corpus, download, prepare
 
 __all__ = ["STAGES", "Corpus"]
 
-STAGES = standard_stages(corpus)
+STAGES = standard_stages(Corpus, download, prepare)
