@@ -1,0 +1,162 @@
+"""References that allow several wordings, as `{ a / b / @ }` in NIST's files.
+
+The braces and slashes stand alone, `@` is the empty wording, and wordings may hold further
+alternates. Of all wordings the one that is scored has the fewest errors, then the most correct
+words, then stands first.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.errors import DataError
+
+_ERROR = 1 << 32  # cost of an error; a correct word saves 1, so errors decide first
+_MAX_CELLS = 25_000_000  # of the search's table: 200 MB
+
+
+class Mark(Enum):
+    """Where alternates begin, change and end."""
+
+    OPEN = "{"
+    OR = "/"
+    CLOSE = "}"
+
+
+@dataclass(frozen=True, slots=True)
+class Alternates:
+    """Runs of words, and the marks between them."""
+
+    parts: tuple[str | Mark, ...]
+
+    def normalized(self, normalizer: Callable[[str], str]) -> "Alternates":
+        """Each run of words normalized by itself."""
+        return Alternates(
+            tuple(part if isinstance(part, Mark) else normalizer(part) for part in self.parts)
+        )
+
+
+def parse_alternates(text: str, where: str) -> str | Alternates:
+    """The text itself where it has no alternates.
+
+    Raises:
+        DataError: braces that do not match; `where` names the place.
+    """
+    parts: list[str | Mark] = []
+    run: list[str] = []
+    depth = 0
+    for word in text.split():
+        is_mark = word in "{}" or (word == "/" and depth)
+        if not is_mark:
+            if word != "@" or not depth:
+                run.append(word)
+            continue
+        depth += {"{": 1, "/": 0, "}": -1}[word]
+        if depth < 0:
+            raise DataError(f"{where}: a }} without its {{; alternates are written {{ a / b }}")
+        parts += [" ".join(run), Mark(word)]
+        run = []
+    if depth:
+        raise DataError(f"{where}: a {{ without its }}; alternates are written {{ a / b }}")
+    if not parts:
+        return " ".join(run)
+    return Alternates((*parts, " ".join(run)))
+
+
+def choose_wording(
+    reference: Alternates, hypothesis: Sequence[str], utterance_id: str
+) -> list[str]:
+    """The words of the wording that is nearest to the hypothesis.
+
+    Raises:
+        DataError: reference and hypothesis are too long for the exact search.
+    """
+    lattice = _lattice(reference)
+    if len(lattice) * (len(hypothesis) + 1) > _MAX_CELLS:
+        raise DataError(
+            f"utterance {utterance_id}: {len(lattice)} words with alternates against "
+            f"{len(hypothesis)} of the hypothesis are too many to choose exactly; split it"
+        )
+    numbers: dict[str, int] = {}
+    codes = np.array(
+        [numbers.setdefault(word, len(numbers)) for word in hypothesis], dtype=np.int64
+    )
+    insertions = np.arange(len(hypothesis) + 1, dtype=np.int64) * _ERROR
+    rows: list[NDArray[np.int64]] = []
+    for node in lattice:
+        if not node.before:
+            rows.append(insertions.copy())
+        elif node.word is None:
+            rows.append(np.min([rows[before] for before in node.before], axis=0))
+        else:
+            code = numbers.get(node.word, -1)
+            rows.append(_next_row(rows[node.before[0]], codes == code, insertions))
+    return _trace(lattice, rows, hypothesis)
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A state after `word`, or where wordings meet; every `before` has a smaller number."""
+
+    before: tuple[int, ...]
+    word: str | None = None
+
+
+def _lattice(reference: Alternates) -> list[_Node]:
+    nodes = [_Node(())]
+    here = 0
+    open_groups: list[tuple[int, list[int]]] = []
+    for part in reference.parts:
+        if part is Mark.OPEN:
+            open_groups.append((here, []))
+        elif part is Mark.OR:
+            start, ends = open_groups[-1]
+            ends.append(here)
+            here = start
+        elif part is Mark.CLOSE:
+            start, ends = open_groups.pop()
+            nodes.append(_Node((*ends, here)))
+            here = len(nodes) - 1
+        else:
+            assert isinstance(part, str)
+            for word in part.split():
+                nodes.append(_Node((here,), word))
+                here = len(nodes) - 1
+    nodes.append(_Node((here,)))
+    return nodes
+
+
+def _next_row(
+    row: NDArray[np.int64], equal: NDArray[np.bool_], insertions: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Least cost after one more reference word, for every number of hypothesis words."""
+    row_after = row + _ERROR
+    matched = row[:-1] + np.where(equal, -1, _ERROR)
+    row_after[1:] = np.minimum(row_after[1:], matched)
+    return np.minimum.accumulate(row_after - insertions) + insertions
+
+
+def _trace(
+    lattice: Sequence[_Node], rows: Sequence[NDArray[np.int64]], hypothesis: Sequence[str]
+) -> list[str]:
+    words: list[str] = []
+    number, column = len(lattice) - 1, len(hypothesis)
+    while lattice[number].before:
+        node, cost = lattice[number], rows[number][column]
+        before = rows[node.before[0]]
+        if node.word is None:
+            number = next(other for other in node.before if rows[other][column] == cost)
+            continue
+        step = -1 if column and hypothesis[column - 1] == node.word else _ERROR
+        if column and cost == before[column - 1] + step:
+            words.append(node.word)
+            number, column = node.before[0], column - 1
+        elif cost == before[column] + _ERROR:
+            words.append(node.word)
+            number = node.before[0]
+        else:
+            column -= 1
+    return words[::-1]
