@@ -22,18 +22,19 @@ import random
 import re
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 from pydantic import Field
 
 from asr import archive
 from asr.config import Settings
 from asr.errors import DataError
-from asr.files import open_atomic
+from asr.files import replace_folder
 from asr.manifest import Utterance, write_manifest
 
 # CMU publishes no checksum, and none is known here for this address: `prepare` checks the content.
@@ -86,10 +87,10 @@ def prepare(source: Path, folder: Path, corpus: Corpus) -> None:
     listed = {split: _read_transcripts(root, split) for split in NUM_UTTERANCES}
     file_ids = [file_id for transcripts in listed.values() for file_id in transcripts]
     paths = _find_inputs(root, file_ids, corpus.inputs)
+    if any(path.suffix == ".raw" for path in paths.values()):
+        paths = _convert_raw(paths, folder / "audio")
     utterances = {
-        split: [
-            _utterance(file_id, text, paths[file_id], folder) for file_id, text in texts.items()
-        ]
+        split: [_utterance(paths[file_id], text) for file_id, text in texts.items()]
         for split, texts in listed.items()
     }
     for split, minutes in _MINUTES.items():
@@ -172,9 +173,7 @@ def _find_inputs(root: Path, file_ids: Sequence[str], inputs: str) -> dict[str, 
     return chosen
 
 
-def _utterance(file_id: str, text: str, path: Path, folder: Path) -> Utterance:
-    if path.suffix == ".raw":
-        path = _convert_raw(path, (folder / "audio" / file_id).with_suffix(".wav"))
+def _utterance(path: Path, text: str) -> Utterance:
     return Utterance(
         id=path.stem,
         audio_filepath=path,
@@ -201,16 +200,29 @@ def _mfc_duration(path: Path) -> float:
     return _FRAME_SHIFT * (num_values // _NUM_CEPS + 1) / SAMPLE_RATE
 
 
-def _convert_raw(path: Path, target: Path) -> Path:
-    """Write headerless audio as WAV, in the byte order in which it changes less."""
+def _convert_raw(paths: Mapping[str, Path], folder: Path) -> dict[str, Path]:
+    """Write headerless audio as WAV; the paths with those files in its place."""
+    wav = {
+        file_id: folder / f"{file_id}.wav"
+        for file_id, path in paths.items()
+        if path.suffix == ".raw"
+    }
+    with replace_folder(folder) as fresh:
+        for file_id, path in wav.items():
+            target = fresh / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            samples = _read_raw(paths[file_id])
+            soundfile.write(target, samples, SAMPLE_RATE, subtype="PCM_16")
+    return {**paths, **wav}
+
+
+def _read_raw(path: Path) -> NDArray[np.int16]:
+    """Samples in the byte order in which they change less from one to the next."""
     data = path.read_bytes()
     if len(data) < 4 or len(data) % 2:
         raise DataError(f"{path}: not 16-bit samples")
     readings = [np.frombuffer(data, order).astype(np.int16) for order in ("<i2", ">i2")]
-    samples = min(readings, key=lambda reading: np.abs(np.diff(reading.astype(np.int32))).sum())
-    with open_atomic(target, "wb") as file:
-        soundfile.write(file, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    return target
+    return min(readings, key=lambda reading: np.abs(np.diff(reading.astype(np.int32))).sum())
 
 
 def _draw_speakers(utterances: Sequence[Utterance], corpus: Corpus) -> set[str]:
