@@ -181,7 +181,7 @@ def _mono(blocks: Iterable[Samples], path: Path) -> Samples:
 
 def _resampled(samples: Samples, source_rate: int, sample_rate: int) -> Samples:
     """At another rate; what overshoots full scale is clipped."""
-    import soxr
+    import soxr  # type: ignore[import-untyped]
 
     if source_rate != sample_rate:
         samples = soxr.resample(samples, source_rate, sample_rate, quality="HQ")
@@ -313,7 +313,7 @@ def _av_blocks(container: Any, path: Path, start: int, stop: int | None) -> Iter
     last = _UNKNOWN_LENGTH if stop is None else stop
     for decoded in container.decode(stream):
         for frame in resampler.resample(decoded):
-            block = frame.to_ndarray().T
+            block = frame.to_ndarray().T.astype(np.float32)
             yield block[max(0, start - position) : max(0, last - position)]
             position += len(block)
         if position >= last:

@@ -29,7 +29,7 @@ _FULL_SCALE = 32768  # both conventions compute on int16 values
 _PREEMPHASIS = 0.97
 _LIFTER = 22  # Kaldi's cepstral_lifter
 _FLOOR = {"kaldi": float(np.finfo(np.float32).eps), "sphinx": 1e-10}
-_CHUNK = 4096  # frames at a time: about 8 MB for each step of the arithmetic
+_CHUNK = 1024  # frames at a time; 2 MB for each step of the arithmetic, which a cache holds
 _MIN_STD = 1e-3  # a bin that varies less is constant, up to rounding
 _DELTA_WINDOW = 2
 
@@ -118,16 +118,17 @@ class Frontend(nn.Module):
         missing = max(
             0, (width - 1) * config.frame_shift + config.frame_length - waveforms.shape[1]
         )
-        beyond = ~_within(num_samples, waveforms.shape[1])
+        own = _within(num_samples, waveforms.shape[1])
         # One sample more in front of each frame, for the pre-emphasis of its first one.
-        signal = pad(waveforms.masked_fill(beyond, 0), (1, missing))
+        signal = pad(torch.where(own, waveforms, 0.0), (1, missing))
         frames = signal.unfold(1, config.frame_length + 1, config.frame_shift)
-        chunk = max(1, _CHUNK // len(waveforms))
+        on_cpu = waveforms.device.type == "cpu"
+        chunk = max(1, (_CHUNK if on_cpu else 64 * _CHUNK) // len(waveforms))
         with torch.autocast(waveforms.device.type, enabled=False):
             for start in range(0, width, chunk):
                 part = slice(start, start + chunk)
                 features[:, part] = self._frames(frames[:, part])
-        return features.masked_fill_(~_within(num_frames, width)[..., None], 0), num_frames
+        return torch.where(_within(num_frames, width)[..., None], features, 0.0), num_frames
 
     def finish(
         self, base: Float[Tensor, "batch frame base_bin"], num_frames: Int[Tensor, " batch"]
@@ -146,7 +147,7 @@ class Frontend(nn.Module):
             features = (features - self.mean) / self.std
         elif self.config.normalization == "utterance":
             features = _standardized(features, num_frames, inside)
-        return features.masked_fill(~inside, 0)
+        return torch.where(inside, features, 0.0)
 
     def _frames(
         self, signal: Float[Tensor, "batch frame tap_and_one"]
@@ -158,7 +159,7 @@ class Frontend(nn.Module):
             taps = taps - taps[..., 1:].mean(dim=-1, keepdim=True)
         taps = torch.sub(taps[..., 1:], taps[..., :-1], alpha=_PREEMPHASIS)
         spectrum = torch.fft.rfft(taps.mul_(self.window), n=self._num_fft)
-        power = torch.view_as_real(spectrum).square().sum(dim=-1)
+        power = spectrum.real.square() + spectrum.imag.square()
         energies = (power @ self.filters).clamp_(min=_FLOOR[self.config.convention]).log_()
         return energies if self.config.kind == "fbank" else energies @ self.dct
 
@@ -199,8 +200,8 @@ def _standardized(
 ) -> Float[Tensor, "batch frame bin"]:
     """Zero mean and unit (population) variance over each row's own frames."""
     count = num_frames.clamp(min=1)[:, None, None]
-    mean = features.masked_fill(~inside, 0).sum(dim=1, keepdim=True) / count
-    centred = (features - mean).masked_fill(~inside, 0)
+    mean = torch.where(inside, features, 0.0).sum(dim=1, keepdim=True) / count
+    centred = torch.where(inside, features - mean, 0.0)
     std = (centred.square().sum(dim=1, keepdim=True) / count).sqrt()
     return centred / std.clamp(min=_MIN_STD)
 
@@ -399,10 +400,10 @@ def _read_compressed(kind: bytes, take: Callable[[int], bytes]) -> npt.NDArray[n
     low, span, rows, columns = struct.unpack("<ffii", take(16))
     if kind == b"CM2 ":
         values = np.frombuffer(take(2 * rows * columns), "<u2").reshape(rows, columns)
-        return (low + span / 65535 * values).astype(np.float32)
+        return np.float32(low + span / 65535 * values)
     if kind == b"CM3 ":
         values = np.frombuffer(take(rows * columns), "u1").reshape(rows, columns)
-        return (low + span / 255 * values).astype(np.float32)
+        return np.float32(low + span / 255 * values)
     quartiles = np.frombuffer(take(8 * columns), "<u2").reshape(columns, 4)
     marks = low + span / 65535 * quartiles
     codes = np.frombuffer(take(rows * columns), "u1").reshape(columns, rows)
