@@ -83,7 +83,6 @@ class Ledger:
 
     def open(self, stage: Stage) -> Path:
         """Forget that a stage is done, before it starts; returns where its mark will be."""
-        self._marks[stage.name] = None
         path = self._path(stage)
         path.unlink(missing_ok=True)
         return path

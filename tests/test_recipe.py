@@ -390,14 +390,77 @@ def test_progress_names_each_stage_and_its_number(root: Path) -> None:
     assert lines == ["[1/4] prepare: done"]
 
 
+EXPORT = '''
+
+def export(work: Work) -> None:
+    """Add to the model folder when all else is done."""
+    log(work, "export")
+    work.path("model/export.txt").write_text(work.path("model/weights.txt").read_text())
+
+
+STAGES += (Stage(name="export", run=export, needs=("model",), makes=("model/export.txt",)),)
+'''
+
+
+def test_stages_that_add_to_the_folder_of_another_do_not_make_it_or_its_users_run_again(
+    root: Path,
+) -> None:
+    # `train` leaves what is in the folder, so what others added is there when it ends.
+    keeping = RECIPE.replace(
+        'with replace_folder(work.path("model")) as folder:',
+        'for folder in [work.path("model")]:\n        folder.mkdir(exist_ok=True)',
+    )
+    assert keeping != RECIPE
+    write_recipe(root, keeping + EXPORT)
+    assert run(root) == "prepare train tune test export"
+    assert run(root) == ""
+    assert run(root, "training.learning_rate=0.5") == "train tune test export"
+    assert run(root, "training.learning_rate=0.5") == ""
+
+
 # What a stage may do wrong
 
 
-def one_stage(root: Path, function: Callable[[Work], None], **options: Any) -> None:
-    stage = Stage(name="only", run=function, **options)
+def one_stage(
+    root: Path, function: Callable[[Work], None], force: bool = False, **fields: Any
+) -> None:
+    stage = Stage(name="only", run=function, **fields)
     write_recipe(root)
     recipe = load_recipe(root / "recipes" / "words")
-    run_recipe(replace(recipe, stages=(stage,)), work_in(root))
+    run_recipe(replace(recipe, stages=(stage,)), work_in(root), force=force)
+
+
+def test_a_stage_that_was_stopped_finds_its_scratch_folder_unless_forced(tmp_path: Path) -> None:
+    found: list[bool] = []
+
+    def stopping(work: Work) -> None:
+        """Stop."""
+        checkpoint = work.scratch() / "checkpoint"
+        found.append(checkpoint.exists())
+        checkpoint.touch()
+        raise KeyboardInterrupt
+
+    for options in ({}, {}, {"force": True}):
+        with pytest.raises(KeyboardInterrupt):
+            one_stage(tmp_path, stopping, **options)
+    with pytest.raises(KeyboardInterrupt):
+        one_stage(tmp_path, stopping, version=2)
+    assert found == [False, True, False, False]
+    assert len(list(tmp_path.rglob("checkpoint"))) == 1
+
+
+def test_a_stage_that_is_stopped_when_it_is_made_again_is_not_done(tmp_path: Path) -> None:
+    def make(work: Work) -> None:
+        """Write a file, and stop when it was there."""
+        if work.path("made").exists():
+            raise KeyboardInterrupt
+        work.path("made").touch()
+
+    one_stage(tmp_path, make, makes=("made",))
+    with pytest.raises(KeyboardInterrupt):
+        one_stage(tmp_path, make, makes=("made",), force=True)
+    with pytest.raises(KeyboardInterrupt):
+        one_stage(tmp_path, make, makes=("made",))
 
 
 def test_a_stage_that_does_not_make_what_it_should_is_not_done(tmp_path: Path) -> None:
@@ -582,6 +645,7 @@ def test_two_recipes_of_one_name_do_not_get_in_each_others_way(tmp_path: Path) -
     first = write_recipe(tmp_path / "a")
     second = write_recipe(tmp_path / "b", corpus=CORPUS.replace('"no", "yes"', '"ja", "nein"'))
     recipes = [load_recipe(first), load_recipe(second)]
+    assert recipes[0].stages[0].run.__module__ != recipes[1].stages[0].run.__module__
     assert [load_recipe_config(r).corpus["words"] for r in recipes] == [
         ["no", "yes"],
         ["ja", "nein"],
