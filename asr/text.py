@@ -8,26 +8,32 @@ be read is an error that names file and line: nothing is dropped.
 import ast
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from asr.alternates import Alternates, parse_alternates
 from asr.errors import DataError
+from asr.lines import Line, UniqueIds, quoted, read_lines
+from asr.timed_text import (
+    Segment,
+    TimedWord,
+    parse_ctm,
+    parse_stm,
+    put_into_segments,
+    words_by_recording,
+)
 
 Role = Literal["reference", "hypothesis"]
-Line = tuple[int, str]
-"""Number, from 1, and text without its end."""
 
-_BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _ICEFALL_LINE = re.compile(
     r"(?P<id>.*\S):\t(?P<kind>ref|hyp|timestamp_ref|timestamp_hyp)=(?P<words>.*)"
 )
 _SPEECHBRAIN_HEADER = re.compile(
-    r"(?P<id>.*), %WER \S+ \[ \d+ / (?P<length>\d+), \d+ ins, (?P<deletions>\d+) del, \d+ sub \]"
+    r"(?P<id>.*), %WER \S+ \[ \d+ / (?P<length>\d+), "
+    r"(?P<insertions>\d+) ins, (?P<deletions>\d+) del, \d+ sub \]"
 )
-_SPEECHBRAIN_RULE = "=" * 80
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,8 +45,22 @@ class TranscriptFile:
     texts: dict[str, str | Alternates]
     speakers: dict[str, str] = field(default_factory=dict)
     """By utterance id, where the file says."""
-    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """A manifest's objects by utterance id."""
+    columns: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What else a manifest's line, or a segment, says, by utterance id."""
+    segments: tuple[Segment, ...] = ()
+    """Of a `.stm`."""
+    words: tuple[TimedWord, ...] = ()
+    """Of a `.ctm`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TranscriptPair:
+    """References, and the hypotheses that are to be compared with them."""
+
+    references: TranscriptFile
+    hypotheses: dict[str, str]
+    notes: tuple[str, ...]
+    """What was left out by the files' own rules or by permission."""
 
 
 def read_transcripts(path: Path, role: Role) -> TranscriptFile:
@@ -51,18 +71,39 @@ def read_transcripts(path: Path, role: Role) -> TranscriptFile:
     Raises:
         DataError: unreadable, a malformed line, an id that occurs twice, or a `.ctm` as references.
     """
-    lines = _read_lines(path)
+    lines = read_lines(path)
     format_name = _format(path, lines)
     return _READERS[format_name](path, lines, role)
 
 
-def plain_texts(transcripts: TranscriptFile) -> dict[str, str]:
-    """The texts of hypotheses, which have no alternates."""
-    return {
-        utterance_id: text
-        for utterance_id, text in transcripts.texts.items()
-        if isinstance(text, str)
-    }
+def read_pair(reference: Path, hypothesis: Path, *, allow_extra: bool = False) -> TranscriptPair:
+    """Read a file of references and one of hypotheses; a `.ctm` is cut up by its `.stm`.
+
+    Raises:
+        DataError: as `read_transcripts`; words of a `.ctm` in recordings without references, unless
+            `allow_extra` leaves them out.
+    """
+    references = read_transcripts(reference, "reference")
+    said = read_transcripts(hypothesis, "hypothesis")
+    if references.format != "stm" or said.format != "ctm":
+        hypotheses = {key: text for key, text in said.texts.items() if isinstance(text, str)}
+        return TranscriptPair(references=references, hypotheses=hypotheses, notes=())
+    segmented = put_into_segments(said.words, references.segments)
+    notes = []
+    if segmented.num_ignored:
+        notes.append(f"{segmented.num_ignored} words in segments that are not to be scored")
+    if segmented.elsewhere:
+        first = segmented.elsewhere[0]
+        what = (
+            f"{len(segmented.elsewhere)} words are in recordings or channels that {reference} "
+            f"does not have (first: {first.recording} {first.channel})"
+        )
+        if not allow_extra:
+            raise DataError(
+                f"{hypothesis}:{first.line}: {what}; with --allow-extra they are left out"
+            )
+        notes.append(f"{what}; left out")
+    return TranscriptPair(references=references, hypotheses=segmented.texts, notes=tuple(notes))
 
 
 def read_utt2spk(path: Path) -> dict[str, str]:
@@ -72,82 +113,23 @@ def read_utt2spk(path: Path) -> dict[str, str]:
         DataError: unreadable, a line without exactly two fields, or an id that occurs twice.
     """
     speakers: dict[str, str] = {}
-    seen = _Seen(path)
-    for number, line in _filled(_read_lines(path)):
+    ids = UniqueIds(path)
+    for number, line in read_lines(path):
         fields = line.split()
         if len(fields) != 2:
             raise DataError(
-                f"{path}:{number}: `<utterance-id> <speaker>` is expected: {_cut(line)}"
+                f"{path}:{number}: `<utterance-id> <speaker>` is expected: {quoted(line)}"
             )
-        seen.add(fields[0], number)
+        ids.add(fields[0], number)
         speakers[fields[0]] = fields[1]
     return speakers
-
-
-class _Seen:
-    """Ids of a file, each allowed once."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.first_line: dict[str, int] = {}
-
-    def add(self, utterance_id: str, number: int) -> None:
-        earlier = self.first_line.setdefault(utterance_id, number)
-        if earlier != number:
-            raise DataError(
-                f"{self.path}:{number}: id {utterance_id} stands in line {earlier} already"
-            )
-
-
-def _read_lines(path: Path) -> list[Line]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
-    encoding = _BOMS.get(content[:2])
-    if encoding or b"\0" in content:
-        encoding = encoding or "UTF-16LE"
-        number = 1 if encoding == "UTF-16" else content[: content.index(b"\0")].count(b"\n") + 1
-        raise DataError(f"{path}:{number}: not UTF-8; {_how_to_convert(path, encoding)}")
-    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    return [
-        (number, _decode(line.removesuffix(b"\r"), path, number))
-        for number, line in enumerate(lines, start=1)
-    ]
-
-
-def _decode(line: bytes, path: Path, number: int) -> str:
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}:{number}: not UTF-8 (byte {error.start + 1} of the line); "
-            f"{_how_to_convert(path, 'ISO-8859-1')}, with its own encoding's name"
-        ) from error
-    if "\r" in text:
-        raise DataError(
-            f"{path}:{number}: a carriage return inside a line; end lines in a line feed"
-        )
-    return text
-
-
-def _how_to_convert(path: Path, encoding: str) -> str:
-    return f"convert it: iconv -f {encoding} -t UTF-8 {path.name} > new-file"
-
-
-def _filled(lines: Iterable[Line]) -> Iterator[Line]:
-    return ((number, line) for number, line in lines if line.strip())
-
-
-def _cut(line: str) -> str:
-    return repr(line if len(line) <= 60 else line[:57] + "...")
 
 
 def _format(path: Path, lines: list[Line]) -> str:
     suffix = path.suffix.lower()
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
-    first = next((line for _, line in _filled(lines)), "")
+    first = lines[0][1] if lines else ""
     if first.startswith("{") and first.rstrip().endswith("}"):
         return "manifest"
     if first.startswith("%WER"):
@@ -161,14 +143,14 @@ def _read_manifest(path: Path, lines: list[Line], role: Role) -> TranscriptFile:
     key = "text" if role == "reference" else "pred_text"
     texts: dict[str, str | Alternates] = {}
     speakers: dict[str, str] = {}
-    rows = {}
-    seen = _Seen(path)
-    for number, line in _filled(lines):
+    columns = {}
+    ids = UniqueIds(path)
+    for number, line in lines:
         where = f"{path}:{number}"
         row = _json_object(line, where)
         utterance_id = _manifest_id(row, where)
-        seen.add(utterance_id, number)
-        rows[utterance_id] = row
+        ids.add(utterance_id, number)
+        columns[utterance_id] = row
         text = _string(row, key, where)
         if text is not None:
             texts[utterance_id] = text
@@ -177,9 +159,11 @@ def _read_manifest(path: Path, lines: list[Line], role: Role) -> TranscriptFile:
         speaker = _string(row, "speaker", where)
         if speaker:
             speakers[utterance_id] = speaker
-    if rows and not texts:
+    if columns and not texts:
         raise DataError(f"{path}: no line has the key pred_text, the hypothesis")
-    return TranscriptFile(path=path, format="manifest", texts=texts, speakers=speakers, rows=rows)
+    return TranscriptFile(
+        path=path, format="manifest", texts=texts, speakers=speakers, columns=columns
+    )
 
 
 def _json_object(line: str, where: str) -> dict[str, Any]:
@@ -207,7 +191,7 @@ def _string(row: dict[str, Any], key: str, where: str) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise DataError(f"{where}: {key} is not text: {_cut(str(value))}")
+        raise DataError(f"{where}: {key} is not text: {quoted(str(value))}")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -217,28 +201,28 @@ def _string(row: dict[str, Any], key: str, where: str) -> str | None:
 
 def _read_kaldi(path: Path, lines: list[Line], role: Role) -> TranscriptFile:  # noqa: ARG001
     texts: dict[str, str | Alternates] = {}
-    seen = _Seen(path)
-    for number, line in _filled(lines):
+    ids = UniqueIds(path)
+    for number, line in lines:
         utterance_id, *rest = re.split(r"[ \t]+", line.strip(" \t"), maxsplit=1)
-        seen.add(utterance_id, number)
+        ids.add(utterance_id, number)
         texts[utterance_id] = rest[0] if rest else ""
     return TranscriptFile(path=path, format="kaldi", texts=texts)
 
 
 def _read_trn(path: Path, lines: list[Line], role: Role) -> TranscriptFile:
     texts: dict[str, str | Alternates] = {}
-    seen = _Seen(path)
-    for number, line in _filled(lines):
+    ids = UniqueIds(path)
+    for number, line in lines:
         where = f"{path}:{number}"
         if line.startswith(";;"):
             continue
         text, parenthesis, rest = line.rstrip().rpartition("(")
         utterance_id = rest.removesuffix(")").strip()
         if not parenthesis or not rest.endswith(")") or not utterance_id:
-            raise DataError(f"{where}: `words (utterance-id)` is expected: {_cut(line)}")
+            raise DataError(f"{where}: `words (utterance-id)` is expected: {quoted(line)}")
         if re.search(r"\s", utterance_id):
             raise DataError(f"{where}: the id {utterance_id!r} has white space in it")
-        seen.add(utterance_id, number)
+        ids.add(utterance_id, number)
         texts[utterance_id] = _marked_text(text, role, where)
     return TranscriptFile(path=path, format="trn", texts=texts)
 
@@ -253,16 +237,16 @@ def _marked_text(text: str, role: Role, where: str) -> str | Alternates:
 def _read_icefall(path: Path, lines: list[Line], role: Role) -> TranscriptFile:
     wanted = "ref" if role == "reference" else "hyp"
     texts: dict[str, str | Alternates] = {}
-    seen = _Seen(path)
-    for number, line in _filled(lines):
+    ids = UniqueIds(path)
+    for number, line in lines:
         where = f"{path}:{number}"
         match = _ICEFALL_LINE.fullmatch(line)
         if not match:
-            raise DataError(f"{where}: `id:<TAB>ref=[...]` or `hyp=` is expected: {_cut(line)}")
+            raise DataError(f"{where}: `id:<TAB>ref=[...]` or `hyp=` is expected: {quoted(line)}")
         if match["kind"] != wanted:
             continue
         utterance_id = match["id"].strip()
-        seen.add(utterance_id, number)
+        ids.add(utterance_id, number)
         texts[utterance_id] = " ".join(_word_list(match["words"], where))
     return TranscriptFile(path=path, format="icefall", texts=texts)
 
@@ -274,45 +258,83 @@ def _word_list(literal: str, where: str) -> list[str]:
     try:
         words = ast.literal_eval(literal)
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise DataError(f"{where}: not a list of words: {_cut(literal)}") from error
+        raise DataError(f"{where}: not a list of words: {quoted(literal)}") from error
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise DataError(f"{where}: not a list of words: {_cut(literal)}")
+        raise DataError(f"{where}: not a list of words: {quoted(literal)}")
     return [_string({"word": word}, "word", where) or "" for word in words]
 
 
 def _read_speechbrain(path: Path, lines: list[Line], role: Role) -> TranscriptFile:
     texts: dict[str, str | Alternates] = {}
-    seen = _Seen(path)
+    ids = UniqueIds(path)
     for index, (number, line) in enumerate(lines):
-        match = _SPEECHBRAIN_HEADER.fullmatch(line)
-        if not match:
+        header = _SPEECHBRAIN_HEADER.fullmatch(line)
+        if not header:
             continue
-        where = f"{path}:{number}"
-        rows = [text for _, text in lines[index + 1 : index + 4]]
-        if len(rows) < 3:
-            raise DataError(f"{where}: the three lines of the alignment are missing")
-        reference, hypothesis = (
-            [word for word in (part.strip() for part in row.split(" ; ")) if word != "<eps>"]
-            for row in (rows[0], rows[2])
-        )
-        reference, hypothesis = ([w for w in words if w] for words in (reference, hypothesis))
-        if len(reference) != int(match["length"]):
+        # An utterance without any words has three blank lines, which are not among `lines`.
+        block = [text for _, text in lines[index + 1 : index + 4]]
+        rows = ["", "", ""] if not block or block[0].startswith("=====") else block
+        length = int(header["length"])
+        expected = (length, length - int(header["deletions"]) + int(header["insertions"]))
+        said = [_speechbrain_words(row) for row in (rows[0], rows[-1])]
+        if len(rows) != 3 or tuple(map(len, said)) != expected:
             raise DataError(
-                f"{where}: {match['length']} reference words are announced, "
-                f"{len(reference)} are there"
+                f"{path}:{number}: an alignment of {expected[0]} reference words and "
+                f"{expected[1]} of the hypothesis does not follow"
             )
-        seen.add(match["id"], number)
-        texts[match["id"]] = " ".join(reference if role == "reference" else hypothesis)
+        ids.add(header["id"], number)
+        texts[header["id"]] = " ".join(said[0] if role == "reference" else said[1])
     if not texts:
-        raise DataError(f"{path}: no alignments are in it, only a summary")
+        raise DataError(f"{path}: a summary without alignments; the texts are not in it")
     return TranscriptFile(path=path, format="speechbrain", texts=texts)
+
+
+def _speechbrain_words(row: str) -> list[str]:
+    words = (word.strip() for word in row.split(" ; "))
+    return [word for word in words if word and word != "<eps>"]
+
+
+def _read_stm(path: Path, lines: list[Line], role: Role) -> TranscriptFile:
+    segments = parse_stm(lines, path, alternates=role == "reference")
+    scored = [segment for segment in segments if not segment.ignored]
+    return TranscriptFile(
+        path=path,
+        format="stm",
+        texts={segment.id: segment.text for segment in scored},
+        speakers={segment.id: segment.speaker for segment in scored},
+        columns={
+            segment.id: {
+                "duration": segment.end - segment.begin,
+                **({"labels": segment.labels} if segment.labels else {}),
+            }
+            for segment in scored
+        },
+        segments=tuple(segments),
+    )
+
+
+def _read_ctm(path: Path, lines: list[Line], role: Role) -> TranscriptFile:
+    if role == "reference":
+        raise DataError(f"{path}: a .ctm has no utterances to score; references are a .stm")
+    words = tuple(parse_ctm(lines, path))
+    return TranscriptFile(
+        path=path, format="ctm", texts=dict(words_by_recording(words, path)), words=words
+    )
 
 
 _READERS: dict[str, Callable[[Path, list[Line], Role], TranscriptFile]] = {
     "manifest": _read_manifest,
     "kaldi": _read_kaldi,
     "trn": _read_trn,
+    "stm": _read_stm,
+    "ctm": _read_ctm,
     "icefall": _read_icefall,
     "speechbrain": _read_speechbrain,
 }
-_SUFFIXES = {".jsonl": "manifest", ".json": "manifest", ".trn": "trn"}
+_SUFFIXES = {
+    ".jsonl": "manifest",
+    ".json": "manifest",
+    ".trn": "trn",
+    ".stm": "stm",
+    ".ctm": "ctm",
+}

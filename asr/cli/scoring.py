@@ -1,0 +1,206 @@
+"""`asr score` and `asr compare`."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from asr.errors import DataError
+
+if TYPE_CHECKING:
+    from asr.report import Clip
+    from asr.scoring import Score
+    from asr.text import TranscriptPair
+
+_FORMATS = ("text", "json", "html")
+_FILE = click.Path(path_type=Path)
+_NORMALIZER = click.option(
+    "--normalizer", default="none", help="none, basic or english; applied to both sides."
+)
+_UTT2SPK = click.option(
+    "--utt2spk", type=_FILE, help="Speakers: a line `utterance speaker` for each utterance."
+)
+_ALLOW_EXTRA = click.option(
+    "--allow-extra", is_flag=True, help="Leave out hypotheses without a reference."
+)
+
+
+def _formats(_context: click.Context, _option: click.Parameter, value: str) -> list[str]:
+    names = [name.strip() for name in value.split(",")]
+    for name in names:
+        if name not in _FORMATS:
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(_FORMATS)}")
+    return names
+
+
+@click.command()
+@click.argument("ref", type=_FILE)
+@click.argument("hyp", type=_FILE)
+@click.option(
+    "--format", "formats", default="text", callback=_formats, help="text, json, html, with commas."
+)
+@click.option("--output-dir", type=_FILE, help="Folder for the report and the files of detail.")
+@_NORMALIZER
+@_UTT2SPK
+@click.option("--max-wer", type=float, metavar="PERCENT", help="Exit with 1 if the WER is higher.")
+@_ALLOW_EXTRA
+def score(
+    ref: Path,
+    hyp: Path,
+    formats: list[str],
+    output_dir: Path | None,
+    normalizer: str,
+    utt2spk: Path | None,
+    max_wer: float | None,
+    allow_extra: bool,
+) -> int:
+    """Word error rate of hypotheses HYP against references REF, joined by utterance id.
+
+    Each may be a manifest, Kaldi text, .trn, .stm with .ctm, or another toolkit's result file.
+    """
+    if output_dir is None and (len(formats) > 1 or "html" in formats):
+        raise click.UsageError(f"--format {','.join(formats)} needs --output-dir")
+    if max_wer is not None and not max_wer >= 0:
+        raise click.UsageError(f"--max-wer {max_wer} is not a percentage")
+    from asr.normalizers import find_normalizer
+    from asr.report import Report, report_json, report_lines, report_notes, write_files
+    from asr.scoring import word_error_interval
+
+    normalize = None if normalizer == "none" else find_normalizer(normalizer)
+    pair, speakers = _read(ref, hyp, utt2spk, allow_extra)
+    scored = _score(pair, normalize, speakers, allow_extra)
+    clips = _clips(ref, pair)
+    report = Report(
+        score=scored,
+        interval=word_error_interval(scored),
+        reference=ref.name,
+        hypothesis=hyp.name,
+        normalizer=normalizer,
+        raw=_score(pair, None, speakers, allow_extra) if normalize else None,
+        columns=pair.references.columns,
+        clips=clips,
+    )
+    if output_dir is not None:
+        write_files(report, output_dir)
+    if output_dir is not None and "html" in formats:
+        from asr.audio import read_audio
+        from asr.html_report import write_html
+
+        write_html(report, output_dir / "report.html", read_audio)
+    if formats == ["json"]:
+        sys.stdout.write(report_json(report))
+    else:
+        for line in report_lines(report):
+            print(line)
+    for note in (*pair.notes, *report_notes(report)):
+        print(f"note: {note}", file=sys.stderr)
+    return _threshold(scored.words.rate, max_wer)
+
+
+@click.command()
+@click.argument("ref", type=_FILE)
+@click.argument("hyp_a", type=_FILE)
+@click.argument("hyp_b", type=_FILE)
+@click.option("--format", "output_format", type=click.Choice(["text", "json"]), default="text")
+@_NORMALIZER
+@_UTT2SPK
+@_ALLOW_EXTRA
+def compare(
+    ref: Path,
+    hyp_a: Path,
+    hyp_b: Path,
+    output_format: str,
+    normalizer: str,
+    utt2spk: Path | None,
+    allow_extra: bool,
+) -> int:
+    """Whether HYP_A and HYP_B differ in word errors against REF by more than chance."""
+    from asr import comparison
+    from asr.normalizers import find_normalizer
+
+    normalize = None if normalizer == "none" else find_normalizer(normalizer)
+    scores = []
+    for path in (hyp_a, hyp_b):
+        pair, speakers = _read(ref, path, utt2spk, allow_extra)
+        scores.append(_score(pair, normalize, speakers, allow_extra))
+        for note in pair.notes:
+            print(f"note: {path}: {note}", file=sys.stderr)
+    result = comparison.compare(*scores)
+    if output_format == "json":
+        print(json.dumps(comparison.comparison_values(result), indent=1))
+    else:
+        print("\n".join(comparison.comparison_lines(result)))
+    for name, one in zip("AB", scores, strict=True):
+        if one.missing:
+            print(
+                f"note: {name}: {len(one.missing)} without a hypothesis, counted as deletions",
+                file=sys.stderr,
+            )
+    for note in comparison.comparison_notes(result):
+        print(f"note: {note}", file=sys.stderr)
+    return 0
+
+
+def _read(
+    ref: Path, hyp: Path, utt2spk: Path | None, allow_extra: bool
+) -> "tuple[TranscriptPair, dict[str, str]]":
+    from asr.text import read_pair, read_utt2spk
+
+    pair = read_pair(ref, hyp, allow_extra=allow_extra)
+    if utt2spk is None:
+        return pair, pair.references.speakers
+    speakers = read_utt2spk(utt2spk)
+    unknown = [
+        utterance_id for utterance_id in pair.references.texts if utterance_id not in speakers
+    ]
+    if unknown:
+        raise DataError(f"{utt2spk}: {len(unknown)} utterances are not in it, as {unknown[0]}")
+    return pair, speakers
+
+
+def _score(
+    pair: "TranscriptPair",
+    normalize: Callable[[str], str] | None,
+    speakers: dict[str, str],
+    allow_extra: bool,
+) -> "Score":
+    from asr.scoring import score
+
+    return score(
+        pair.references.texts,
+        pair.hypotheses,
+        normalizer=normalize,
+        speakers=speakers,
+        allow_extra=allow_extra,
+    )
+
+
+def _clips(ref: Path, pair: "TranscriptPair") -> "dict[str, Clip]":
+    """The audio that the references' manifest names, where it is there."""
+    from asr.report import Clip
+
+    clips = {}
+    for utterance_id, row in pair.references.columns.items():
+        audio = row.get("audio_filepath")
+        if isinstance(audio, str) and "\0" not in audio and (ref.parent / audio).is_file():
+            clips[utterance_id] = Clip(
+                path=ref.parent / audio,
+                offset=_number(row.get("offset")) or 0.0,
+                duration=_number(row.get("duration")),
+            )
+    return clips
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and value >= 0 else None
+
+
+def _threshold(rate: float | None, max_wer: float | None) -> int:
+    if max_wer is None or (rate is not None and rate <= max_wer):
+        return 0
+    found = "undefined: no reference has words" if rate is None else f"{rate:.2f} %"
+    print(f"WER {found}; at most {max_wer:g} % was asked for", file=sys.stderr)
+    return 1

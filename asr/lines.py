@@ -1,0 +1,93 @@
+"""Lines of a text file that others wrote: decoded strictly, numbered, and named in errors."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from asr.errors import DataError
+
+Line = tuple[int, str]
+"""Number, from 1, and text without its end."""
+
+_SHOWN = 60  # characters of a line that an error quotes
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+class UniqueIds:
+    """Ids of a file, each allowed once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lines: dict[str, int] = {}
+
+    def add(self, utterance_id: str, number: int) -> None:
+        """Note an id and its line.
+
+        Raises:
+            DataError: another line has it.
+        """
+        earlier = self._lines.setdefault(utterance_id, number)
+        if earlier != number:
+            raise DataError(
+                f"{self.path}:{number}: id {utterance_id} stands in line {earlier} already; "
+                "give each utterance an id of its own"
+            )
+
+
+def read_lines(path: Path) -> list[Line]:
+    """The lines that are not blank, without LF, CR LF or byte order mark.
+
+    Raises:
+        DataError: unreadable, not UTF-8, or a carriage return inside a line.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    if content.startswith(_UTF16_MARKS):
+        raise DataError(f"{path}:1: not UTF-8; {_how_to_convert(path, 'UTF-16')}")
+    if b"\0" in content:
+        number = content[: content.index(b"\0")].count(b"\n") + 1
+        raise DataError(
+            f"{path}:{number}: not text, a zero byte; if it is UTF-16, "
+            f"{_how_to_convert(path, 'UTF-16LE')}"
+        )
+    return list(_decoded(content.removeprefix(b"\xef\xbb\xbf"), path))
+
+
+def quoted(line: str) -> str:
+    """A line, or its beginning, as an error shows it."""
+    return repr(line if len(line) <= _SHOWN else line[: _SHOWN - 3] + "...")
+
+
+def parse_seconds(text: str, where: str) -> float:
+    """A time that is not negative.
+
+    Raises:
+        DataError: anything else; `where` names the place.
+    """
+    if not re.fullmatch(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?", text):
+        raise DataError(f"{where}: {quoted(text)} is not a time in seconds")
+    return float(text)
+
+
+def _decoded(content: bytes, path: Path) -> Iterator[Line]:
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        try:
+            text = line.removesuffix(b"\r").decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}:{number}: not UTF-8 (byte {error.start + 1} of the line); "
+                f"{_how_to_convert(path, 'ISO-8859-1')}, or from the encoding that it has"
+            ) from error
+        if "\r" in text:
+            raise DataError(
+                f"{path}:{number}: a carriage return inside a line; lines end in a line feed, "
+                "or in both"
+            )
+        if text.strip():
+            yield number, text
+
+
+def _how_to_convert(path: Path, encoding: str) -> str:
+    return f"convert it: iconv -f {encoding} -t UTF-8 {path.name} > converted{path.suffix}"
