@@ -181,11 +181,18 @@ def _mono(blocks: Iterable[Samples], path: Path) -> Samples:
 
 def _resampled(samples: Samples, source_rate: int, sample_rate: int) -> Samples:
     """At another rate; what overshoots full scale is clipped."""
-    import soxr  # type: ignore[import-untyped]
+    import soxr
 
     if source_rate != sample_rate:
         samples = soxr.resample(samples, source_rate, sample_rate, quality="HQ")
     return np.clip(samples, -1, 1)
+
+
+class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
+    """Read on without the seek that soundfile adds to each read, which damages MP3 there."""
+
+    def seekable(self) -> bool:
+        return False
 
 
 @contextmanager
@@ -194,12 +201,11 @@ def _sound_file(path: Path) -> Iterator[Any]:
     try:
         # By descriptor: from a name, soundfile would take the suffix .raw for a format.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        sound = soundfile.SoundFile(descriptor, closefd=True)
+        sound = _ForwardFile(descriptor, closefd=True)
     except OSError as error:
         raise _error(path, error.strerror or str(error)) from error
     except soundfile.LibsndfileError as error:
-        if _is_damaged(path):
-            raise _error(path, f"truncated or damaged ({error.error_string})") from error
+        _check_refused(path, error)
         sound = None
     if sound is None:
         yield None
@@ -210,10 +216,19 @@ def _sound_file(path: Path) -> Iterator[Any]:
         yield sound
 
 
-def _is_damaged(path: Path) -> bool:
-    """Whether a file that libsndfile refuses is one that it should read."""
+def _check_refused(path: Path, error: soundfile.LibsndfileError) -> None:
+    """Say what is wrong with a file that libsndfile refuses although it knows its format."""
     with path.open("rb") as file:
-        return file.read(4) in (b"caff", b"fLaC", b"OggS", b"FORM")
+        head = file.read(28)
+    if head[:4] == b"RIFF" and head[12:16] == b"fmt " and len(head) == 28:
+        _check_rate(path, int.from_bytes(head[24:28], "little"))
+    if head[:4] in (b"caff", b"fLaC", b"OggS", b"FORM"):
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: soundfile.LibsndfileError) -> AudioError:
+    cause = error.error_string.removeprefix("Error : ").rstrip(".")
+    return _error(path, f"truncated or damaged ({cause})")
 
 
 def _check_promise(path: Path, sound: Any) -> None:
@@ -256,7 +271,12 @@ def _sound_blocks(sound: Any, path: Path, start: int, stop: int | None) -> Itera
     position = start
     last = min(sound.frames if known else _UNKNOWN_LENGTH, stop or _UNKNOWN_LENGTH)
     try:
-        if start:
+        if sound.format == "MP3":
+            # Its frames refer to bits of earlier ones, so that a seek gives other samples.
+            for _ in range(0, start - _BLOCK + 1, _BLOCK):
+                sound.read(_BLOCK, dtype="float32")
+            sound.read(start % _BLOCK, dtype="float32")
+        elif start:
             sound.seek(start)
         while position < last:
             count = min(_BLOCK, last - position)
@@ -266,7 +286,7 @@ def _sound_blocks(sound: Any, path: Path, start: int, stop: int | None) -> Itera
             if len(block) < count:
                 break
     except soundfile.LibsndfileError as error:
-        raise _error(path, f"truncated or damaged ({error.error_string})") from error
+        raise _damaged(path, error) from error
     if known and position < last:
         raise _error(path, f"truncated: {sound.frames} samples expected, {position} there")
 
@@ -330,6 +350,8 @@ def _av_seconds(container: Any) -> float | None:
     stream = container.streams.audio[0]
     if stream.duration:
         return float(stream.duration * stream.time_base)
+    if container.duration and len(container.streams) == 1:
+        return float(container.duration / 1_000_000)  # FFmpeg's AV_TIME_BASE, microseconds
     return None
 
 

@@ -1,0 +1,369 @@
+import dataclasses
+import struct
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.audio import inspect_audio, read_audio, to_mono
+from asr.errors import AudioError
+
+RATE = 16000
+
+
+def sine(seconds: float, rate: int, hertz: float = 440.0) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype("f4")
+
+
+def noise(num_samples: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, num_samples).astype("f4")
+
+
+def write_av(path: Path, samples: np.ndarray, codec: str, rate: int) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        frame.sample_rate = rate
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "tolerance"),
+    [
+        ("wav", "PCM_U8", 1 / 128),
+        ("wav", "PCM_16", 1 / 32768),
+        ("wav", "PCM_24", 1e-6),
+        ("wav", "PCM_32", 1e-6),
+        ("wav", "FLOAT", 0),
+        ("wav", "DOUBLE", 1e-7),
+        ("wav", "ULAW", 0.02),
+        ("wav", "ALAW", 0.02),
+        ("flac", "PCM_16", 1 / 32768),
+        ("aiff", "PCM_16", 1 / 32768),
+        ("sph", "PCM_16", 1 / 32768),
+        ("caf", "PCM_16", 1 / 32768),
+    ],
+)
+def test_every_width_gives_the_samples_that_were_written(
+    tmp_path: Path, suffix: str, subtype: str, tolerance: float
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    written = noise(5000)
+    container = "NIST" if suffix == "sph" else suffix.upper()
+    soundfile.write(path, written, RATE, subtype=subtype, format=container)
+    audio = read_audio(path, sample_rate=RATE)
+    assert audio.samples.dtype == np.float32
+    assert audio.source_rate == audio.sample_rate == RATE
+    assert audio.samples == pytest.approx(written, abs=tolerance)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000, 96000])
+def test_a_tone_stays_the_same_tone_at_another_rate(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "a.wav", sine(1, rate), rate, subtype="FLOAT")
+    audio = read_audio(tmp_path / "a.wav", sample_rate=RATE)
+    assert (audio.sample_rate, audio.source_rate) == (RATE, rate)
+    assert len(audio.samples) == RATE
+    inner = slice(1000, -1000)  # the filter rings at the ends
+    assert audio.samples[inner] == pytest.approx(sine(1, RATE)[inner], abs=1e-3)
+
+
+def test_what_the_lower_rate_cannot_hold_is_filtered_out(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", sine(1, 48000, hertz=12000), 48000, subtype="FLOAT")
+    audio = read_audio(tmp_path / "a.wav", sample_rate=RATE)
+    assert np.abs(audio.samples[1000:-1000]).max() < 1e-3
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_channels_are_averaged(tmp_path: Path, channels: int) -> None:
+    written = noise(3000 * channels).reshape(-1, channels)
+    soundfile.write(tmp_path / "a.wav", written, RATE, subtype="FLOAT")
+    audio = read_audio(tmp_path / "a.wav", sample_rate=RATE)
+    assert audio.samples == pytest.approx(written.mean(axis=1), abs=1e-6)
+    assert inspect_audio(tmp_path / "a.wav").num_channels == channels
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "rate", "tolerance"),
+    [
+        pytest.param("a.mkv", "pcm_s16le", 16000, 1e-4, id="mkv"),
+        pytest.param("a.mov", "pcm_s16le", 16000, 1e-4, id="mov"),
+        pytest.param("a.m4a", "aac", 16000, 0.05, id="m4a"),
+        pytest.param("a.mp4", "aac", 44100, 0.05, id="mp4"),
+        pytest.param("a.webm", "libopus", 48000, 0.05, id="webm"),
+    ],
+)
+def test_containers_that_libsndfile_does_not_know_are_read(
+    tmp_path: Path, name: str, codec: str, rate: int, tolerance: float
+) -> None:
+    path = write_av(tmp_path / name, sine(1.5, rate), codec, rate)
+    audio = read_audio(path, sample_rate=RATE)
+    assert audio.source_rate == rate
+    assert len(audio.samples) == pytest.approx(1.5 * RATE, abs=0.11 * RATE)
+    # A codec may add a little silence in front, so the tone is looked for by its spectrum.
+    middle = audio.samples[4000:20000]
+    spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
+    assert spectrum.argmax() == round(440 * len(middle) / RATE)
+    assert np.sqrt((middle**2).mean()) == pytest.approx(0.5 / np.sqrt(2), abs=tolerance)
+    described = inspect_audio(path)
+    assert (described.sample_rate, described.num_channels) == (rate, 1)
+    assert described.duration == pytest.approx(1.5, abs=0.11)
+
+
+def test_a_stretch_of_a_video_container_is_the_slice_of_the_whole(tmp_path: Path) -> None:
+    path = write_av(tmp_path / "a.mkv", noise(40000), "pcm_s16le", RATE)
+    whole = read_audio(path, sample_rate=RATE).samples
+    part = read_audio(path, sample_rate=RATE, offset=0.5, duration=1.25).samples
+    assert np.array_equal(part, whole[8000:28000])
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, np.ndarray]]:
+    folder = tmp_path_factory.mktemp("coded")
+    files = {}
+    for suffix in ("wav", "flac", "mp3", "ogg"):
+        path = folder / f"a.{suffix}"
+        soundfile.write(path, noise(100_000), RATE)
+        files[suffix] = (path, read_audio(path, sample_rate=RATE).samples)
+    return files
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg"])
+@settings(max_examples=10, deadline=None)
+@given(start=st.integers(0, 99_000), count=st.integers(1, 120_000))
+def test_a_stretch_is_the_slice_of_the_whole(
+    coded: dict[str, tuple[Path, np.ndarray]], suffix: str, start: int, count: int
+) -> None:
+    path, whole = coded[suffix]
+    part = read_audio(path, sample_rate=RATE, offset=start / RATE, duration=count / RATE)
+    assert part.samples == pytest.approx(whole[start : start + count], abs=1e-4)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg"])
+def test_reading_in_blocks_is_reading_at_once(
+    coded: dict[str, tuple[Path, np.ndarray]], suffix: str
+) -> None:
+    path, whole = coded[suffix]
+    at_once = soundfile.read(path, dtype="float32")[0].clip(-1, 1)
+    assert np.abs(whole - at_once).max() < 1e-5
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "ogg"])
+def test_the_header_tells_what_decoding_gives(
+    coded: dict[str, tuple[Path, np.ndarray]], suffix: str
+) -> None:
+    path, whole = coded[suffix]
+    described = inspect_audio(path)
+    assert described.num_samples == len(whole) == 100_000
+    assert described.duration == 6.25
+    assert described.sample_rate == RATE
+    assert described.format.startswith(suffix.upper())
+
+
+def test_a_size_that_a_pipe_left_open_is_no_truncation(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(5000), RATE)
+    patch(path, b"data", 4, struct.pack("<I", 0xFFFFFFFF))
+    assert len(read_audio(path, sample_rate=RATE).samples) == 5000
+
+
+def test_samples_beyond_full_scale_are_clipped(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.array([0.5, 1.5, -3.0]), RATE, subtype="FLOAT")
+    samples = read_audio(tmp_path / "a.wav", sample_rate=RATE).samples
+    assert samples.tolist() == [0.5, 1.0, -1.0]
+
+
+def test_a_suffix_does_not_decide_the_format(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(5000), RATE)
+    renamed = (tmp_path / "a.wav").rename(tmp_path / "a.raw")
+    assert len(read_audio(renamed, sample_rate=RATE).samples) == 5000
+
+
+def test_values_are_frozen(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(500), RATE)
+    audio = read_audio(tmp_path / "a.wav", sample_rate=RATE)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        audio.sample_rate = 1  # type: ignore[misc]
+
+
+def test_samples_in_memory_take_the_same_way_as_a_file(tmp_path: Path) -> None:
+    written = noise(20_000).reshape(-1, 2)
+    soundfile.write(tmp_path / "a.wav", written, 44100, subtype="FLOAT")
+    from_file = read_audio(tmp_path / "a.wav", sample_rate=RATE).samples
+    assert np.array_equal(to_mono(written, 44100, RATE), from_file)
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "message"),
+    [
+        (np.zeros(0, "f4"), RATE, "samples: no samples"),
+        (np.full(9, np.nan, "f4"), RATE, "samples: holds samples that are NaN or infinite"),
+        (np.zeros((2, 2, 2), "f4"), RATE, r"samples: .* found \(2, 2, 2\)"),
+        (np.zeros(9, "f4"), 0, "samples: a sample rate of 0 Hz"),
+    ],
+)
+def test_bad_samples_in_memory_are_refused(samples: np.ndarray, rate: int, message: str) -> None:
+    with pytest.raises(AudioError, match=message):
+        to_mono(samples, rate, RATE)
+
+
+def patch(path: Path, mark: bytes, offset: int, value: bytes) -> None:
+    content = bytearray(path.read_bytes())
+    start = content.index(mark) + offset
+    content[start : start + len(value)] = value
+    path.write_bytes(content)
+
+
+def cut(path: Path, share: float = 0.6) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+
+def missing(path: Path) -> None:
+    path.unlink()
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def without_samples(path: Path) -> None:
+    soundfile.write(path, noise(0), RATE, format="WAV")
+
+
+def text(path: Path) -> None:
+    path.write_text("this is no audio\n" * 100)
+
+
+def playlist(path: Path) -> None:
+    path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n/etc/hostname\n#EXT-X-ENDLIST\n")
+
+
+def random_bytes(path: Path) -> None:
+    path.write_bytes(np.random.default_rng(0).bytes(5000))
+
+
+def not_finite(path: Path) -> None:
+    samples = noise(5000)
+    samples[3000] = np.nan
+    soundfile.write(path, samples, RATE, subtype="FLOAT", format="WAV")
+
+
+def infinite(path: Path) -> None:
+    samples = noise(5000)
+    samples[3000] = np.inf
+    soundfile.write(path, samples, RATE, subtype="FLOAT", format="WAV")
+
+
+def no_rate(path: Path) -> None:
+    patch(path, b"fmt ", 12, struct.pack("<I", 0))
+
+
+def two_megahertz(path: Path) -> None:
+    patch(path, b"fmt ", 12, struct.pack("<I", 2_000_000))
+
+
+def picture(path: Path) -> None:
+    with av.open(str(path), "w", format="matroska") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), "u1"), format="rgb24")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "spoil", "cause"),
+    [
+        pytest.param("wav", missing, "No such file", id="missing"),
+        pytest.param("wav", folder, "is a directory", id="a folder"),
+        pytest.param("wav", empty, "is empty (0 bytes)", id="zero bytes"),
+        pytest.param("wav", without_samples, "no samples", id="no samples"),
+        pytest.param("wav", text, "not audio", id="text named .wav"),
+        pytest.param("mp3", text, "not audio", id="text named .mp3"),
+        pytest.param("m4a", playlist, "not audio", id="a playlist is not followed"),
+        pytest.param("wav", random_bytes, "not audio", id="random bytes"),
+        pytest.param("wav", not_finite, "NaN or infinite", id="NaN"),
+        pytest.param("wav", infinite, "NaN or infinite", id="infinity"),
+        pytest.param("wav", no_rate, "0 Hz", id="0 Hz"),
+        pytest.param("wav", two_megahertz, "2000000 Hz", id="2 MHz"),
+        pytest.param("wav", cut, "truncated", id="truncated wav"),
+        pytest.param("sph", cut, "truncated", id="truncated SPHERE"),
+        pytest.param("aiff", cut, "truncated", id="truncated aiff"),
+        pytest.param("flac", cut, "truncated", id="truncated flac"),
+        pytest.param("ogg", cut, "truncated", id="truncated ogg"),
+        pytest.param("mp3", cut, "truncated", id="truncated mp3"),
+        pytest.param("caf", cut, "truncated", id="truncated caf"),
+        pytest.param("m4a", cut, "not audio", id="truncated m4a, without its index"),
+        pytest.param("mkv", cut, "truncated", id="truncated mkv"),
+        pytest.param("mkv", picture, "no sound in it, only video", id="video without sound"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # PyAV's, when the tests write files
+def test_a_bad_file_is_one_line_with_its_name_and_the_cause(
+    tmp_path: Path, suffix: str, spoil: Any, cause: str
+) -> None:
+    path = tmp_path / f"two\nlines.{suffix}"
+    if suffix in ("mkv", "m4a"):
+        plain = tmp_path / f"a.{suffix}"
+        write_av(plain, noise(60_000), "aac" if suffix == "m4a" else "pcm_s16le", RATE)
+        plain.rename(path)
+    else:
+        container = "NIST" if suffix == "sph" else suffix.upper()
+        soundfile.write(path, noise(60_000), RATE, format=container)
+    spoil(path)
+    with pytest.raises(AudioError) as caught:
+        read_audio(path, sample_rate=RATE)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path}/two\\nlines.{suffix}: ")
+    assert cause in message
+    assert "\n" not in message
+    assert "Error" not in message
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "mkv"])
+def test_an_offset_beyond_the_end_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "mkv":
+        write_av(path, noise(32_000), "pcm_s16le", RATE)
+    else:
+        soundfile.write(path, noise(32_000), RATE)
+    with pytest.raises(AudioError, match=r"nothing at 2.5 s, it ends at 2 s"):
+        read_audio(path, sample_rate=RATE, offset=2.5)
+
+
+@pytest.mark.parametrize(
+    ("offset", "duration"), [(-1.0, None), (float("nan"), None), (0.0, 0.0), (0.0, -1.0)]
+)
+def test_an_impossible_stretch_is_refused(
+    tmp_path: Path, offset: float, duration: float | None
+) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(500), RATE)
+    with pytest.raises(AudioError, match="name no stretch"):
+        read_audio(tmp_path / "a.wav", sample_rate=RATE, offset=offset, duration=duration)
+
+
+def test_a_sphere_file_and_its_wav_copy_hold_the_same_samples(
+    corpora: Path, tmp_path: Path
+) -> None:
+    path = min((corpora / "an4" / "wav").rglob("*.sph"))
+    content = path.read_bytes()
+    header = int(content[8:16])  # NIST_1A, newline, size of the header in ASCII
+    stored = np.frombuffer(content[header:], "<i2" if b"-s2 01" in content[:header] else ">i2")
+    samples = read_audio(path, sample_rate=RATE).samples
+    assert np.array_equal(samples * 32768, stored)
+    cut_path = tmp_path / "a.sph"
+    cut_path.write_bytes(content[:-1000])
+    with pytest.raises(AudioError, match="truncated"):
+        inspect_audio(cut_path)
