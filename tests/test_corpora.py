@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import sys
+import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -45,9 +46,6 @@ def link_tree(source: Path, target: Path) -> Path:
 def assert_ids_are_unique_across_splits(splits: dict[str, list[Utterance]]) -> None:
     ids = Counter(utterance.id for utterances in splits.values() for utterance in utterances)
     assert max(ids.values()) == 1
-
-
-# FSDD
 
 
 def test_fsdd_has_the_official_test_set_and_every_speaker_and_digit_in_dev(corpora, tmp_path):
@@ -102,9 +100,6 @@ def test_the_recordings_of_fsdd_and_yesno_have_the_contents_that_downloads_are_h
         assert hashlib.sha256(printed.encode()).hexdigest() == expected
 
 
-# YesNo
-
-
 def test_yesno_is_divided_as_in_kaldi_with_dev_out_of_train(corpora, tmp_path):
     yesno.prepare(corpora / "yesno", tmp_path, yesno.Corpus())
     splits = read_splits(tmp_path)
@@ -131,9 +126,6 @@ def test_yesno_with_a_recording_cut_short_is_refused(corpora, tmp_path):
     soundfile.write(cut, samples[: len(samples) // 2], sample_rate)
     with pytest.raises(DataError, match=r"364 s of speech, expected 368 s"):
         yesno.prepare(source, tmp_path / "work", yesno.Corpus())
-
-
-# AN4
 
 
 def test_an4_has_the_published_splits_and_dev_speakers_of_its_own(corpora, tmp_path):
@@ -229,10 +221,9 @@ def test_an4_features_that_are_cut_off_are_refused_by_name(corpora, tmp_path):
 
 
 def an4_with_audio(source: Path, suffix: str) -> None:
-    """AN4's lists, with noise that is as long as the published durations for audio."""
+    # The published layout, and a tenth of a second of noise for each utterance.
     rng = np.random.default_rng(1)
-    for split, minutes in (("train", 42.44), ("test", 5.95)):
-        folder = "an4_clstk" if split == "train" else "an4test_clstk"
+    for split, folder in (("train", "an4_clstk"), ("test", "an4test_clstk")):
         num = an4.NUM_UTTERANCES[split]
         ids = [f"{'mf'[n % 2]}{chr(97 + n // 26 % 26)}/u{n}-{split}" for n in range(num)]
         (source / "etc").mkdir(parents=True, exist_ok=True)
@@ -242,7 +233,7 @@ def an4_with_audio(source: Path, suffix: str) -> None:
         (source / "etc" / f"an4_{split}.transcription").write_text(
             "".join(f"<s> YES </s> ({Path(name).name})\n" for name in ids)
         )
-        walk = np.cumsum(rng.integers(-30, 31, size=round(minutes * 60 * 16000 / num)))
+        walk = np.cumsum(rng.integers(-30, 31, size=1600))
         for name in ids:
             path = source / "wav" / folder / f"{name}{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -250,7 +241,9 @@ def an4_with_audio(source: Path, suffix: str) -> None:
             path.write_bytes(walk.astype(order).tobytes())
 
 
-def test_headerless_an4_audio_of_either_byte_order_becomes_wav(tmp_path):
+def test_headerless_an4_audio_of_either_byte_order_becomes_wav(monkeypatch, tmp_path):
+    monkeypatch.setattr(an4, "NUM_UTTERANCES", {"train": 90, "test": 10})
+    monkeypatch.setattr(an4, "_MINUTES", {"train": 90 / 600, "test": 10 / 600})
     an4_with_audio(tmp_path / "an4", ".raw")
     an4.prepare(tmp_path / "an4", tmp_path / "work", an4.Corpus(num_dev_speakers=2))
     test = read_manifest(tmp_path / "work" / "test.jsonl")
@@ -266,7 +259,43 @@ def test_headerless_an4_audio_of_either_byte_order_becomes_wav(tmp_path):
     assert sample_rate == 16000
 
 
-# Every corpus that is published
+@pytest.mark.parametrize(
+    ("corpus", "archive", "top", "num_train"),
+    [
+        pytest.param(an4, "an4_sphere.tar.gz", "an4", 857, id="an4"),
+        pytest.param(
+            fsdd, "fsdd.tar.gz", f"free-spoken-digit-dataset-{fsdd.COMMIT}", 2520, id="fsdd"
+        ),
+        pytest.param(yesno, "waves_yesno.tar.gz", ".", 27, id="yesno"),
+    ],
+)
+def test_what_is_downloaded_is_unpacked_to_where_prepare_finds_it(
+    corpora, monkeypatch, tmp_path, corpus, archive, top, num_train
+):
+    name = corpus.__name__.split(".")[1]
+    with tarfile.open(tmp_path / archive, "w:gz", compresslevel=1) as tar:
+        tar.add(corpora / name, top)
+    if corpus is yesno:
+        packed = hashlib.sha256((tmp_path / archive).read_bytes()).hexdigest()
+        monkeypatch.setattr(yesno, "SHA256", packed)
+    corpus.download(tmp_path)
+    corpus.prepare(tmp_path, tmp_path / "work", corpus.Corpus())
+    assert sizes(read_splits(tmp_path / "work"))["train"] == num_train
+
+
+def test_a_download_with_another_recording_than_published_is_refused(
+    corpora, monkeypatch, tmp_path
+):
+    changed = shutil.copytree(corpora / "yesno", tmp_path / "changed")
+    recording = changed / "waves_yesno" / "0_0_0_0_1_1_1_1.wav"
+    recording.chmod(0o644)
+    recording.write_bytes(recording.read_bytes()[:-1] + b"x")
+    with tarfile.open(tmp_path / "waves_yesno.tar.gz", "w:gz") as tar:
+        tar.add(changed, ".")
+    packed = hashlib.sha256((tmp_path / "waves_yesno.tar.gz").read_bytes()).hexdigest()
+    monkeypatch.setattr(yesno, "SHA256", packed)
+    with pytest.raises(DataError, match=r"waves_yesno\.tar\.gz: other recordings"):
+        yesno.download(tmp_path)
 
 
 @pytest.mark.parametrize("corpus", [an4, fsdd, yesno], ids=["an4", "fsdd", "yesno"])
@@ -283,8 +312,6 @@ def test_a_missing_corpus_says_where_to_get_it(tmp_path, corpus, exists):
     assert "--corpus DIR" in message
     assert "\n" not in message
 
-
-# Digits
 
 SMALL = {"hours": 0.01, "num_dev": 30, "num_test": 40, "num_voices": 12}
 
