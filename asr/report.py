@@ -35,7 +35,7 @@ from asr.statistics import Interval, detectable_difference
 SCHEMA_VERSION = 1
 
 _NUM_LISTED = 50  # confusions and words in report.json
-_NUM_EXAMPLES = 5  # texts shown before and after normalization
+_NUM_EXAMPLES = 3  # texts shown before and after normalization
 _NUM_NAMED = 10  # missing ids in a note
 _OPERATION_NAMES = {
     CORRECT: "correct",
