@@ -215,8 +215,8 @@ class _SharedDropout(nn.Module):
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Numbers that training changes."""
-    return sum(math.prod(p.shape) for p in model.parameters() if p.requires_grad)
+    """How many numbers training sets."""
+    return sum(math.prod(parameter.shape) for parameter in model.parameters())
 
 
 def _mask(hidden: Tensor, lengths: Tensor) -> Tensor:

@@ -9,7 +9,17 @@ from asr.errors import DataError
 from asr.files import open_atomic
 from asr.recipe import Stage, Work
 
-_TEXT_SPLITS = ("train", "dev")
+_PACKED = tuple(
+    f"features.{key}"
+    for key in (
+        "kind",
+        "sample_rate",
+        "frame_length_ms",
+        "frame_shift_ms",
+        "num_mel_bins",
+        "num_ceps",
+    )
+)  # the settings that packing reads
 
 
 _S = TypeVar("_S", bound=Settings)
@@ -47,7 +57,7 @@ def standard_stages(
             needs=("download",),
             makes=("manifests",),
         ),
-        *MODEL_STAGES,
+        *model_stages("manifests", "download"),
     )
 
 
@@ -56,7 +66,7 @@ def pack(work: Work) -> None:
     from asr.data import pack as pack_corpus
     from asr.manifest import read_manifest
 
-    for split in _TEXT_SPLITS:
+    for split in ("train", "dev"):
         utterances = read_manifest(work.path(f"manifests/{split}.jsonl"))
         packed = pack_corpus(utterances, work.path(f"packed/{split}"), work.config.features)
         work.report(f"{split}: {len(utterances)} utterances, {packed.seconds / 60:.1f} minutes")
@@ -103,31 +113,25 @@ def evaluate(work: Work) -> None:
         file.write(evaluation.summary())
 
 
-MODEL_STAGES = (
-    Stage(
-        name="pack",
-        run=pack,
-        settings=(
-            "features.sample_rate",
-            "features.frame_length_ms",
-            "features.kind",
-            "features.num_mel_bins",
-            "features.num_ceps",
+def model_stages(*sources: str) -> tuple[Stage, ...]:
+    """Pack, train, evaluate.
+
+    Args:
+        sources: what earlier stages make that holds manifests and audio.
+    """
+    return (
+        Stage(name="pack", run=pack, settings=_PACKED, needs=sources, makes=("packed",)),
+        Stage(
+            name="train",
+            run=train,
+            settings=("features", "tokens", "augment", "encoder", "training"),
+            needs=("packed",),
+            makes=("model", "history.csv", "curves.png", "infeasible.tsv", "tensorboard"),
         ),
-        needs=("manifests/train.jsonl", "manifests/dev.jsonl"),
-        makes=("packed",),
-    ),
-    Stage(
-        name="train",
-        run=train,
-        settings=("features", "tokens", "augment", "encoder", "training"),
-        needs=("packed",),
-        makes=("model", "history.csv", "curves.png", "infeasible.tsv"),
-    ),
-    Stage(
-        name="evaluate",
-        run=evaluate,
-        needs=("model", "manifests/test.jsonl"),
-        makes=("test", "result.txt"),
-    ),
-)
+        Stage(
+            name="evaluate",
+            run=evaluate,
+            needs=("model", *sources),
+            makes=("test", "result.txt"),
+        ),
+    )

@@ -1,10 +1,9 @@
 """Which program made a result."""
 
 import functools
+import importlib.metadata
 import subprocess
 from pathlib import Path
-
-import asr
 
 
 @functools.cache
@@ -13,12 +12,13 @@ def program_version() -> str:
 
     A commit with uncommitted changes is marked by `+changes`.
     """
+    version = importlib.metadata.version("asr")
     folder = Path(__file__).parents[1]
     if not (folder / ".git").exists():
-        return asr.__version__
+        return version
     commit = _git(folder, "rev-parse", "--short=10", "HEAD")
     changes = "+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else ""
-    return f"{asr.__version__} ({commit}{changes})" if commit else asr.__version__
+    return f"{version} ({commit}{changes})" if commit else version
 
 
 def _git(folder: Path, *arguments: str) -> str:

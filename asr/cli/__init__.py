@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import click
 
-import asr
 from asr.errors import AsrError
 
 _VERBS = {
@@ -47,7 +46,7 @@ class _Verbs(click.Group):
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(asr.__version__, prog_name="asr")
+@click.version_option(package_name="asr", prog_name="asr")
 def cli() -> None:
     """Train, use and evaluate speech recognizers of your own."""
 

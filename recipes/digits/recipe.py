@@ -2,7 +2,7 @@
 
 from asr.config import parse_settings
 from asr.recipe import Stage, Work
-from asr.stages import MODEL_STAGES
+from asr.stages import model_stages
 
 from . import corpus
 from .corpus import Corpus
@@ -18,5 +18,5 @@ def prepare(work: Work) -> None:
 
 STAGES = (
     Stage(name="prepare", run=prepare, settings=("corpus",), makes=("manifests",)),
-    *MODEL_STAGES,
+    *model_stages("manifests"),
 )

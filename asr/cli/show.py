@@ -1,0 +1,91 @@
+"""`asr show`: what a configuration, model folder, manifest or audio file is."""
+
+import json
+from pathlib import Path
+
+import click
+
+from asr.errors import DataError
+
+
+@click.command()
+@click.argument("thing", type=click.Path(path_type=Path))
+def show(thing: Path) -> None:
+    """Describe THING: a configuration (.yaml), model folder, manifest (.jsonl) or audio file."""
+    if not thing.exists():
+        raise DataError(f"{thing}: no such file or folder")
+    if thing.is_dir():
+        lines = _describe_model(thing)
+    elif thing.suffix in (".yaml", ".yml"):
+        lines = _describe_conf(thing)
+    elif thing.suffix == ".jsonl":
+        lines = _describe_manifest(thing)
+    else:
+        lines = _describe_audio(thing)
+    print("\n".join(lines))
+
+
+def _describe_conf(path: Path) -> list[str]:
+    import yaml
+
+    from asr.config import Config, load_config
+
+    config = load_config(path, Config)
+    return [yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip()]
+
+
+def _describe_model(folder: Path) -> list[str]:
+    from asr.model import count_parameters
+    from asr.model_folder import read_model
+
+    model = read_model(folder)
+    features, encoder = model.config.features, model.config.encoder
+    step_ms = features.frame_shift_ms * encoder.subsampling
+    directions = "two directions" if encoder.bidirectional else "one direction"
+    shown = ", ".join("space" if s == " " else s for s in model.tokens.symbols[1:31])
+    more = f" and {len(model.tokens) - 31} more" if len(model.tokens) > 31 else ""
+    return [
+        f"model        {folder}",
+        f"features     {features.num_bins} values ({features.convention} {features.kind}) every "
+        f"{features.frame_shift_ms:g} ms, audio at {features.sample_rate} Hz",
+        f"encoder      {encoder.num_layers} {encoder.cell} layers of {encoder.hidden_size}, "
+        f"{directions}; a step is {step_ms:g} ms",
+        f"parameters   {count_parameters(model.network):,}",
+        f"tokens       {len(model.tokens)} with the blank: {shown}{more}",
+        *(f"{key:<12} {value}" for key, value in model.training.items()),
+    ]
+
+
+def _describe_manifest(path: Path) -> list[str]:
+    from asr.manifest import read_manifest
+
+    utterances = read_manifest(path)
+    if not utterances:
+        return [f"manifest     {path}", "utterances   0"]
+    texts = [u.text for u in utterances if u.text is not None]
+    words = [word for text in texts for word in text.split()]
+    durations = sorted(u.duration for u in utterances)
+    speakers = {u.speaker for u in utterances if u.speaker is not None}
+    return [
+        f"manifest     {path}",
+        f"utterances   {len(utterances)}, {len(texts)} with text",
+        f"hours        {sum(durations) / 3600:.3f}",
+        f"seconds      {durations[0]:.2f} shortest, {durations[len(durations) // 2]:.2f} median, "
+        f"{durations[-1]:.2f} longest",
+        f"speakers     {len(speakers) or 'not given'}",
+        f"words        {len(words)}, {len(set(words))} different",
+        f"first        {json.dumps(texts[0], ensure_ascii=False) if texts else '-'}",
+    ]
+
+
+def _describe_audio(path: Path) -> list[str]:
+    from asr.audio import inspect_audio
+
+    audio = inspect_audio(path)
+    return [
+        f"audio        {path}",
+        f"format       {audio.format}",
+        f"duration     {audio.duration:.3f} s, {audio.num_samples} samples",
+        f"rate         {audio.sample_rate} Hz",
+        f"channels     {audio.num_channels}",
+    ]
