@@ -13,7 +13,7 @@ import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, overload
+from typing import Any, BinaryIO, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,8 @@ _DELTA_WINDOW = 2
 _MFC_VALUES = 13  # values in a frame of a Sphinx .mfc file, which does not say
 _ARK_ENTRY = re.compile(r"(.+\.ark):(\d+)")
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]  # float64, before it becomes a buffer
+Features = npt.NDArray[np.float32]
 
 
 class Frontend(nn.Module):
@@ -160,8 +161,8 @@ class Frontend(nn.Module):
         taps = torch.sub(taps[..., 1:], taps[..., :-1], alpha=_PREEMPHASIS)
         spectrum = torch.fft.rfft(taps.mul_(self.window), n=self._num_fft)
         power = spectrum.real.square() + spectrum.imag.square()
-        energies = (power @ self.filters).clamp_(min=_FLOOR[self.config.convention]).log_()
-        return energies if self.config.kind == "fbank" else energies @ self.dct
+        energies = torch.matmul(power, self.filters).clamp_(min=_FLOOR[self.config.convention])
+        return energies.log_() if self.config.kind == "fbank" else energies.log_() @ self.dct
 
     def _constant(self, name: str, values: Array) -> None:
         buffer = torch.from_numpy(values.astype(np.float32))
@@ -215,7 +216,8 @@ def _hamming_window(length: int) -> Array:
 
 
 def _cosine_period(length: int) -> Array:
-    return np.cos(2 * np.pi * np.arange(length) / max(1, length - 1))
+    period: Array = np.cos(2 * np.pi * np.arange(length) / max(1, length - 1))
+    return period
 
 
 def _kaldi_filters(config: FeatureConfig, num_fft: int) -> Array:
@@ -254,7 +256,8 @@ def _triangles(points: Array, edges: Array) -> Array:
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
     rise = (points[:, None] - left) / (centre - left)
     fall = (right - points[:, None]) / (right - centre)
-    return np.maximum(0, np.minimum(rise, fall))
+    height: Array = np.maximum(0, np.minimum(rise, fall))
+    return height
 
 
 def _kaldi_dct(num_mel_bins: int, num_ceps: int) -> Array:
@@ -274,7 +277,8 @@ def _sphinx_dct(num_mel_bins: int, num_ceps: int) -> Array:
 def _cosines(num_mel_bins: int, num_ceps: int) -> Array:
     centres = np.arange(num_mel_bins) + 0.5
     orders = np.arange(min(num_ceps, num_mel_bins))
-    return np.cos(np.pi / num_mel_bins * centres[:, None] * orders)
+    cosines: Array = np.cos(np.pi / num_mel_bins * centres[:, None] * orders)
+    return cosines
 
 
 def is_feature_path(path: Path) -> bool:
@@ -300,8 +304,8 @@ def read_feats_scp(path: Path) -> dict[str, Path]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        utterance_id, _, entry = line.strip().partition(" ")
-        entry = entry.strip()
+        utterance_id, *rest = line.split(maxsplit=1)
+        entry = rest[0].strip() if rest else ""
         if entry.endswith("|"):
             raise DataError(
                 f"{path}:{number}: a command, which is not run because it could do anything; "
@@ -315,7 +319,7 @@ def read_feats_scp(path: Path) -> dict[str, Path]:
     return entries
 
 
-def read_features(path: Path) -> npt.NDArray[np.float32]:
+def read_features(path: Path) -> Features:
     """Stored features, [frame, bin]: a Sphinx `.mfc` file or an entry `file.ark:offset`.
 
     A `.mfc` file has 13 values in a frame. An archive is Kaldi's binary one, compressed or not.
@@ -340,7 +344,7 @@ def read_features(path: Path) -> npt.NDArray[np.float32]:
     return features
 
 
-def _read_mfc(path: Path) -> npt.NDArray[np.float32]:
+def _read_mfc(path: Path) -> Features:
     """Sphinx: an int32 count of float32 values, then these, in either byte order."""
     content = path.read_bytes()
     held, rest = divmod(len(content) - 4, 4)
@@ -359,7 +363,7 @@ def _read_mfc(path: Path) -> npt.NDArray[np.float32]:
     )
 
 
-def _read_matrix(file: BinaryIO, path: Path) -> npt.NDArray[np.float32]:
+def _read_matrix(file: BinaryIO, path: Path) -> Features:
     """Kaldi: a zero byte and "B", a word for the kind, the size, the values; little-endian.
 
     Source:
@@ -367,13 +371,9 @@ def _read_matrix(file: BinaryIO, path: Path) -> npt.NDArray[np.float32]:
     """
 
     def take(count: int) -> bytes:
-        content = file.read(count) if 0 <= count <= remaining() else b""
-        if len(content) != count:
+        if not 0 <= count <= size - file.tell():
             raise DataError(f"{path}: truncated, or the offset is not that of a matrix")
-        return content
-
-    def remaining() -> int:
-        return size - file.tell()
+        return file.read(count)
 
     start = file.tell()
     size = file.seek(0, 2)
@@ -387,7 +387,7 @@ def _read_matrix(file: BinaryIO, path: Path) -> npt.NDArray[np.float32]:
             raise DataError(f"{path}: {kind!r} is no kind of Kaldi matrix")
     if kind in (b"FM ", b"DM "):
         width = 4 if kind == b"FM " else 8
-        _, rows, _, columns = struct.unpack("<bibi", take(10))
+        _, rows, _, columns = struct.unpack("<bIbI", take(10))
         values = take(rows * columns * width)
         return np.frombuffer(values, f"<f{width}").astype(np.float32).reshape(rows, columns)
     if kind in (b"CM ", b"CM2 ", b"CM3 "):
@@ -395,15 +395,15 @@ def _read_matrix(file: BinaryIO, path: Path) -> npt.NDArray[np.float32]:
     raise DataError(f"{path}: {kind!r} is no kind of Kaldi matrix that holds features")
 
 
-def _read_compressed(kind: bytes, take: Callable[[int], bytes]) -> npt.NDArray[np.float32]:
+def _read_compressed(kind: bytes, take: Callable[[int], bytes]) -> Features:
     """Kaldi's 8 and 16 bit matrices; `CM` has quartiles for each column, stored by column."""
-    low, span, rows, columns = struct.unpack("<ffii", take(16))
+    low, span, rows, columns = struct.unpack("<ffII", take(16))
     if kind == b"CM2 ":
         values = np.frombuffer(take(2 * rows * columns), "<u2").reshape(rows, columns)
-        return np.float32(low + span / 65535 * values)
+        return np.asarray(low + span / 65535 * values, np.float32)
     if kind == b"CM3 ":
         values = np.frombuffer(take(rows * columns), "u1").reshape(rows, columns)
-        return np.float32(low + span / 255 * values)
+        return np.asarray(low + span / 255 * values, np.float32)
     quartiles = np.frombuffer(take(8 * columns), "<u2").reshape(columns, 4)
     marks = low + span / 65535 * quartiles
     codes = np.frombuffer(take(rows * columns), "u1").reshape(columns, rows)
