@@ -75,7 +75,7 @@ def align(log_probs: Float[Tensor, "step token"], tokens: Sequence[int]) -> list
     needed = int(required_steps(targets, torch.tensor([len(tokens)])))
     if needed > len(log_probs):
         raise DataError(f"{len(tokens)} tokens need {needed} steps, there are {len(log_probs)}")
-    log_probs = log_probs.detach().cpu().float()
+    log_probs = log_probs.detach().cpu().float().contiguous()
     path, scores = torchaudio.functional.forced_align(log_probs[None], targets)
     spans = torchaudio.functional.merge_tokens(path[0], scores[0].exp())
     return [

@@ -175,7 +175,8 @@ def _histogram(utterances: Sequence[UtteranceScore]) -> str:
         )
     return (
         "<section><h2>Utterances by their WER</h2>"
-        '<div class="scroll"><svg viewBox="0 0 710 176" role="img" aria-label="Histogram of utterance WER">'
+        '<div class="scroll"><svg viewBox="0 0 710 176" role="img" '
+        'aria-label="Histogram of utterance WER">'
         f'{"".join(bars)}<text x="355" y="173">% WER</text></svg></div></section>'
     )
 

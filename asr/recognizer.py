@@ -148,7 +148,9 @@ class Recognizer:
         batch, lengths = torch.from_numpy(padded).to(self._device), lengths.to(self._device)
         with torch.inference_mode():
             features, num_frames = (
-                frontend(batch, lengths) if batch.ndim == 2 else frontend.finish(batch, lengths)
+                frontend(batch, lengths)
+                if batch.ndim == 2
+                else (frontend.finish(batch, lengths), lengths)
             )
             log_probs, num_steps = self._network.encoder(features, num_frames)
         rows = zip(log_probs.cpu(), num_steps.tolist(), strict=True)

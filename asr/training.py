@@ -163,9 +163,8 @@ def input_features(network: Network, batch: Batch) -> tuple[Tensor, Tensor]:
     """The encoder's input of a batch, without augmentation: features and numbers of frames."""
     if batch.is_audio:
         features, num_frames = network.frontend(batch.inputs / _INT16_SCALE, batch.lengths)
-    else:
-        features, num_frames = network.frontend.finish(batch.inputs, batch.lengths)
-    return features, num_frames
+        return features, num_frames
+    return network.frontend.finish(batch.inputs, batch.lengths), batch.lengths
 
 
 class _EpochBatches:
@@ -321,7 +320,7 @@ class _Training(lightning.LightningModule):
             if settings.speeds != (1.0,):
                 speeds = choose_speeds(len(num_frames), settings.speeds, generator)
                 features, num_frames = stretch_time(features, num_frames, speeds)
-            features, num_frames = frontend.finish(features, num_frames)
+            features = frontend.finish(features, num_frames)
         rate = 1000 / self.config.features.frame_shift_ms
         return mask_features(features, num_frames, settings, rate, generator), num_frames
 
