@@ -189,7 +189,7 @@ def _resampled(samples: Samples, source_rate: int, sample_rate: int) -> Samples:
 
 
 class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
-    """Read on without the seek that soundfile adds to each read, which damages MP3 there."""
+    """Read on without the seek that soundfile adds to each read: MP3 complains of it on stderr."""
 
     def seekable(self) -> bool:
         return False

@@ -156,8 +156,8 @@ class Frontend(nn.Module):
         """Features of frames that are given with the sample before each."""
         taps = signal * _FULL_SCALE
         if self.config.convention == "kaldi":
-            taps[..., 0] = taps[..., 1]  # Kaldi's frame knows nothing of the sample before
-            taps = taps - taps[..., 1:].mean(dim=-1, keepdim=True)
+            # Kaldi's frame knows nothing of the sample before it; the window's first value is 0.
+            taps -= taps[..., 1:].mean(dim=-1, keepdim=True)
         taps = torch.sub(taps[..., 1:], taps[..., :-1], alpha=_PREEMPHASIS)
         spectrum = torch.fft.rfft(taps.mul_(self.window), n=self._num_fft)
         power = spectrum.real.square() + spectrum.imag.square()
