@@ -329,9 +329,9 @@ def _media(
 
 def _link(clip: Clip, folder: Path) -> str:
     path = quote(Path(os.path.relpath(clip.path, folder)).as_posix())
-    if clip.offset == 0 or clip.duration is None:
-        return path
-    return f"{path}#t={clip.offset:.3f},{clip.offset + clip.duration:.3f}"
+    if clip.duration is not None:
+        return f"{path}#t={clip.offset:.3f},{clip.offset + clip.duration:.3f}"
+    return f"{path}#t={clip.offset:.3f}" if clip.offset else path
 
 
 def _wav_uri(samples: NDArray[np.float32]) -> str:

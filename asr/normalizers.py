@@ -3,18 +3,15 @@
 Each is idempotent: normalized text stays as it is.
 """
 
-import re
 import unicodedata
 from collections.abc import Callable, Mapping
 
 from asr.english import normalize_english
 from asr.errors import ConfigError
 
-# Between digits these belong to the number; an apostrophe between letters, to the word.
-_KEPT = re.compile(r"(?<=\d)[.,:](?=\d)|(?<=\w)'(?=\w)")
 _APOSTROPHES = str.maketrans("’ʼ‘`´", "'''''")  # noqa: RUF001
-_REMOVED_CATEGORIES = frozenset({"Cf"})  # zero-width joiners, soft hyphens, direction marks
-_SPACING_CLASSES = "PSZC"  # punctuation, symbols, separators, controls
+_REMOVED_CATEGORY = "Cf"  # zero-width joiners, soft hyphens, direction marks
+_WORD_CLASSES = "LMN"  # letters, marks, numbers
 
 
 def normalize_none(text: str) -> str:
@@ -25,15 +22,25 @@ def normalize_none(text: str) -> str:
 def normalize_basic(text: str) -> str:
     """Case folded, Unicode NFKC, no punctuation, single spaces; for any language."""
     text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES)).casefold()
+    text = "".join(c for c in text if unicodedata.category(c) != _REMOVED_CATEGORY)
     text = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES)
-    text = "".join(c for c in text if unicodedata.category(c) not in _REMOVED_CATEGORIES)
-    kept = {match.start() for match in _KEPT.finditer(text)}
     return " ".join(
         "".join(
-            c if position in kept or unicodedata.category(c)[0] not in _SPACING_CLASSES else " "
+            c if unicodedata.category(c)[0] in _WORD_CLASSES or _is_inside(text, position) else " "
             for position, c in enumerate(text)
         ).split()
     )
+
+
+def _is_inside(text: str, position: int) -> bool:
+    """Whether an apostrophe is inside a word, or a point, comma or colon inside a number."""
+    around = text[position - 1 : position] + text[position + 1 : position + 2]
+    classes = [unicodedata.category(c) for c in around]
+    if len(classes) < 2:
+        return False
+    if text[position] == "'":
+        return all(found[0] in _WORD_CLASSES for found in classes)
+    return text[position] in ".,:" and all(found == "Nd" for found in classes)
 
 
 NORMALIZERS: Mapping[str, Callable[[str], str]] = {

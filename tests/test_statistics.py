@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.comparison import Comparison, compare, comparison_lines, comparison_notes
@@ -178,6 +178,7 @@ def test_segments_end_where_two_words_are_right_in_both(
 OPERATIONS = st.lists(st.sampled_from("CCSD"), max_size=20)
 
 
+@settings(deadline=None)
 @given(OPERATIONS, st.data())
 def test_segments_hold_every_error(a: list[str], data: st.DataObject) -> None:
     b = data.draw(st.lists(st.sampled_from("CCSD"), min_size=len(a), max_size=len(a)))
@@ -219,6 +220,19 @@ def test_the_paired_bootstrap_sees_what_two_intervals_cannot() -> None:
     assert 0 < result.low < result.difference < result.high
     assert result.p < 0.001
     assert result.detectable < detectable_difference(apart[0])
+
+
+def test_a_small_paired_bootstrap_is_that_of_all_resamples() -> None:
+    errors_a, errors_b, lengths = [3, 1, 1, 2], [1, 0, 2, 2], [5, 5, 8, 9]
+    differences = [
+        sum(errors_a[i] - errors_b[i] for i in drawn) / sum(lengths[i] for i in drawn)
+        for drawn in itertools.product(range(4), repeat=4)
+    ]
+    result = paired_bootstrap(errors_a, lengths, errors_b, lengths, unit="utterance")
+    assert result is not None
+    assert result.difference == pytest.approx(100 * 2 / 27)
+    assert result.p == pytest.approx(2 * np.mean(np.array(differences) <= 0), abs=0.02)
+    assert result.standard_error == pytest.approx(100 * np.std(differences), rel=0.03)
 
 
 def test_the_paired_bootstrap_of_a_system_with_itself_is_no_difference() -> None:
