@@ -173,6 +173,8 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
         raise DataError(f"{where}: not JSON: {error}") from error
     if not isinstance(row, dict):
         raise DataError(f"{where}: a JSON object is expected")
+    if "\\ud" in line.lower():
+        _check_surrogates(json.dumps(row, ensure_ascii=False), where)
     return row
 
 
@@ -192,11 +194,14 @@ def _string(row: dict[str, Any], key: str, where: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise DataError(f"{where}: {key} is not text: {quoted(str(value))}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError(f"{where}: {key} has half of a surrogate pair") from error
     return value
+
+
+def _check_surrogates(text: str, where: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: half of a surrogate pair is not a character") from error
 
 
 def _read_kaldi(path: Path, lines: list[Line], role: Role) -> TranscriptFile:  # noqa: ARG001
@@ -261,7 +266,8 @@ def _word_list(literal: str, where: str) -> list[str]:
         raise DataError(f"{where}: not a list of words: {quoted(literal)}") from error
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise DataError(f"{where}: not a list of words: {quoted(literal)}")
-    return [_string({"word": word}, "word", where) or "" for word in words]
+    _check_surrogates("".join(words), where)
+    return words
 
 
 def _read_speechbrain(path: Path, lines: list[Line], role: Role) -> TranscriptFile:

@@ -408,6 +408,50 @@ def test_an_utterance_without_speaker_in_utt2spk_is_refused(
     assert "utt2spk: 4 utterances are not in it, as s-2" in capsys.readouterr().err
 
 
+HALF_A_CHARACTER = "\ud800"
+VALUES = st.one_of(
+    st.booleans(),
+    st.integers() | st.just(10**400),
+    st.floats(),
+    st.text(max_size=4),
+    st.sampled_from([None, [1], HALF_A_CHARACTER, "tone.wav", "x" * 5000, "\x00"]),
+)
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {"id": st.text("ab<", min_size=1, max_size=3), "text": st.text(max_size=5)},
+        optional={
+            "pred_text": st.text(max_size=5),
+            "speaker": st.text(max_size=2),
+            "duration": VALUES,
+            "offset": VALUES,
+            "audio_filepath": st.sampled_from(["tone.wav", "gone.wav", "x" * 5000, "\x00"]),
+            "room": VALUES,
+            "<b>": VALUES,
+        },
+    ),
+    max_size=4,
+    unique_by=lambda row: row["id"],
+)
+
+
+@given(ROWS)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_manifest_gives_a_report_or_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[dict[str, object]]
+) -> None:
+    (tmp_path / "tone.wav").write_bytes(b"not sound")
+    path = tmp_path / "m.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    output = ["--format", "html", "--output-dir", str(tmp_path / "out"), "--normalizer", "english"]
+    code = main(["score", str(path), str(path), *output])
+    out, err = capsys.readouterr()
+    if code:
+        assert (code, out, err.count("\n")) == (2, "", 1)
+    else:
+        Page(tmp_path / "out" / "report.html")
+        assert out.startswith("%WER ")
+
+
 def test_compare_prints_the_tests(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", *(str(folder / name) for name in ("ref", "hyp", "ref"))]) == 0
     out, err = capsys.readouterr()

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from asr.text import TranscriptPair
 
 _FORMATS = ("text", "json", "html")
+_MAX_SECONDS = 1e7
 _FILE = click.Path(path_type=Path)
 _NORMALIZER = click.option(
     "--normalizer", default="none", help="none, basic or english; applied to both sides."
@@ -185,17 +186,27 @@ def _clips(ref: Path, pair: "TranscriptPair") -> "dict[str, Clip]":
     clips = {}
     for utterance_id, row in pair.references.columns.items():
         audio = row.get("audio_filepath")
-        if isinstance(audio, str) and "\0" not in audio and (ref.parent / audio).is_file():
+        if isinstance(audio, str) and _is_file(ref.parent / audio):
             clips[utterance_id] = Clip(
                 path=ref.parent / audio,
-                offset=_number(row.get("offset")) or 0.0,
-                duration=_number(row.get("duration")),
+                offset=_seconds(row.get("offset")) or 0.0,
+                duration=_seconds(row.get("duration")),
             )
     return clips
 
 
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and value >= 0 else None
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False
+
+
+def _seconds(value: object) -> float | None:
+    """A length of time that audio may have; None for all else that a manifest may say."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if 0 <= value <= _MAX_SECONDS else None
 
 
 def _threshold(rate: float | None, max_wer: float | None) -> int:
