@@ -104,6 +104,7 @@ def test_the_place_of_an_insertion_is_that_of_the_word_after_it() -> None:
     (place,) = tables(scored, {})
     assert [group.words.errors for group in place.groups] == [0, 0, 1, 0, 1]
     assert [group.words.insertions for group in place.groups] == [0, 0, 1, 0, 1]
+    assert [group.words.reference_length for group in place.groups] == [1, 1, 1, 1, 1]
 
 
 def test_a_column_that_does_not_divide_the_test_set_gives_no_table() -> None:
@@ -450,6 +451,13 @@ def test_any_manifest_gives_a_report_or_one_line(
     else:
         Page(tmp_path / "out" / "report.html")
         assert out.startswith("%WER ")
+
+
+def test_audio_that_cannot_be_there_is_not_looked_for(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    row = {"id": "u", "text": "a", "pred_text": "a", "audio_filepath": "x" * 5000}
+    path.write_text(json.dumps(row), encoding="utf-8")
+    assert main(["score", str(path), str(path)]) == 0
 
 
 def test_compare_prints_the_tests(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

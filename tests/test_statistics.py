@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr.alternates import parse_alternates
 from asr.comparison import Comparison, compare, comparison_lines, comparison_notes
 from asr.errors import DataError
 from asr.scoring import ErrorCounts, Score, score, word_error_interval
@@ -283,6 +284,14 @@ def test_swapping_the_systems_turns_the_signs() -> None:
     assert "MAPSSWE supposes about 50 segments" in comparison_notes(
         comparison_of(2, 0.2, 0.1, seed=4)
     )[0]  # fmt: skip
+
+
+def test_an_utterance_with_alternates_chosen_differently_is_one_segment() -> None:
+    references = {"u": parse_alternates("x x { a / b c } x x z", "here"), "v": "a"}
+    a = score(references, {"u": "x x a x x y", "v": "a"})
+    b = score(references, {"u": "y x b c x x z", "v": "b"})
+    assert compare(a, b).matched_pairs.num_segments == 2
+    assert [u.reference for u in a.utterances] != [u.reference for u in b.utterances]
 
 
 def test_scores_of_different_references_are_not_compared() -> None:
