@@ -2,6 +2,7 @@
 
 import base64
 import io
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,10 @@ def draw(samples: NDArray[np.float32], sample_rate: int, posteriors: Posteriors 
         for spine in ax.spines.values():
             spine.set_color(_GREY)
     png = io.BytesIO()
-    figure.savefig(png, format="png", metadata={"Software": None})
+    with warnings.catch_warnings():
+        # matplotlib's font has no letters of many scripts and draws boxes for them.
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+        figure.savefig(png, format="png", metadata={"Software": None})
     return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
 
 
@@ -84,7 +88,9 @@ def _draw_posteriors(posteriors: Posteriors, ax: "Axes") -> None:
     librosa.display.specshow(
         shown, x_coords=times, y_coords=np.arange(len(chosen)), cmap="Blues", vmin=0, vmax=1, ax=ax
     )
-    ax.set_yticks(
-        np.arange(len(chosen)), [posteriors.symbols[index].replace("$", r"\$") for index in chosen]
-    )
+    ax.set_yticks(np.arange(len(chosen)), [_label(posteriors.symbols[index]) for index in chosen])
     ax.set(xlabel="seconds", ylabel="")
+
+
+def _label(symbol: str) -> str:
+    return symbol.replace(" ", "\N{OPEN BOX}").replace("$", r"\$")

@@ -282,7 +282,7 @@ def test_sound_and_pictures_of_the_worst_are_in_the_page(tmp_path: Path) -> None
     }
     posteriors = Posteriors(
         probabilities=np.full((30, 3), 1 / 3, dtype=np.float32),
-        symbols=("<blank>", "$a", "é"),
+        symbols=("字 ", "$a", "$b"),
         step_seconds=0.1,
     )
     path = tmp_path / "out" / "report.html"
