@@ -14,7 +14,7 @@ import torchaudio
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from asr.config import AugmentConfig
+from asr.config import AugmentConfig, FeatureConfig
 
 _PERCENT = 100
 
@@ -124,6 +124,38 @@ def stretch_time(
     return _zero_after(stretched, num_stretched), num_stretched
 
 
+def warp_frequencies(
+    base: Float[Tensor, "batch frame bin"],
+    factors: Float[Tensor, " batch"],
+    config: FeatureConfig,
+    dct: Float[Tensor, "filter cepstrum"],
+) -> Float[Tensor, "batch frame bin"]:
+    """Frequencies scaled as by another length of the vocal tract (Jaitly and Hinton 2013).
+
+    Log-mel energies are interpolated along the mel axis. Cepstra are a linear map of such
+    energies, so they are warped by one small matrix, through the energies that they stand for.
+
+    Args:
+        base: features before deltas and normalization.
+        factors: 1.1 moves what is at 1100 Hz to 1000 Hz.
+        dct: from log-mel energies to cepstra; for `mfcc`.
+    """
+    bins = torch.arange(config.num_mel_bins, device=base.device)
+    low, high = _mel(config.low_freq), _mel(config.high_freq or config.sample_rate / 2)
+    width = (high - low) / (config.num_mel_bins + 1)
+    hertz = 700 * (torch.exp((low + (bins + 1) * width) / 1127) - 1)
+    source = (1127 * torch.log1p(factors[:, None] * hertz / 700) - low) / width - 1
+    source = source.clamp(0, config.num_mel_bins - 1)
+    matrix = (1 - (bins[:, None] - source[:, None, :]).abs()).clamp_min(0)
+    if config.kind == "mfcc":
+        matrix = torch.linalg.pinv(dct) @ matrix @ dct
+    return base @ matrix
+
+
+def _mel(hertz: float) -> float:
+    return 1127 * math.log1p(hertz / 700)
+
+
 def choose_speeds(num_utterances: int, speeds: Sequence[float], generator: Generator) -> Tensor:
     """One of `speeds` for each utterance, [batch]."""
     index = torch.randint(
@@ -178,6 +210,11 @@ def _spans(
     position = torch.arange(size, device=own_sizes.device)
     inside = (position >= start[:, :, None]) & (position < (start + width)[:, :, None])
     return (inside & used[:, :, None]).any(dim=1)
+
+
+def draw_factors(num_utterances: int, share: float, generator: Generator) -> Tensor:
+    """Factors from 1 / (1 + share) to 1 + share, [batch]."""
+    return (1 + share) ** _uniform(num_utterances, -1.0, 1.0, generator)
 
 
 def _choose(values: Sequence[float], generator: Generator) -> float:

@@ -107,6 +107,8 @@ class AugmentConfig(Settings):
     """Share of utterances that are reverberated."""
     reverb_rt60: tuple[float, float] = (0.1, 0.6)
     """Range of the reverberation time in seconds."""
+    vocal_tract: float = Field(0.0, ge=0, lt=1)
+    """Frequencies are scaled by up to this share, either way, as by other speakers."""
     time_masks: int = Field(0, ge=0)
     """SpecAugment: number of time masks for every ten seconds, at least one."""
     time_mask_width: int = Field(25, ge=1)
@@ -117,6 +119,10 @@ class AugmentConfig(Settings):
     """SpecAugment: number of frequency masks."""
     freq_mask_width: int = Field(15, ge=1)
     """Widest frequency mask in bins."""
+    window_seconds: float = Field(0.0, ge=0)
+    """The recurrent layers forget everything so often, at a random phase; 0 is never."""
+    window_probability: float = Field(1.0, ge=0, le=1)
+    """Share of the batches that are cut into windows."""
 
 
 class EncoderConfig(Settings):

@@ -2,16 +2,22 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from asr.audio import read_audio
+from asr.breakdown import worst_first
 from asr.errors import AsrError, DataError
+from asr.features import is_feature_path
 from asr.files import open_atomic
+from asr.html_report import NUM_PICTURES, write_html
 from asr.manifest import Utterance
+from asr.pictures import Posteriors
 from asr.progress import track
 from asr.recognizer import Recognizer, Transcript
-from asr.scoring import Score, kaldi_lines, score
+from asr.report import Clip, Report, report_lines, write_files
+from asr.scoring import score, word_error_interval
 from asr.tokens import normalize
 
 
@@ -19,34 +25,28 @@ from asr.tokens import normalize
 class Evaluation:
     """What a model made of a test set."""
 
-    score: Score
+    report: Report
+    transcripts: Mapping[str, Transcript]
+    """By utterance id."""
     failures: tuple[tuple[str, AsrError], ...]
     """Utterances that could not be read; in the score all of their words are deletions."""
-    audio_seconds: float
-    seconds: float
-    """From the first file read to the last transcript."""
 
     def summary(self) -> str:
         """The score's lines, and the speed."""
-        speed = self.audio_seconds / self.seconds
-        return "\n".join(
-            [
-                *kaldi_lines(self.score),
-                f"{self.audio_seconds:.0f} s of audio in {self.seconds:.1f} s, "
-                f"{speed:.0f} x real time",
-                "",
-            ]
-        )
+        lines = report_lines(self.report)
+        audio, seconds = self.report.audio_seconds or 0.0, self.report.compute_seconds or 0.0
+        speed = f", {audio / seconds:.0f} x real time" if seconds else ""
+        return "\n".join([*lines, f"{audio:.0f} s of audio in {seconds:.1f} s{speed}", ""])
 
 
 def evaluate(
-    recognizer: Recognizer, utterances: Sequence[Utterance], output_dir: Path | None = None
+    recognizer: Recognizer, utterances: Sequence[Utterance], *, name: str, test_set: str
 ) -> Evaluation:
     """Transcribe and score.
 
     Args:
-        output_dir: gets `hypotheses.jsonl` (the manifest's lines with `pred_text`), `score.txt`
-            and, if some utterances failed, `failures.tsv`.
+        name: of the model, for the report.
+        test_set: of the utterances, likewise.
 
     Raises:
         DataError: an utterance has no text, or there are none.
@@ -66,27 +66,40 @@ def evaluate(
     }
     seconds = time.perf_counter() - start
     transcripts = {i: r for i, r in results.items() if isinstance(r, Transcript)}
-    evaluation = Evaluation(
-        score=score(
-            {u.id: normalize(u.text or "") for u in utterances},
-            {utterance_id: t.text for utterance_id, t in transcripts.items()},
-            speakers={u.id: u.speaker for u in utterances if u.speaker is not None},
-        ),
-        failures=tuple((i, r) for i, r in results.items() if isinstance(r, AsrError)),
-        audio_seconds=sum(transcript.duration for transcript in transcripts.values()),
-        seconds=seconds,
+    scored = score(
+        {u.id: normalize(u.text or "") for u in utterances},
+        {utterance_id: t.text for utterance_id, t in transcripts.items()},
+        speakers={u.id: u.speaker for u in utterances if u.speaker is not None},
     )
-    if output_dir is not None:
-        _write(evaluation, utterances, transcripts, output_dir)
-    return evaluation
+    report = Report(
+        score=scored,
+        interval=word_error_interval(scored),
+        reference=test_set,
+        hypothesis=name,
+        columns={i: {"duration": round(t.duration, 3)} for i, t in transcripts.items()},
+        clips={
+            u.id: Clip(path=u.audio_filepath, offset=u.offset, duration=u.duration or None)
+            for u in utterances
+            if u.id in transcripts and not is_feature_path(u.audio_filepath)
+        },
+        audio_seconds=sum(transcript.duration for transcript in transcripts.values()),
+        compute_seconds=seconds,
+        provenance={key: str(value) for key, value in recognizer.training.items()},
+    )
+    failures = tuple((i, r) for i, r in results.items() if isinstance(r, AsrError))
+    return Evaluation(report=report, transcripts=transcripts, failures=failures)
 
 
-def _write(
+def write_evaluation(
     evaluation: Evaluation,
     utterances: Sequence[Utterance],
-    transcripts: dict[str, Transcript],
+    recognizer: Recognizer,
     folder: Path,
 ) -> None:
+    """Write `hypotheses.jsonl`, the report's files and `report.html`.
+
+    A line of `hypotheses.jsonl` is the manifest's, and `pred_text` where there is a transcript.
+    """
     with open_atomic(folder / "hypotheses.jsonl") as file:
         for utterance in utterances:
             row = {
@@ -97,8 +110,27 @@ def _write(
                 "text": utterance.text,
                 "speaker": utterance.speaker,
             }
-            if utterance.id in transcripts:
-                row["pred_text"] = transcripts[utterance.id].text
+            if utterance.id in evaluation.transcripts:
+                row["pred_text"] = evaluation.transcripts[utterance.id].text
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    with open_atomic(folder / "score.txt") as file:
-        file.write(evaluation.summary())
+    report = evaluation.report
+    write_files(report, folder)
+    by_id = {utterance.id: utterance for utterance in utterances}
+    worst = [u.id for u in worst_first(report.score.utterances) if u.id in report.clips]
+    posteriors = {i: _posteriors(recognizer, by_id[i]) for i in worst[:NUM_PICTURES]}
+    write_html(report, folder / "report.html", read_audio, posteriors)
+
+
+def _posteriors(recognizer: Recognizer, utterance: Utterance) -> Posteriors:
+    audio = read_audio(
+        utterance.audio_filepath,
+        sample_rate=recognizer.config.features.sample_rate,
+        offset=utterance.offset,
+        duration=utterance.duration or None,
+    )
+    (log_probs,) = recognizer.log_probs([audio.samples])
+    return Posteriors(
+        probabilities=log_probs.exp().numpy(),
+        symbols=recognizer.tokens.symbols,
+        step_seconds=recognizer.step_seconds,
+    )

@@ -32,6 +32,43 @@ class EncoderState:
     """For each recurrent layer its last hidden (and cell) state."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Windows:
+    """Utterances cut into windows that the recurrent layers see as utterances of their own.
+
+    In training this keeps a network from learning what tends to follow what ("soft forgetting",
+    Audhkhasi et al. 2019, without its second network).
+    """
+
+    width: int
+    """Steps of a window."""
+    phase: int
+    """Steps of the first one, 1 to `width`."""
+
+    def cut(
+        self, hidden: Float[Tensor, "step batch unit"], lengths: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "width row unit"], Int[Tensor, " row"]]:
+        """All windows of all utterances as rows, and the steps in each that are speech."""
+        num_steps, batch, units = hidden.shape
+        starts = torch.arange(self.phase - self.width, num_steps, self.width, device=hidden.device)
+        ends = starts + self.width
+        starts = starts.clamp_min(0)
+        steps = starts + torch.arange(self.width, device=hidden.device)[:, None]
+        rows = hidden[steps.clamp_max(num_steps - 1)].reshape(self.width, -1, units)
+        own = torch.minimum(lengths, ends[:, None]) - starts[:, None]
+        return rows, own.clamp_min(0).reshape(len(starts) * batch)
+
+    def join(
+        self, rows: Float[Tensor, "width row unit"], num_steps: int
+    ) -> Float[Tensor, "step batch unit"]:
+        """The rows' steps, where they were before `cut`."""
+        step = torch.arange(num_steps, device=rows.device)
+        window = (step + self.width - self.phase) // self.width
+        start = (window * self.width + self.phase - self.width).clamp_min(0)
+        num_windows = int(window[-1]) + 1
+        return rows.reshape(self.width, num_windows, -1, rows.shape[2])[step - start, window]
+
+
 class CtcModel(nn.Module):
     """Log-probabilities of tokens from features."""
 
@@ -51,12 +88,16 @@ class CtcModel(nn.Module):
         self.output = nn.Linear(sizes[-1], num_tokens)
 
     def forward(
-        self, features: Float[Tensor, "batch frame bin"], num_frames: Int[Tensor, " batch"]
+        self,
+        features: Float[Tensor, "batch frame bin"],
+        num_frames: Int[Tensor, " batch"],
+        windows: "Windows | None" = None,
     ) -> tuple[Float[Tensor, "batch step token"], Int[Tensor, " batch"]]:
         """Log-probabilities and the number of steps of each utterance.
 
         Args:
             features: frames after an utterance's own may hold anything; they change nothing.
+            windows: stretches between which the recurrent layers forget everything.
         """
         hidden = features
         lengths = num_frames
@@ -64,9 +105,15 @@ class CtcModel(nn.Module):
             hidden = convolution(_mask(hidden, lengths))
             lengths = convolution.num_steps(lengths)
         hidden = self.dropout(hidden.transpose(0, 1))
-        reverse = _reversal(lengths, hidden.shape[0]) if self.config.bidirectional else None
+        num_steps = hidden.shape[0]
+        own_lengths = lengths
+        if windows is not None:
+            hidden, own_lengths = windows.cut(hidden, lengths)
+        reverse = _reversal(own_lengths, len(hidden)) if self.config.bidirectional else None
         for layer in self._recurrent_layers:
             hidden = self.dropout(layer(hidden, reverse))
+        if windows is not None:
+            hidden = windows.join(hidden, num_steps)
         return self._log_probs(hidden), lengths
 
     def num_steps(self, num_frames: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:

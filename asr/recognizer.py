@@ -138,6 +138,12 @@ class Recognizer:
                     results[rows[place]] = transcript
         return [result for result in results if result is not None]
 
+    @property
+    def step_seconds(self) -> float:
+        """Seconds from one step to the next."""
+        features = self.config.features
+        return self.config.encoder.subsampling * features.frame_shift / features.sample_rate
+
     def log_probs(self, inputs: Sequence[NDArray[np.float32]]) -> list[Tensor]:
         """Log-probabilities [step, token] of each input: samples at the model's rate, or frames."""
         lengths = torch.tensor([len(values) for values in inputs])
@@ -174,8 +180,7 @@ class Recognizer:
         )
 
     def _words(self, spans: Sequence[TokenSpan], duration: float) -> Iterator[Word]:
-        features = self.config.features
-        step_seconds = self.config.encoder.subsampling * features.frame_shift / features.sample_rate
+        step_seconds = self.step_seconds
         for first, last in self.tokens.word_bounds([span.token for span in spans]):
             own = spans[first:last]
             logs = [math.log(max(span.probability, 1e-10)) for span in own]

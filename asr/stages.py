@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from asr.config import Settings, parse_settings
 from asr.errors import DataError
-from asr.files import open_atomic
+from asr.files import open_atomic, replace_folder
 from asr.recipe import Stage, Work
 
 _PACKED = tuple(
@@ -95,20 +95,24 @@ def train(work: Work) -> None:
 
 
 def evaluate(work: Work) -> None:
-    """Transcribe the test set and score it."""
+    """Transcribe the test set, score it, and write the report."""
     from asr.evaluation import evaluate as evaluate_model
+    from asr.evaluation import write_evaluation
     from asr.manifest import read_manifest
     from asr.recognizer import Recognizer
 
     recognizer = Recognizer.load(work.path("model"), device=work.device)
     utterances = read_manifest(work.path("manifests/test.jsonl"))
-    evaluation = evaluate_model(recognizer, utterances, work.path("test"))
+    name = f"{work.folder.parent.name}/{work.folder.name}"
+    evaluation = evaluate_model(recognizer, utterances, name=name, test_set="test")
     if evaluation.failures:
         failed_id, error = evaluation.failures[0]
         raise DataError(
             f"{len(evaluation.failures)} test utterances cannot be read, the first is "
             f"{failed_id}: {error}"
         )
+    with replace_folder(work.path("test")) as folder:
+        write_evaluation(evaluation, utterances, recognizer, folder)
     with open_atomic(work.path("result.txt")) as file:
         file.write(evaluation.summary())
 

@@ -25,7 +25,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from asr.augment import augment_waveforms, choose_speeds, mask_features, stretch_time
+from asr.augment import (
+    augment_waveforms,
+    choose_speeds,
+    draw_factors,
+    mask_features,
+    stretch_time,
+    warp_frequencies,
+)
 from asr.config import Config, fingerprint
 from asr.ctc import ctc_loss, required_steps
 from asr.curves import draw_curves
@@ -33,7 +40,7 @@ from asr.data import Batch, PackedCorpus, plan_batches
 from asr.decoding import greedy
 from asr.errors import DataError, TrainingError
 from asr.files import open_atomic
-from asr.model import CtcModel, count_parameters
+from asr.model import CtcModel, Windows, count_parameters
 from asr.model_folder import Network, choose_device, load_weights, write_model, write_weights
 from asr.progress import Report, format_seconds, track
 from asr.scoring import ErrorCounts, count_errors
@@ -292,7 +299,8 @@ class _Training(lightning.LightningModule):
         generator = torch.Generator(self.device).manual_seed(seed)
         with torch.no_grad():
             features, num_frames = self._augmented_features(batch, generator)
-        log_probs, num_steps = self.network.encoder(features, num_frames)
+        windows = self._windows(generator)
+        log_probs, num_steps = self.network.encoder(features, num_frames, windows)
         losses = ctc_loss(log_probs, num_steps, batch.targets, batch.num_tokens)
         skipped = num_steps < required_steps(batch.targets, batch.num_tokens)
         total = losses.sum()
@@ -314,15 +322,27 @@ class _Training(lightning.LightningModule):
                 self.config.features.sample_rate,
                 generator,
             )
-            features, num_frames = frontend(waveforms, num_samples)
+            base, num_frames = frontend.base(waveforms, num_samples)
         else:
-            features, num_frames = batch.inputs, batch.lengths
+            base, num_frames = batch.inputs, batch.lengths
             if settings.speeds != (1.0,):
                 speeds = choose_speeds(len(num_frames), settings.speeds, generator)
-                features, num_frames = stretch_time(features, num_frames, speeds)
-            features = frontend.finish(features, num_frames)
+                base, num_frames = stretch_time(base, num_frames, speeds)
+        if settings.vocal_tract:
+            factors = draw_factors(len(num_frames), settings.vocal_tract, generator)
+            base = warp_frequencies(base, factors, self.config.features, frontend.dct)
+        features = frontend.finish(base, num_frames)
         rate = 1000 / self.config.features.frame_shift_ms
         return mask_features(features, num_frames, settings, rate, generator), num_frames
+
+    def _windows(self, generator: Generator) -> Windows | None:
+        settings = self.config.augment
+        chance, phase = torch.rand(2, generator=generator, device=self.device).tolist()
+        if not settings.window_seconds or chance >= settings.window_probability:
+            return None
+        step_ms = self.config.features.frame_shift_ms * self.config.encoder.subsampling
+        width = max(1, round(1000 * settings.window_seconds / step_ms))
+        return Windows(width=width, phase=1 + int(phase * width))
 
     def on_before_optimizer_step(self, *_: Any) -> None:
         """Add up gradient norms by layer: a vanishing or exploding one shows in the log."""

@@ -9,11 +9,14 @@ from asr.augment import (
     augment_waveforms,
     change_speed,
     choose_speeds,
+    draw_factors,
     mask_features,
     reverberate,
     stretch_time,
+    warp_frequencies,
 )
-from asr.config import AugmentConfig
+from asr.config import AugmentConfig, FeatureConfig
+from asr.features import Frontend
 
 RATE = 8000
 LENGTHS = torch.tensor([8000, 5000, 100])
@@ -154,3 +157,42 @@ def test_long_utterances_get_more_masks() -> None:
     masked = (mask_features(features, lengths, config, 100.0, generator()) == 0).all(dim=2)
     starts = (masked[:, 1:] & ~masked[:, :-1]).sum(1) + masked[:, 0]
     assert 5 < starts.float().mean() <= 8
+
+
+FBANK = FeatureConfig(sample_rate=8000, num_mel_bins=40, normalization="none")
+MFCC = FeatureConfig(
+    kind="mfcc", convention="sphinx", sample_rate=8000, num_mel_bins=30, low_freq=130
+)
+
+
+@pytest.mark.parametrize("config", [FBANK, MFCC], ids=["fbank", "mfcc"])
+def test_warping_by_one_changes_nothing(config: FeatureConfig) -> None:
+    frontend = Frontend(config)
+    base, _ = frontend.base(tones(), LENGTHS)
+    warped = warp_frequencies(base, torch.ones(3), config, frontend.dct)
+    torch.testing.assert_close(warped, base, atol=1e-3, rtol=1e-4)
+
+
+def test_warping_moves_a_tone_as_another_tone() -> None:
+    frontend = Frontend(FBANK)
+    lower, _ = frontend.base(tones(1000.0)[:1], LENGTHS[:1])
+    higher, _ = frontend.base(tones(1200.0)[:1], LENGTHS[:1])
+    warped = warp_frequencies(higher, torch.tensor([1.2]), FBANK, frontend.dct)
+    assert torch.equal(warped.argmax(dim=2), lower.argmax(dim=2))
+    assert not torch.equal(higher.argmax(dim=2), lower.argmax(dim=2))
+
+
+def test_warped_cepstra_are_those_of_warped_energies() -> None:
+    frontend = Frontend(MFCC)
+    energies = torch.randn(2, 5, 13, generator=generator()) @ torch.linalg.pinv(frontend.dct)
+    factors = torch.tensor([0.9, 1.1])
+    as_fbank = MFCC.model_copy(update={"kind": "fbank"})
+    expected = warp_frequencies(energies, factors, as_fbank, frontend.dct) @ frontend.dct
+    warped = warp_frequencies(energies @ frontend.dct, factors, MFCC, frontend.dct)
+    torch.testing.assert_close(warped, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_factors_lie_around_one() -> None:
+    factors = draw_factors(1000, 0.2, generator())
+    assert 1 / 1.2 <= factors.min() < 0.85
+    assert 1.15 < factors.max() <= 1.2

@@ -94,8 +94,11 @@ def evaluate(
     utterances = read_manifest(manifest)
     recognizer = _load(model, device, threads)
     from asr.evaluation import evaluate as evaluate_model
+    from asr.evaluation import write_evaluation
 
-    evaluation = evaluate_model(recognizer, utterances, output_dir)
+    evaluation = evaluate_model(recognizer, utterances, name=str(model), test_set=manifest.name)
+    if output_dir is not None:
+        write_evaluation(evaluation, utterances, recognizer, output_dir)
     for name, error in evaluation.failures:
         _complain(name, error)
     print(evaluation.summary(), end="")

@@ -1,0 +1,266 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.cli import main
+from asr.manifest import write_manifest
+from tests.conftest import ROOT
+from tests.tones import RATE, write_corpus
+
+
+@pytest.fixture(scope="module")
+def model(tone_run: Path) -> str:
+    return str(tone_run / "model")
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    write_corpus(tmp_path / "speech", 3, seed=5)
+    return tmp_path / "speech"
+
+
+def texts_of(speech: Path) -> list[str]:
+    return [u.text or "" for u in write_corpus(speech, 3, seed=5)]
+
+
+def test_one_file_prints_its_text_alone(
+    model: str, speech: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["transcribe", model, str(speech / "0.wav")]) == 0
+    assert capsys.readouterr().out == texts_of(speech)[0] + "\n"
+
+
+def test_several_files_print_path_tab_text(
+    model: str, speech: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["transcribe", model, str(speech / "0.wav"), str(speech / "2.wav")]) == 0
+    texts = texts_of(speech)
+    expected = f"{speech / '0.wav'}\t{texts[0]}\n{speech / '2.wav'}\t{texts[2]}\n"
+    assert capsys.readouterr().out == expected
+
+
+@pytest.mark.parametrize("pattern", ["", "*.wav"], ids=["folder", "pattern"])
+def test_folders_and_patterns_mean_their_files(
+    model: str, speech: Path, pattern: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["transcribe", model, str(speech / pattern) if pattern else str(speech)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_json_holds_words_with_times(
+    model: str, speech: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["transcribe", model, str(speech / "1.wav"), "--format", "json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["text"] == texts_of(speech)[1]
+    words = result["segments"][0]["words"]
+    assert [word["word"] for word in words] == result["text"].split()
+    starts = [word["start"] for word in words]
+    assert starts == sorted(starts)
+    assert all(0 < word["probability"] <= 1 for word in words)
+
+
+def test_bad_files_are_listed_and_the_rest_is_done(
+    model: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (speech / "empty.wav").write_bytes(b"")
+    (speech / "text.wav").write_text("not audio at all, but named so")
+    soundfile.write(speech / "nan.wav", np.full(RATE, np.nan), RATE, subtype="FLOAT")
+    output = tmp_path / "out"
+    missing = str(tmp_path / "missing.wav")
+    arguments = ["transcribe", model, str(speech), missing, "--output-dir", str(output)]
+    assert main([*arguments, "--format", "txt,json"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert f"4 of 7 inputs failed: see {output / 'failures.tsv'}" in captured.err
+    failures = (output / "failures.tsv").read_text().splitlines()
+    assert failures[0] == "input\terror"
+    names = {Path(line.split("\t")[0]).name for line in failures[1:]}
+    assert names == {"empty.wav", "text.wav", "nan.wav", "missing.wav"}
+    assert {path.name for path in (output / "speech").iterdir()} == {
+        f"{n}.{kind}" for n in range(3) for kind in ("txt", "json")
+    }
+
+
+def test_same_names_in_different_folders_do_not_collide(
+    model: str, speech: Path, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        shutil.copy(speech / ("0.wav" if name == "a" else "1.wav"), tmp_path / name / "x.wav")
+    inputs = [str(tmp_path / name / "x.wav") for name in ("a", "b")]
+    output = tmp_path / "out"
+    assert main(["transcribe", model, *inputs, "--output-dir", str(output)]) == 0
+    texts = texts_of(speech)
+    assert (output / "a" / "x.txt").read_text() == texts[0] + "\n"
+    assert (output / "b" / "x.txt").read_text() == texts[1] + "\n"
+
+
+def test_what_is_there_is_skipped_when_asked(model: str, speech: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    arguments = ["transcribe", model, str(speech), "--output-dir", str(output), "--skip-existing"]
+    output.mkdir()
+    (output / "0.txt").write_text("mine")
+    assert main(arguments) == 0
+    assert (output / "0.txt").read_text() == "mine"
+    assert (output / "1.txt").exists()
+
+
+def test_a_low_rate_is_warned_about_by_name(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "low.wav"
+    soundfile.write(path, np.zeros(4000), 4000)
+    assert main(["transcribe", model, str(path)]) == 0
+    assert f"warning: {path}: its rate of 4000 Hz is below" in capsys.readouterr().err
+
+
+def test_evaluate_prints_kaldis_line_and_writes_the_report(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    utterances = write_corpus(tmp_path / "speech", 6, seed=5)
+    write_manifest(utterances, tmp_path / "test.jsonl")
+    output = tmp_path / "out"
+    arguments = ["evaluate", model, str(tmp_path / "test.jsonl"), "--output-dir", str(output)]
+    assert main(arguments) == 0
+    first, second = capsys.readouterr().out.splitlines()[:2]
+    num_words = sum(len((u.text or "").split()) for u in utterances)
+    assert first == f"%WER 0.00 [ 0 / {num_words}, 0 ins, 0 del, 0 sub ]"
+    assert second == "%SER 0.00 [ 0 / 6 ]"
+    assert "<html" in (output / "report.html").read_text()
+    rows = [json.loads(line) for line in (output / "hypotheses.jsonl").open()]
+    assert [row["pred_text"] for row in rows] == [u.text for u in utterances]
+    assert main(["score", str(tmp_path / "test.jsonl"), str(output / "hypotheses.jsonl")]) == 0
+    assert capsys.readouterr().out.startswith(first)
+
+
+def test_an_unreadable_utterance_counts_as_deletions(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    utterances = write_corpus(tmp_path / "speech", 4, seed=5)
+    write_manifest(utterances, tmp_path / "test.jsonl")
+    utterances[2].audio_filepath.write_bytes(b"RIFF")
+    output = tmp_path / "out"
+    arguments = ["evaluate", model, str(tmp_path / "test.jsonl"), "--output-dir", str(output)]
+    assert main(arguments) == 1
+    num_lost = len((utterances[2].text or "").split())
+    out, err = capsys.readouterr()
+    assert f"0 ins, {num_lost} del, 0 sub" in out.splitlines()[0]
+    assert "1 of 4 inputs failed" in err
+    assert utterances[2].id in (output / "failures.tsv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["transcrbe"], "no verb 'transcrbe'; did you mean transcribe?", id="verb"),
+        pytest.param(["transcribe", "{empty}", "x.wav"], "not a model folder", id="model"),
+        pytest.param(["transcribe", "{model}"], "Missing argument", id="no input"),
+        pytest.param(["transcribe", "{model}", "x", "--format", "srx"], "srx", id="format"),
+        pytest.param(
+            ["transcribe", "{model}", "x", "--format", "txt,json"], "--output-dir", id="two formats"
+        ),
+        pytest.param(["evaluate", "{model}", "{empty}/no.jsonl"], "no.jsonl", id="manifest"),
+        pytest.param(["run", "{empty}"], "not a recipe", id="recipe"),
+        pytest.param(["run", "{digits}", "--conf", "defualt"], "did you mean default", id="conf"),
+        pytest.param(["run", "{digits}", "--from", "trian"], "did you mean train", id="stage"),
+        pytest.param(
+            ["run", "{digits}", "--set", "training.learnig_rate=1"],
+            "did you mean learning_rate?",
+            id="key",
+        ),
+        pytest.param(["run", "{digits}", "--set", "epochs"], "KEY=VALUE", id="set"),
+        pytest.param(["show", "{empty}/none"], "no such file", id="show"),
+    ],
+)
+def test_a_mistake_gives_one_line_and_exit_code_2(
+    arguments: list[str],
+    message: str,
+    model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {"model": model, "empty": str(tmp_path), "digits": str(ROOT / "recipes" / "digits")}
+    assert main([argument.format(**places) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert captured.err.startswith("asr: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_a_missing_corpus_says_where_to_get_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("yesno", "fsdd", "an4"):
+        recipe = str(ROOT / "recipes" / name)
+        assert main(["run", recipe, "--corpus", str(tmp_path / "nowhere")]) == 2
+        assert "--corpus" in capsys.readouterr().err
+
+
+def test_recipes_are_listed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == [
+        f"recipes/{name}" for name in ("an4", "digits", "fsdd", "yesno")
+    ]
+
+
+def test_stages_are_listed_by_number_and_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", str(ROOT / "recipes" / "yesno"), "--list"]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [row[:3] for row in rows] == [
+        [str(number), name, "to do"]
+        for number, name in enumerate(["download", "prepare", "pack", "train", "evaluate"], 1)
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def test_things_are_described(
+    model: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_manifest(write_corpus(tmp_path / "speech", 3, seed=5), tmp_path / "test.jsonl")
+    described = {
+        model: "1 lstm layers of 24",
+        str(speech / "0.wav"): "8000 Hz",
+        str(tmp_path / "test.jsonl"): "utterances   3, 3 with text",
+        str(ROOT / "conf" / "digits" / "default.yaml"): "sample_rate: 8000",
+    }
+    for thing, expected in described.items():
+        assert main(["show", thing]) == 0
+        assert expected in capsys.readouterr().out
+
+
+def test_help_and_scoring_load_no_torch() -> None:
+    code = (
+        "import sys; from asr.cli import main; main(['--help']); import asr.cli.recipes, "
+        "asr.cli.scoring, asr.cli.show, asr.cli.transcription, asr.stages, asr.scoring; "
+        "heavy = {'torch', 'lightning', 'librosa', 'matplotlib', 'pandas'} & set(sys.modules); "
+        "sys.exit(bool(heavy) and str(heavy))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "transcribe" in done.stdout
+
+
+def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("recipes", "run", "transcribe", "evaluate", "score", "compare", "show"):
+        assert main([verb, "--help"]) == 0
+        assert "Usage: asr" in capsys.readouterr().out
