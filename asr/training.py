@@ -8,13 +8,11 @@ Dimension names: batch (utterances), frame, bin, step, token.
 """
 
 import copy
-import csv
 import logging
 import math
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,42 +21,24 @@ import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
-from torch import Generator, Tensor
+from torch import Tensor
 
-from asr.augment import (
-    augment_waveforms,
-    choose_speeds,
-    draw_factors,
-    mask_features,
-    stretch_time,
-    warp_frequencies,
-)
 from asr.config import Config, fingerprint
 from asr.ctc import ctc_loss, required_steps
-from asr.curves import draw_curves
 from asr.data import Batch, PackedCorpus, plan_batches
 from asr.decoding import greedy
 from asr.errors import DataError, TrainingError
-from asr.files import open_atomic
-from asr.model import CtcModel, Windows, count_parameters
+from asr.feasibility import find_infeasible, write_infeasible
+from asr.history import draw_curves, write_history
+from asr.inputs import augmented_features, draw_windows, input_features, measure_statistics
+from asr.model import CtcModel, count_parameters
 from asr.model_folder import Network, choose_device, load_weights, write_model, write_weights
-from asr.progress import Report, format_seconds, track
+from asr.progress import Report, format_seconds
 from asr.scoring import ErrorCounts, count_errors
 from asr.tokens import TokenTable, build_tokens
 from asr.version import program_version
 
-_INT16_SCALE = 32768
 Targets = Sequence[Sequence[int]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Infeasible:
-    """An utterance whose transcript does not fit into the steps of its audio."""
-
-    id: str
-    seconds: float
-    steps: int
-    needed: int
 
 
 def train(
@@ -85,7 +65,7 @@ def train(
     tokens.check((text_of(u.text) for u in dev_set.utterances), "dev set")
     train_targets = encode_texts(train_set, tokens)
     network = Network(config, len(tokens))
-    infeasible = find_infeasible(train_set, train_targets, config, network.encoder)
+    infeasible = find_infeasible(train_set, train_targets, network)
     write_infeasible(infeasible, folder / "infeasible.tsv")
     if infeasible:
         report(
@@ -138,42 +118,6 @@ def encode_texts(corpus: PackedCorpus, tokens: TokenTable) -> Targets:
     return [tokens.encode(text) for text in texts]
 
 
-def find_infeasible(
-    corpus: PackedCorpus, targets: Targets, config: Config, encoder: CtcModel
-) -> list[Infeasible]:
-    """Utterances that CTC cannot learn, by the model's own length function; exact."""
-    lengths = torch.from_numpy(corpus.lengths)
-    if corpus.kind == "waveforms":
-        frames = Network(config, 2).frontend.num_frames(lengths)
-    else:
-        frames = lengths
-    steps = encoder.num_steps(frames).tolist()
-    width = max([1, *map(len, targets)])
-    padded = torch.tensor([[*target, *[0] * (width - len(target))] for target in targets])
-    needed = required_steps(padded, torch.tensor([len(target) for target in targets])).tolist()
-    return [
-        Infeasible(id=u.id, seconds=u.duration, steps=steps[row], needed=needed[row])
-        for row, u in enumerate(corpus.utterances)
-        if steps[row] < needed[row] or steps[row] == 0
-    ]
-
-
-def write_infeasible(infeasible: Sequence[Infeasible], path: Path) -> None:
-    """A table with a header; the header alone when there are none."""
-    with open_atomic(path) as file:
-        file.write("id\tseconds\tsteps\tneeded\n")
-        for row in infeasible:
-            file.write(f"{row.id}\t{row.seconds:.3f}\t{row.steps}\t{row.needed}\n")
-
-
-def input_features(network: Network, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The encoder's input of a batch, without augmentation: features and numbers of frames."""
-    if batch.is_audio:
-        features, num_frames = network.frontend(batch.inputs / _INT16_SCALE, batch.lengths)
-        return features, num_frames
-    return network.frontend.finish(batch.inputs, batch.lengths), batch.lengths
-
-
 class _EpochBatches:
     """The batches of one epoch; measures how long it takes to make them."""
 
@@ -219,7 +163,7 @@ class _Training(lightning.LightningModule):
         self.folder, self.scratch, self.report = folder, scratch, report
         self.network = Network(config, len(tokens))
         if config.features.normalization == "global":
-            self.network.frontend.set_statistics(*self._measure_statistics())
+            self.network.frontend.set_statistics(*measure_statistics(train_set, config.features))
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
@@ -259,30 +203,6 @@ class _Training(lightning.LightningModule):
         plan = plan_batches(self.dev_set.lengths, budget)
         return _EpochBatches(self.dev_set, self.dev_targets, plan)
 
-    def _measure_statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each bin over the training set."""
-        raw = Network(
-            self.config.model_copy(
-                update={
-                    "features": self.config.features.model_copy(update={"normalization": "none"})
-                }
-            ),
-            2,
-        )
-        num_bins = self.config.features.num_bins
-        count, total, squares = 0, torch.zeros(num_bins).double(), torch.zeros(num_bins).double()
-        budget = int(600 * self.config.features.sample_rate)
-        plan = plan_batches(self.train_set.lengths, budget)
-        batches = _EpochBatches(self.train_set, self.train_targets, plan)
-        for batch in track(batches, total=len(plan), label="statistics", unit="batches"):
-            features, num_frames = input_features(raw, batch)
-            count += int(num_frames.sum())
-            total += features.sum(dim=(0, 1)).double()
-            squares += features.square().sum(dim=(0, 1)).double()
-        mean = total / count
-        deviation = (squares / count - mean**2).clamp_min(1e-10).sqrt()
-        return mean.float(), deviation.float()
-
     # Steps
 
     def on_train_epoch_start(self) -> None:
@@ -298,8 +218,10 @@ class _Training(lightning.LightningModule):
         torch.manual_seed(seed)  # dropout
         generator = torch.Generator(self.device).manual_seed(seed)
         with torch.no_grad():
-            features, num_frames = self._augmented_features(batch, generator)
-        windows = self._windows(generator)
+            features, num_frames = augmented_features(
+                self.network.frontend, batch, self.config, generator
+            )
+        windows = draw_windows(self.config, generator)
         log_probs, num_steps = self.network.encoder(features, num_frames, windows)
         losses = ctc_loss(log_probs, num_steps, batch.targets, batch.num_tokens)
         skipped = num_steps < required_steps(batch.targets, batch.num_tokens)
@@ -311,38 +233,6 @@ class _Training(lightning.LightningModule):
         self._sums += torch.stack([total.detach(), num_tokens, skipped.sum()])
         self._audio_seconds += float(batch.lengths.sum()) / self._units_per_second
         return total / num_tokens.clamp_min(1)
-
-    def _augmented_features(self, batch: Batch, generator: Generator) -> tuple[Tensor, Tensor]:
-        settings, frontend = self.config.augment, self.network.frontend
-        if batch.is_audio:
-            waveforms, num_samples = augment_waveforms(
-                batch.inputs / _INT16_SCALE,
-                batch.lengths,
-                settings,
-                self.config.features.sample_rate,
-                generator,
-            )
-            base, num_frames = frontend.base(waveforms, num_samples)
-        else:
-            base, num_frames = batch.inputs, batch.lengths
-            if settings.speeds != (1.0,):
-                speeds = choose_speeds(len(num_frames), settings.speeds, generator)
-                base, num_frames = stretch_time(base, num_frames, speeds)
-        if settings.vocal_tract:
-            factors = draw_factors(len(num_frames), settings.vocal_tract, generator)
-            base = warp_frequencies(base, factors, self.config.features, frontend.dct)
-        features = frontend.finish(base, num_frames)
-        rate = 1000 / self.config.features.frame_shift_ms
-        return mask_features(features, num_frames, settings, rate, generator), num_frames
-
-    def _windows(self, generator: Generator) -> Windows | None:
-        settings = self.config.augment
-        chance, phase = torch.rand(2, generator=generator, device=self.device).tolist()
-        if not settings.window_seconds or chance >= settings.window_probability:
-            return None
-        step_ms = self.config.features.frame_shift_ms * self.config.encoder.subsampling
-        width = max(1, round(1000 * settings.window_seconds / step_ms))
-        return Windows(width=width, phase=1 + int(phase * width))
 
     def on_before_optimizer_step(self, *_: Any) -> None:
         """Add up gradient norms by layer: a vanishing or exploding one shows in the log."""
@@ -398,7 +288,7 @@ class _Training(lightning.LightningModule):
     def validation_step(self, batch: Batch, *_: Any) -> None:
         """Score a batch with the averaged weights."""
         self.average.eval()
-        features, num_frames = input_features(self.average, batch)
+        features, num_frames = input_features(self.average.frontend, batch)
         log_probs, num_steps = self.average.encoder(features, num_frames)
         losses = ctc_loss(log_probs, num_steps, batch.targets, batch.num_tokens)
         self._dev_sums += torch.stack([losses.sum(), batch.num_tokens.sum()])
@@ -506,15 +396,6 @@ class _Training(lightning.LightningModule):
             "dev_cer": self.best["dev_cer"],
             "seconds": round(sum(row["seconds"] for row in self.history), 1),
         }
-
-
-def write_history(history: Sequence[dict[str, float]], path: Path) -> None:
-    """One row for each epoch; a value that an epoch does not have stays empty."""
-    columns = list(dict.fromkeys(key for row in history for key in row))
-    with open_atomic(path) as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(history)
 
 
 def _layers(encoder: CtcModel) -> list[tuple[str, torch.nn.Module]]:

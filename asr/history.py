@@ -1,7 +1,25 @@
-"""Pictures of a training run."""
+"""What a training run measured, epoch by epoch: a table and a picture."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from asr.files import open_atomic
+
+
+def write_history(history: Sequence[Mapping[str, float]], path: Path) -> None:
+    """One row for each epoch; a value that an epoch does not have stays empty."""
+    columns = list(dict.fromkeys(key for row in history for key in row))
+    with open_atomic(path) as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """What `write_history` wrote."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
 def draw_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:

@@ -1,0 +1,89 @@
+"""From a batch to what the encoder takes: features, augmented in training.
+
+Dimension names: batch (utterances), sample (of audio), frame and bin (of features).
+"""
+
+import torch
+from torch import Generator, Tensor
+
+from asr.augment import (
+    augment_waveforms,
+    choose_speeds,
+    draw_factors,
+    mask_features,
+    stretch_time,
+    warp_frequencies,
+)
+from asr.config import Config, FeatureConfig
+from asr.data import Batch, PackedCorpus, plan_batches
+from asr.features import Frontend
+from asr.model import Windows
+from asr.progress import track
+
+_INT16_SCALE = 32768
+_STATISTICS_SECONDS = 600
+
+
+def input_features(frontend: Frontend, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Features [batch, frame, bin] without augmentation, and numbers of frames [batch]."""
+    if batch.is_audio:
+        features, num_frames = frontend(batch.inputs / _INT16_SCALE, batch.lengths)
+        return features, num_frames
+    return frontend.finish(batch.inputs, batch.lengths), batch.lengths
+
+
+def augmented_features(
+    frontend: Frontend, batch: Batch, config: Config, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """The same with all that `config.augment` says; features are stretched in place of audio."""
+    settings = config.augment
+    if batch.is_audio:
+        waveforms, num_samples = augment_waveforms(
+            batch.inputs / _INT16_SCALE,
+            batch.lengths,
+            settings,
+            config.features.sample_rate,
+            generator,
+        )
+        base, num_frames = frontend.base(waveforms, num_samples)
+    else:
+        base, num_frames = batch.inputs, batch.lengths
+        if settings.speeds != (1.0,):
+            speeds = choose_speeds(len(num_frames), settings.speeds, generator)
+            base, num_frames = stretch_time(base, num_frames, speeds)
+    if settings.vocal_tract:
+        factors = draw_factors(len(num_frames), settings.vocal_tract, generator)
+        base = warp_frequencies(base, factors, config.features, frontend.dct)
+    features = frontend.finish(base, num_frames)
+    rate = 1000 / config.features.frame_shift_ms
+    return mask_features(features, num_frames, settings, rate, generator), num_frames
+
+
+def draw_windows(config: Config, generator: Generator) -> Windows | None:
+    """The windows of a step, if it has some."""
+    settings = config.augment
+    chance, phase = torch.rand(2, generator=generator, device=generator.device).tolist()
+    if not settings.window_seconds or chance >= settings.window_probability:
+        return None
+    step_ms = config.features.frame_shift_ms * config.encoder.subsampling
+    width = max(1, round(1000 * settings.window_seconds / step_ms))
+    return Windows(width=width, phase=1 + int(phase * width))
+
+
+def measure_statistics(corpus: PackedCorpus, config: FeatureConfig) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each bin over a corpus, before normalization."""
+    frontend = Frontend(config.model_copy(update={"normalization": "none"}))
+    count = 0
+    total = torch.zeros(config.num_bins, dtype=torch.double)
+    squares = torch.zeros_like(total)
+    unit = config.frame_shift if corpus.kind == "features" else 1
+    plan = plan_batches(corpus.lengths, _STATISTICS_SECONDS * config.sample_rate // unit)
+    no_targets: list[list[int]] = [[]] * len(corpus)
+    for rows in track(plan, total=len(plan), label="statistics", unit="batches"):
+        features, num_frames = input_features(frontend, corpus.batch(rows.tolist(), no_targets))
+        count += int(num_frames.sum())
+        total += features.sum(dim=(0, 1)).double()
+        squares += features.square().sum(dim=(0, 1)).double()
+    mean = total / count
+    deviation = (squares / count - mean**2).clamp_min(1e-10).sqrt()
+    return mean.float(), deviation.float()

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+
+from asr.cli import main
+from asr.manifest import read_manifest
+from asr.recognizer import Recognizer, Transcript
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def work(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("an4") / "work"
+    settings = [
+        "encoder.hidden_size=32",
+        "encoder.num_layers=1",
+        "encoder.conv_channels=32",
+        "encoder.subsampling=4",
+        "training.epochs=2",
+    ]
+    arguments = ["run", str(ROOT / "recipes" / "an4"), "--corpus", str(corpora / "an4")]
+    arguments += [part for setting in settings for part in ("--set", setting)]
+    assert main([*arguments, "--work", str(work), "--device", "cpu"]) == 0
+    return work
+
+
+def test_all_test_utterances_are_scored(work: Path) -> None:
+    result = (work / "result.txt").read_text()
+    assert " / 773, " in result.splitlines()[0]
+    assert "Scored 130 sentences, 0 not present in hyp." in result
+
+
+def test_audio_gives_the_text_that_its_published_features_give(work: Path, corpora: Path) -> None:
+    recognizer = Recognizer.load(work / "model", device="cpu")
+    audio = {path.stem: path for path in sorted((corpora / "an4" / "wav").rglob("*.*"))}
+    utterances = [u for u in read_manifest(work / "manifests" / "test.jsonl") if u.id in audio]
+    assert len(utterances) == 12
+    from_features = list(recognizer.transcribe_utterances(utterances))
+    from_audio = list(recognizer.transcribe_all(audio[u.id] for u in utterances))
+    for (_, expected), (_, found) in zip(from_features, from_audio, strict=True):
+        assert isinstance(expected, Transcript)
+        assert isinstance(found, Transcript)
+        assert found.text == expected.text
+        assert found.log_prob == pytest.approx(expected.log_prob, abs=0.01)

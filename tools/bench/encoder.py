@@ -1,0 +1,100 @@
+"""Training steps of bidirectional encoders beside the machine's matrix-product rate, in one run.
+
+A step is forward and backward of the recurrent layers, batch 20 x 300 steps, input 256. The dense
+layers of asr.model are compared with torch's own packed layer on the same lengths. Rates count the
+A step is forward and backward of the recurrent layers, batch 20 x 300 steps, input 256. The dense
+layers of asr.model stand beside the packed layer of torch on the same lengths. Rates count the matrix
+
+Run: python tools/bench/encoder.py [ROUNDS]
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from asr.config import EncoderConfig
+from asr.model import CtcModel
+
+BATCH, STEPS, INPUT = 20, 300, 256
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+
+
+def main(rounds: int) -> None:
+    torch.manual_seed(0)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {rounds} rounds, medians")
+    print("cell  layers   product  dense          packed         packed/dense")
+    for cell, layers, units in [
+        ("lstm", 3, 256),
+        ("lstm", 4, 384),
+        ("gru", 3, 256),
+        ("rnn", 3, 256),
+    ]:
+        dense_step, packed_step = make_steps(cell, layers, units)
+        rows = []
+        for _ in range(rounds + 1):
+            rows.append((product_rate(), seconds(dense_step), seconds(packed_step)))
+        rate, dense, packed = (statistics.median(column) for column in zip(*rows[1:], strict=True))
+        work = 3 * flops(cell, layers, units)
+        print(
+            f"{cell:<5} {layers} x {units}  {rate:4.0f}     "
+            f"{work / dense / 1e9:4.0f} ({100 * work / dense / 1e9 / rate:3.0f} %)    "
+            f"{work / packed / 1e9:4.0f} ({100 * work / packed / 1e9 / rate:3.0f} %)    "
+            f"{packed / dense:.1f}"
+        )
+    print("rates in GFLOP/s; in brackets the share of the 1024-cubed product's, same round")
+
+
+def make_steps(cell: str, layers: int, units: int) -> tuple[Callable[[], None], Callable[[], None]]:
+    config = EncoderConfig(
+        cell=cell,
+        num_layers=layers,
+        hidden_size=units,
+        conv_channels=INPUT,
+        dropout=0,
+        subsampling=1,
+    )
+    stack = CtcModel(1, 2, config).layers
+    kinds = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+    packed_layer = kinds[cell](INPUT, units, layers, bidirectional=True)
+    inputs = torch.randn(STEPS, BATCH, INPUT)
+    lengths = torch.linspace(0.95 * STEPS, STEPS, BATCH).long().flip(0)
+    position = torch.arange(STEPS)[:, None]
+    reverse = torch.where(lengths > position, lengths - 1 - position, position)[:, :, None]
+
+    def dense() -> None:
+        hidden = inputs
+        for layer in stack:
+            hidden = layer(hidden, reverse)
+        hidden.sum().backward()
+
+    def packed() -> None:
+        output, _ = packed_layer(nn.utils.rnn.pack_padded_sequence(inputs, lengths))
+        output.data.sum().backward()
+
+    return dense, packed
+
+
+def flops(cell: str, layers: int, units: int) -> float:
+    sizes = [INPUT] + [2 * units] * (layers - 1)
+    return sum(2 * 2 * GATES[cell] * units * (size + units) * BATCH * STEPS for size in sizes)
+
+
+def product_rate() -> float:
+    """GFLOP/s of a product of two 1024 x 1024 matrices."""
+    left, right = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    taken = seconds(lambda: [left @ right for _ in range(20)])
+    return 20 * 2 * 1024**3 / taken / 1e9
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
