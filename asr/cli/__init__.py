@@ -21,6 +21,7 @@ _VERBS = {
     "evaluate": ("asr.cli.transcription", "Transcribe a manifest, then score."),
     "score": ("asr.cli.scoring", "Word error rate of hypotheses against references."),
     "compare": ("asr.cli.scoring", "Is one set of hypotheses really better than another?"),
+    "lm": ("asr.cli.lm", "N-gram language models: train, perplexity, show."),
     "show": ("asr.cli.show", "Describe a configuration, model folder, manifest or audio file."),
 }
 

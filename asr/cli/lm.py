@@ -1,0 +1,120 @@
+"""`asr lm`: n-gram language models."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from asr.kneser_ney import Estimate
+    from asr.language_model import Perplexity
+    from asr.sentences import Unit
+
+_FILE = click.Path(path_type=Path)
+_SUFFIXES = (".arpa", ".arpa.gz")
+_NUM_NAMED = 5  # words that are named
+_NAMES = ("unigrams", "bigrams", "trigrams")
+
+
+def _counts(_context: click.Context, _option: click.Parameter, value: str) -> list[int]:
+    try:
+        return [int(count) for count in value.split(",") if value]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of counts, as 0,1") from None
+
+
+@click.group()
+def lm() -> None:
+    """N-gram language models: train, perplexity, show."""
+
+
+@lm.command()
+@click.argument("text", type=_FILE)
+@click.option("--order", type=click.IntRange(min=1), required=True, help="Longest n-grams.")
+@click.option("--output", type=_FILE, required=True, help="NAME.arpa or NAME.arpa.gz.")
+@click.option("--unit", type=click.Choice(["word", "character"]), default="word")
+@click.option(
+    "--prune",
+    default="",
+    callback=_counts,
+    metavar="COUNTS",
+    help="For order 2, 3, ...: leave out n-grams seen so often or less, as 0,1.",
+)
+def train(text: Path, order: int, output: Path, unit: "Unit", prune: list[int]) -> None:
+    """Estimate a model from TEXT, a sentence a line or a manifest, by Kneser-Ney smoothing."""
+    if not output.name.endswith(_SUFFIXES):
+        raise click.UsageError(f"--output {output}: a name that ends in .arpa or .arpa.gz")
+    from asr.arpa import write_arpa
+    from asr.kneser_ney import estimate
+    from asr.sentences import read_sentences
+
+    estimated = estimate(read_sentences(text, unit), order=order, prune=prune)
+    write_arpa(estimated.arpa, output)
+    print("\n".join(_train_lines(estimated, unit)))
+    for number, discounts in enumerate(estimated.discounts, start=1):
+        if not discounts.estimated:
+            shown = ", ".join(f"{value:g}" for value in discounts.values)
+            click.echo(
+                f"note: order {number}: too little text to estimate discounts; {shown} are used",
+                err=True,
+            )
+
+
+@lm.command()
+@click.argument("model_path", metavar="FILE", type=_FILE)
+@click.argument("text", type=_FILE)
+@click.option(
+    "--unit", type=click.Choice(["word", "character"]), help="By default the vocabulary says."
+)
+def perplexity(model_path: Path, text: Path, unit: "Unit | None") -> None:
+    """How well the model FILE predicts TEXT, a sentence a line or a manifest."""
+    from asr import language_model
+    from asr.sentences import read_sentences
+
+    model = language_model.read_model(model_path)
+    unit = unit or model.unit
+    found = language_model.perplexity(model, read_sentences(text, unit))
+    print("\n".join(_perplexity_lines(found, unit)))
+
+
+@lm.command()
+@click.argument("model_path", metavar="FILE", type=_FILE)
+def show(model_path: Path) -> None:
+    """Describe the model FILE."""
+    from asr.language_model import END_ID, UNKNOWN_ID, read_model
+
+    model = read_model(model_path)
+    shown = ", ".join(model.words[END_ID + 1 :][:_NUM_NAMED])
+    print(f"model        {model_path}")
+    print(f"unit         {model.unit}")
+    print(f"vocabulary   {len(model.words) - END_ID - 1}, as {shown}")
+    for line in _ngram_lines(model.num_ngrams):
+        print(line)
+    print(f"states       {len(model.backoffs):,}")
+    print(f"<unk>        log10 probability {model.score(0, UNKNOWN_ID):.4f}")
+
+
+def _train_lines(estimated: "Estimate", unit: "Unit") -> list[str]:
+    return [
+        f"sentences    {estimated.num_sentences:,}",
+        f"{unit + 's':<12} {estimated.num_words:,}, {len(estimated.arpa.words) - 3:,} different",
+        *_ngram_lines([len(ngrams) for ngrams in estimated.arpa.orders]),
+    ]
+
+
+def _ngram_lines(counts: "list[int] | tuple[int, ...]") -> list[str]:
+    names = [*_NAMES, *(f"{order}-grams" for order in range(4, len(counts) + 1))]
+    return [f"{name:<12} {count:,}" for name, count in zip(names, counts, strict=False)]
+
+
+def _perplexity_lines(found: "Perplexity", unit: "Unit") -> list[str]:
+    named = ", ".join(f"{word} ({count})" for word, count in found.oov.most_common(_NUM_NAMED))
+    more = ", ..." if len(found.oov) > _NUM_NAMED else ""
+    tokens = found.num_known + found.num_oov
+    return [
+        f"sentences    {found.num_sentences:,}",
+        f"{unit + 's':<12} {found.num_words:,}",
+        f"OOV          {found.num_oov:,}{': ' * bool(named)}{named}{more}",
+        f"perplexity   {found.with_oov:.2f} over {tokens:,} {unit}s and ends, OOVs as <unk>",
+        f"perplexity   {found.without_oov:.2f} over {found.num_known:,}, without OOVs",
+    ]
