@@ -26,8 +26,9 @@ from asr.sentences import END, START, UNKNOWN
 LOG_ZERO = -99.0
 """How ARPA files write the logarithm of 0."""
 
+_OTHER_UNKNOWN = b"<UNK>"  # as some tools write it
 _GZIP_MARK = b"\x1f\x8b"
-_COUNT_LINE = re.compile(r"ngram\s+([0-9]+)\s*=\s*([0-9]+)")
+_COUNT_LINE = re.compile(rb"ngram\s+([0-9]+)\s*=\s*([0-9]+)")
 _NUM_WRITTEN = 100_000  # n-grams that are turned into text at once
 
 
@@ -122,74 +123,71 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.number = 0
-        self._ids = {UNKNOWN: 0, START: 1, END: 2}
+        self._words = [UNKNOWN, START, END]
+        self._ids = {word.encode(): index for index, word in enumerate(self._words)}
         self._lines: Iterator[bytes] = iter(())
 
     def read(self, file: IO[bytes]) -> Arpa:
         self._lines = iter(file)
-        while self._next("\\data\\ is expected; this is no ARPA file") != "\\data\\":
+        while self._next("\\data\\ is expected; this is no ARPA file") != b"\\data\\":
             pass
         counts, line = self._read_counts()
         orders = []
         for order, count in enumerate(counts, start=1):
-            if line != f"\\{order}-grams:":
-                raise self._error(f"\\{order}-grams: is expected: {quoted(line)}")
+            if line != f"\\{order}-grams:".encode():
+                raise self._error(f"\\{order}-grams: is expected: {_shown(line)}")
             ngrams, line = self._read_section(order, len(counts))
             if len(ngrams) != count:
                 raise self._error(
                     f"{len(ngrams)} n-grams of order {order} end here, but \\data\\ counts {count}"
                 )
             orders.append(ngrams)
-        if line != "\\end\\":
-            raise self._error(f"\\end\\ is expected: {quoted(line)}")
-        return Arpa(words=tuple(self._ids), orders=tuple(orders))
+        if line != b"\\end\\":
+            raise self._error(f"\\end\\ is expected: {_shown(line)}")
+        return Arpa(words=tuple(self._words), orders=tuple(orders))
 
-    def _next(self, otherwise: str = "truncated: the file ends without \\end\\") -> str:
+    def _next(self, otherwise: str = "truncated: the file ends without \\end\\") -> bytes:
         """The next line that is not blank."""
         for line in self._lines:
             self.number += 1
-            try:
-                text = line.decode("utf-8").strip(" \t\r\n")
-            except UnicodeDecodeError as error:
-                raise self._error(f"not UTF-8 (byte {error.start + 1} of the line)") from error
-            if text:
-                return text
+            if stripped := line.strip():
+                return stripped
         raise self._error(otherwise)
 
-    def _read_counts(self) -> tuple[list[int], str]:
+    def _read_counts(self) -> tuple[list[int], bytes]:
         counts: list[int] = []
-        while not (line := self._next()).startswith("\\"):
+        while not (line := self._next()).startswith(b"\\"):
             match = _COUNT_LINE.fullmatch(line)
             if not match or int(match[1]) != len(counts) + 1:
-                raise self._error(f"`ngram {len(counts) + 1}=<count>` is expected: {quoted(line)}")
+                raise self._error(f"`ngram {len(counts) + 1}=<count>` is expected: {_shown(line)}")
             counts.append(int(match[2]))
         if not counts:
             raise self._error("\\data\\ counts no n-grams")
         return counts, line
 
-    def _read_section(self, order: int, highest: int) -> tuple[NGrams, str]:
+    def _read_section(self, order: int, highest: int) -> tuple[NGrams, bytes]:
         words, log_probs, backoffs = array("i"), array("d"), array("d")
-        find = self._find_word if order > 1 else self._add_word
-        listed: set[int] = set()
-        while not (line := self._next()).startswith("\\"):
-            fields = re.split(r"[ \t]+", line)
+        ids, listed = self._ids, set[bytes]()
+        while not (line := self._next()).startswith(b"\\"):
+            fields = line.split()  # bytes: at ASCII white space only
             if not order < len(fields) <= order + 2:
                 raise self._error(
                     f"`log-probability {' '.join(['word'] * order)} [back-off]` is expected: "
-                    f"{quoted(line)}"
+                    f"{_shown(line)}"
                 )
             log_prob = self._number(fields[0])
             if log_prob > 0:
-                raise self._error(f"{fields[0]} is no log-probability: it is positive")
-            backoff = self._number(fields[order + 1]) if len(fields) == order + 2 else 0.0
-            ids = [find(word) for word in fields[1 : order + 1]]
+                raise self._error(f"{_shown(fields[0])} is no log-probability: it is positive")
             if order == 1:
-                if ids[0] in listed:
-                    raise self._error(f"{fields[1]} is listed twice")
-                listed.add(ids[0])
-            words.extend(ids)
+                self._add_word(fields[1], listed)
+            try:
+                words.extend([ids[word] for word in fields[1 : order + 1]])
+            except KeyError as error:
+                message = f"{_shown(error.args[0])} is not among the unigrams"
+                raise self._error(message) from None
             log_probs.append(log_prob)
-            backoffs.append(backoff if order < highest else 0.0)
+            weight = self._number(fields[order + 1]) if len(fields) == order + 2 else 0.0
+            backoffs.append(weight if order < highest else 0.0)
         return (
             NGrams(
                 words=np.array(words, np.int32).reshape(-1, order),
@@ -199,23 +197,32 @@ class _Reader:
             line,
         )
 
-    def _number(self, text: str) -> float:
+    def _number(self, text: bytes) -> float:
         try:
             number = float(text)
         except ValueError:
             number = math.nan
-        if math.isnan(number) or number == math.inf or "_" in text:
-            raise self._error(f"{quoted(text)} is not a number")
+        if math.isnan(number) or number == math.inf or b"_" in text:
+            raise self._error(f"{_shown(text)} is not a number")
         return number
 
-    def _add_word(self, word: str) -> int:
-        return self._ids.setdefault(UNKNOWN if word == "<UNK>" else word, len(self._ids))
-
-    def _find_word(self, word: str) -> int:
+    def _add_word(self, word: bytes, listed: set[bytes]) -> None:
         try:
-            return self._ids[UNKNOWN if word == "<UNK>" else word]
-        except KeyError:
-            raise self._error(f"{quoted(word)} is not among the unigrams") from None
+            text = word.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise self._error(f"not UTF-8: {_shown(word)}") from error
+        if word in listed:
+            raise self._error(f"{_shown(word)} is listed twice")
+        listed.add(word)
+        if word == _OTHER_UNKNOWN:
+            self._ids[word] = self._words.index(UNKNOWN)
+        elif word not in self._ids:
+            self._ids[word] = len(self._words)
+            self._words.append(text)
 
     def _error(self, message: str) -> DataError:
         return DataError(f"{self.path}:{self.number}: {message}")
+
+
+def _shown(line: bytes) -> str:
+    return quoted(line.decode("utf-8", "backslashreplace"))

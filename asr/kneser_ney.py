@@ -10,6 +10,7 @@ Source:
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,8 +91,8 @@ def estimate(
         discount = _discounts(counts)
         kept = (level.counts > thresholds[number]) | (number == 0)
         taken = np.array([0.0, *discount.values])[np.minimum(counts, 3)]
-        totals = np.bincount(level.prefixes, counts, minlength=len(lower))
-        left = np.bincount(level.prefixes, np.where(kept, taken, counts), minlength=len(lower))
+        totals = _sum(counts, level.prefixes, len(lower))
+        left = _sum(np.where(kept, taken, counts), level.prefixes, len(lower))
         weights = np.divide(left, totals, out=np.ones_like(left), where=totals > 0)
         if number:
             orders.append(_ngrams(rows[lower_kept], lower[lower_kept], weights[lower_kept]))
@@ -194,6 +195,11 @@ def _adjusted(level: _Level, above: _Level | None) -> NDArray[np.int64]:
     return np.where(
         level.begins, level.counts, np.bincount(above.suffixes, minlength=len(level.counts))
     )
+
+
+def _sum(values: NDArray[Any], groups: NDArray[np.int32], num_groups: int) -> NDArray[np.float64]:
+    # Of no values bincount makes integers, whatever the weights.
+    return np.bincount(groups, values, minlength=num_groups).astype(np.float64)
 
 
 def _discounts(counts: NDArray[np.int64]) -> Discounts:

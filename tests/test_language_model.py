@@ -252,6 +252,16 @@ def test_advancing_many_equals_advancing_one() -> None:
         assert one.tolist() == [following[index]]
 
 
+def test_an_order_that_no_sentence_reaches_has_no_ngrams(tmp_path: Path) -> None:
+    arpa = train([["a"], ["b"]], 5)
+    assert [len(ngrams) for ngrams in arpa.orders] == [5, 4, 2, 0, 0]
+    write_arpa(arpa, tmp_path / "lm.arpa")
+    model = read_model(tmp_path / "lm.arpa")
+    shorter = build_model(train([["a"], ["b"]], 3))
+    expected = perplexity(shorter, [["a"]]).with_oov
+    assert perplexity(model, [["a"]]).with_oov == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize("name", ["lm.arpa", "lm.arpa.gz"])
 def test_an_arpa_file_gives_back_the_model(name: str, tmp_path: Path) -> None:
     arpa = train(LARGER, 3, (0, 1))
@@ -379,7 +389,7 @@ def test_a_compressed_file_that_is_cut_or_damaged_is_an_error(tmp_path: Path) ->
 def test_a_file_that_is_not_utf_8_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "bad.arpa"
     path.write_bytes(OTHER_TOOL.encode().replace(b"-0.7 b", b"-0.7 \xe9"))
-    with pytest.raises(DataError, match=r"bad\.arpa:13: not UTF-8"):
+    with pytest.raises(DataError, match=r"bad\.arpa:13: not UTF-8: '\\\\xe9'"):
         read_model(path)
 
 
