@@ -9,6 +9,8 @@ Dimensions: arc, state.
 """
 
 import json
+import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -145,12 +147,17 @@ class Perplexity:
     def with_oov(self) -> float:
         """Of each word and end of sentence."""
         log_prob = self.known_log_prob + self.oov_log_prob
-        return float(10 ** (-log_prob / (self.num_known + self.num_oov)))
+        return _perplexity(log_prob, self.num_known + self.num_oov)
 
     @property
     def without_oov(self) -> float:
         """Of each word and end of sentence but the OOVs, which histories have all the same."""
-        return float(10 ** (-self.known_log_prob / self.num_known))
+        return _perplexity(self.known_log_prob, self.num_known)
+
+
+def _perplexity(log_prob: float, count: int) -> float:
+    exponent = -log_prob / count
+    return 10**exponent if exponent < sys.float_info.max_10_exp else math.inf
 
 
 def perplexity(model: LanguageModel, sentences: Iterable[Sequence[str]]) -> Perplexity:
@@ -185,14 +192,15 @@ def _score_rows(model: LanguageModel, rows: list[list[int]]) -> tuple[float, flo
     """Log-probability of the words in the vocabulary, and of those out of it."""
     rows.sort(key=len, reverse=True)
     lengths = np.array([len(row) for row in rows])
-    words = np.full((len(rows), lengths[0]), END_ID)
-    words[np.arange(lengths[0]) < lengths[:, None]] = np.concatenate(rows)
+    words = np.concatenate(rows)
+    firsts = np.cumsum(lengths) - lengths
     states = np.full(len(rows), model.start)
     totals = np.zeros(2)
-    for position, column in enumerate(words.T):
+    for position in range(lengths[0]):
         running = int(np.count_nonzero(lengths > position))
-        log_probs, states = model.advance(states[:running], column[:running])
-        unknown = column[:running] == UNKNOWN_ID
+        column = words[firsts[:running] + position]
+        log_probs, states = model.advance(states[:running], column)
+        unknown = column == UNKNOWN_ID
         totals += log_probs[~unknown].sum(), log_probs[unknown].sum()
     return float(totals[0]), float(totals[1])
 
@@ -219,7 +227,11 @@ def save_model(model: LanguageModel, folder: Path) -> None:
         for name, dtype in _ARRAYS.items():
             np.save(fresh / f"{name}.npy", np.asarray(getattr(model, name), dtype))
         (fresh / "words.txt").write_bytes("\n".join(model.words).encode())
-        header = {"format": _FORMAT, "num_ngrams": model.num_ngrams}
+        header = {
+            "format": _FORMAT,
+            "num_words": len(model.words),
+            "num_ngrams": model.num_ngrams,
+        }
         (fresh / "model.json").write_text(json.dumps(header), encoding="utf-8")
 
 
@@ -236,6 +248,7 @@ def load_model(folder: Path) -> LanguageModel:
                 f"{folder}: format {header['format']}, but this program reads {_FORMAT}; "
                 "build it again from the ARPA file"
             )
+        num_words, num_ngrams = header["num_words"], tuple(header["num_ngrams"])
         words = tuple((folder / "words.txt").read_bytes().decode().split("\n"))
         arrays = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
@@ -243,12 +256,16 @@ def load_model(folder: Path) -> LanguageModel:
         }
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise ModelError(f"{folder}: the language model cannot be read: {error}") from error
+    if len(words) != num_words:
+        raise ModelError(
+            f"{folder / 'words.txt'}: {len(words)} words, but {num_words} are expected"
+        )
     num_arcs, num_states = len(arrays["arc_keys"]), len(arrays["backoffs"])
     shapes = {"first_arcs": num_states + 1, "backoff_states": num_states, "backoffs": num_states}
     for name, dtype in _ARRAYS.items():
         if arrays[name].shape != (shapes.get(name, num_arcs),) or arrays[name].dtype != dtype:
             raise ModelError(f"{folder / name}.npy: does not fit the other files")
-    return LanguageModel(words=words, num_ngrams=tuple(header["num_ngrams"]), **arrays)
+    return LanguageModel(words=words, num_ngrams=num_ngrams, **arrays)
 
 
 def build_model(arpa: Arpa) -> LanguageModel:

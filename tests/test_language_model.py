@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.arpa import Arpa, read_arpa, write_arpa
+from asr.arpa import LOG_ZERO, Arpa, read_arpa, write_arpa
 from asr.cli import main
 from asr.errors import DataError, ModelError
 from asr.kneser_ney import FALLBACK_DISCOUNTS, estimate
@@ -28,9 +29,10 @@ from asr.language_model import (
     read_model,
     save_model,
 )
-from asr.sentences import read_sentences, split_sentence
+from asr.sentences import Unit, read_sentences, split_sentence
 
 IRSTLM = Path("/usr/lib/irstlm/bin")
+LMPLZ = os.environ.get("LMPLZ") or shutil.which("lmplz")
 KENLM_PYTHON = os.environ.get("KENLM_PYTHON", sys.executable)
 
 WORDS = ("a", "b", "c", "d")
@@ -410,6 +412,7 @@ def test_a_stored_model_is_the_same_and_is_mapped(tmp_path: Path) -> None:
     [
         ("model.json", b"", "cannot be read"),
         ("model.json", b'{"format": 9}', "format 9"),
+        ("words.txt", b"a\nb", "2 words"),
         ("backoffs.npy", b"x", "cannot be read"),
         ("backoffs.npy", None, "cannot be read"),
         ("arc_states.npy", "backoffs.npy", "does not fit"),
@@ -579,6 +582,32 @@ def test_irstlm_estimates_and_scores_the_same(
     found = re.search(r"PP=(\S+) PPwp=(\S+)", printed)
     assert found is not None
     assert float(found[1]) - float(found[2]) == pytest.approx(ours.with_oov, abs=0.011)
+
+
+@pytest.mark.skipif(LMPLZ is None, reason="no lmplz: set LMPLZ to KenLM's estimator")
+@pytest.mark.parametrize(("order", "prune"), [(2, ()), (4, ()), (3, (0, 1)), (4, (1, 2, 2))])
+@pytest.mark.parametrize("unit", ["word", "character"])
+def test_lmplz_estimates_the_same_ngrams(
+    unit: Unit, order: int, prune: Sequence[int], an4: dict[str, list[list[str]]], tmp_path: Path
+) -> None:
+    sentences = [split_sentence(" ".join(sentence), unit) for sentence in an4["train"]]
+    options = ["-o", str(order), "-S", "200M", "-T", str(tmp_path), "--discount_fallback"]
+    options += ["--prune", "0", *map(str, prune)] if prune else []
+    printed = subprocess.run(
+        [str(LMPLZ), *options],
+        input="".join(f"{' '.join(sentence)}\n" for sentence in sentences),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+        text=True,
+    ).stdout
+    (tmp_path / "lm.arpa").write_text(printed, encoding="utf-8")
+    theirs, ours = listed(read_arpa(tmp_path / "lm.arpa")), listed(train(sentences, order, prune))
+    assert set(theirs) == set(ours)
+    for ngram, (log_prob, backoff) in ours.items():
+        # <s> is never predicted; lmplz writes 0 for it.
+        expected = (LOG_ZERO if ngram == "<s>" else theirs[ngram][0], theirs[ngram][1])
+        assert (log_prob, backoff) == pytest.approx(expected, abs=1e-6)
 
 
 def test_kenlm_reads_our_file_and_gives_the_same_probabilities(tmp_path: Path) -> None:
