@@ -46,6 +46,7 @@ class Frontend(nn.Module):
     window: Tensor
     filters: Tensor
     dct: Tensor
+    noise: Tensor
     mean: Tensor
     std: Tensor
 
@@ -61,6 +62,7 @@ class Frontend(nn.Module):
         self._constant("window", window(config.frame_length))
         self._constant("filters", filters(config, self._num_fft))
         self._constant("dct", dct(config.num_mel_bins, config.num_ceps))
+        self._constant("noise", self._noise_energies())
         self.register_buffer("mean", torch.zeros(config.num_bins))
         self.register_buffer("std", torch.ones(config.num_bins))
 
@@ -161,8 +163,22 @@ class Frontend(nn.Module):
         taps = torch.sub(taps[..., 1:], taps[..., :-1], alpha=_PREEMPHASIS)
         spectrum = torch.fft.rfft(taps.mul_(self.window), n=self._num_fft)
         power = spectrum.real.square() + spectrum.imag.square()
-        energies = torch.matmul(power, self.filters).clamp_(min=_FLOOR[self.config.convention])
+        energies = torch.matmul(power, self.filters).add_(self.noise)
+        energies.clamp_(min=_FLOOR[self.config.convention])
         return energies.log_() if self.config.kind == "fbank" else energies.log_() @ self.dct
+
+    def _noise_energies(self) -> Array:
+        """Mean energy in each filter of white noise at `noise_floor_db`, pre-emphasized."""
+        if self.config.noise_floor_db is None:
+            return np.zeros(self.config.num_mel_bins)
+        window = self.window.double().numpy()
+        bins = np.arange(self.filters.shape[0])
+        own, lagged = np.sum(window**2), np.sum(window[1:] * window[:-1])
+        cosines = np.cos(2 * np.pi * bins / self._num_fft)
+        power = own * (1 + _PREEMPHASIS**2) - 2 * _PREEMPHASIS * lagged * cosines
+        variance = _FULL_SCALE**2 * 10 ** (self.config.noise_floor_db / 10)
+        energies: Array = variance * power @ self.filters.double().numpy()
+        return energies
 
     def _constant(self, name: str, values: Array) -> None:
         buffer = torch.from_numpy(values.astype(np.float32))

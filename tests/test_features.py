@@ -498,3 +498,13 @@ def test_features_are_the_same_each_time(compute: Callable[..., tuple[Tensor, Te
     first, _ = compute(Frontend(FeatureConfig()), waveforms, num_samples)
     second, _ = compute(Frontend(FeatureConfig()), waveforms, num_samples)
     assert torch.equal(first, second)
+
+
+def test_the_noise_floor_is_the_mean_energy_of_white_noise() -> None:
+    config = FeatureConfig(sample_rate=8000, num_mel_bins=30, normalization="none")
+    noise = 1e-3 * torch.randn(1, 400_000, generator=torch.Generator().manual_seed(0))
+    features, _ = Frontend(config).base(noise, torch.tensor([400_000]))
+    energies = features.exp().mean(dim=1)
+    floored = Frontend(config.model_copy(update={"noise_floor_db": -60.0}))
+    silence, _ = floored.base(torch.zeros(1, 8000), torch.tensor([8000]))
+    torch.testing.assert_close(silence[0, 0].exp(), energies[0], rtol=0.05, atol=0)
