@@ -134,7 +134,7 @@ def test_evaluate_prints_kaldis_line_and_writes_the_report(
     assert first == f"%WER 0.00 [ 0 / {num_words}, 0 ins, 0 del, 0 sub ]"
     assert second == "%SER 0.00 [ 0 / 6 ]"
     assert "<html" in (output / "report.html").read_text()
-    rows = [json.loads(line) for line in (output / "hypotheses.jsonl").open()]
+    rows = [json.loads(line) for line in (output / "hypotheses.jsonl").read_text().splitlines()]
     assert [row["pred_text"] for row in rows] == [u.text for u in utterances]
     assert main(["score", str(tmp_path / "test.jsonl"), str(output / "hypotheses.jsonl")]) == 0
     assert capsys.readouterr().out.startswith(first)

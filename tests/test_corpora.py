@@ -103,12 +103,44 @@ def test_the_recordings_of_fsdd_and_yesno_have_the_contents_that_downloads_are_h
 def test_yesno_is_divided_as_in_kaldi_with_dev_out_of_train(corpora, tmp_path):
     yesno.prepare(corpora / "yesno", tmp_path, yesno.Corpus())
     splits = read_splits(tmp_path)
-    assert sizes(splits) == {"train": 27, "dev": 4, "test": 29}
+    recordings = {split: {u.id[:15] for u in us} for split, us in splits.items()}
+    assert sizes(recordings) == {"train": 27, "dev": 4, "test": 29}
+    assert not recordings["train"] & recordings["dev"]
     assert_ids_are_unique_across_splits(splits)
-    assert max(u.id for u in splits["train"] + splits["dev"]) == "0_1_1_1_1_1_1_1"
+    assert max(recordings["train"] | recordings["dev"]) == "0_1_1_1_1_1_1_1"
+    assert {u.id for u in splits["test"]} == recordings["test"]
     assert min(u.id for u in splits["test"]) == "1_0_0_0_0_0_0_0"
     assert splits["test"][1].id == "1_0_0_0_0_0_0_1"
     assert splits["test"][1].text == "yes no no no no no no yes"
+
+
+def test_yesno_trains_on_pieces_that_leave_out_the_first_word(corpora, tmp_path):
+    yesno.prepare(corpora / "yesno", tmp_path, yesno.Corpus())
+    train = read_splits(tmp_path)["train"]
+    pieces = [u for u in train if len(u.id) > 15]
+    assert len(pieces) == 26 * (7 + 6 + 4)
+    assert len(train) == len(pieces) + 1  # one recording's pauses are not found
+    for piece in pieces:
+        digits, first, last = piece.id.split("-")
+        words = ["yes" if digit == "1" else "no" for digit in digits.split("_")]
+        assert int(first) >= 2
+        assert piece.text == " ".join(words[int(first) - 1 : int(last)])
+    neighbours = {u.id: u for u in pieces}
+    for piece in pieces:
+        digits, first, last = piece.id.split("-")
+        if first == last and f"{digits}-{int(first) + 1}-{int(first) + 1}" in neighbours:
+            following = neighbours[f"{digits}-{int(first) + 1}-{int(first) + 1}"]
+            assert piece.offset + piece.duration == pytest.approx(following.offset, abs=0.002)
+            assert 0.3 < piece.duration < 1.5
+
+
+def test_words_are_found_between_pauses():
+    time = np.arange(800) / 8000
+    word, pause = np.sin(2 * np.pi * 300 * time), np.zeros(2400)
+    samples = np.concatenate([pause, word, pause, word, word, pause])
+    found = yesno.find_words(samples, 8000)
+    expected = [(0.3, 0.4), (0.7, 0.9)]
+    assert np.allclose(found, expected, atol=0.04)
 
 
 def test_yesno_without_one_recording_is_refused(corpora, tmp_path):
@@ -266,7 +298,7 @@ def test_headerless_an4_audio_of_either_byte_order_becomes_wav(monkeypatch, tmp_
         pytest.param(
             fsdd, "fsdd.tar.gz", f"free-spoken-digit-dataset-{fsdd.COMMIT}", 2520, id="fsdd"
         ),
-        pytest.param(yesno, "waves_yesno.tar.gz", ".", 27, id="yesno"),
+        pytest.param(yesno, "waves_yesno.tar.gz", ".", 443, id="yesno"),
     ],
 )
 def test_what_is_downloaded_is_unpacked_to_where_prepare_finds_it(
