@@ -392,8 +392,8 @@ class _Training(lightning.LightningModule):
             "utterances": len(utterances),
             "parameters": count_parameters(self.network),
             "epoch": self.best["epoch"],
-            "dev_wer": self.best["dev_wer"],
-            "dev_cer": self.best["dev_cer"],
+            "dev_wer": round(self.best["dev_wer"], 4),
+            "dev_cer": round(self.best["dev_cer"], 4),
             "seconds": round(sum(row["seconds"] for row in self.history), 1),
         }
 

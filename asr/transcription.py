@@ -69,9 +69,10 @@ def output_stems(utterances: Sequence[Utterance]) -> dict[str, Path]:
 
     Paths lose the folders that all of them share. Two that differ in their suffix only keep it.
     """
-    paths = [Path(utterance.id) for utterance in utterances]
-    root = Path(os.path.commonpath([path.absolute().parent for path in paths])) if paths else Path()
-    relative = [path.absolute().relative_to(root) for path in paths]
+    # abspath, so that no `..` in an id leads out of the output folder.
+    paths = [Path(os.path.abspath(utterance.id)) for utterance in utterances]  # noqa: PTH100
+    root = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
+    relative = [path.relative_to(root) for path in paths]
     stems = Counter(_without_suffix(path) for path in relative)
     return {
         utterance.id: path if stems[_without_suffix(path)] > 1 else _without_suffix(path)
@@ -83,12 +84,12 @@ def _without_suffix(path: Path) -> Path:
     return path.with_suffix("") if path.suffix.lower() in AUDIO_SUFFIXES else path
 
 
-def as_text(transcript: Transcript) -> str:
+def as_text(utterance: Utterance, transcript: Transcript) -> str:  # noqa: ARG001
     """The text, and a line's end."""
     return transcript.text + "\n"
 
 
-def as_json(transcript: Transcript) -> str:
+def as_json(utterance: Utterance, transcript: Transcript) -> str:
     """Whisper's shape: text, and segments with words; `probability` is the word's confidence."""
     words = [
         {
@@ -109,6 +110,7 @@ def as_json(transcript: Transcript) -> str:
         }
     ]
     values = {
+        "audio_filepath": str(utterance.audio_filepath),
         "text": transcript.text,
         "duration": round(transcript.duration, 3),
         "log_prob": round(transcript.log_prob, 4),
@@ -117,7 +119,7 @@ def as_json(transcript: Transcript) -> str:
     return json.dumps(values, ensure_ascii=False) + "\n"
 
 
-FORMATS: dict[str, Callable[[Transcript], str]] = {"txt": as_text, "json": as_json}
+FORMATS: dict[str, Callable[[Utterance, Transcript], str]] = {"txt": as_text, "json": as_json}
 
 
 def failure_lines(failures: Iterable[tuple[str, Exception]]) -> Iterator[str]:

@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,33 @@ def test_one_file_prints_its_text_alone(
     assert capsys.readouterr().out == texts_of(speech)[0] + "\n"
 
 
+def test_one_file_may_be_named_in_any_way(
+    model: str, speech: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(speech)
+    assert main(["transcribe", model, "./0.wav"]) == 0
+    assert capsys.readouterr().out == texts_of(speech)[0] + "\n"
+
+
+def test_an_id_cannot_lead_out_of_the_output_folder(
+    model: str, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    utterances = [
+        replace(utterance, id=name)
+        for utterance, name in zip(
+            write_corpus(speech, 3, seed=5), ("a", "../../b", "c/../../d"), strict=True
+        )
+    ]
+    write_manifest(utterances, tmp_path / "test.jsonl")
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "deep" / "er")
+    output = tmp_path / "deep" / "er" / "out"
+    arguments = ["transcribe", model, str(tmp_path / "test.jsonl"), "--output-dir", str(output)]
+    assert main(arguments) == 0
+    assert len(list(output.rglob("*.txt"))) == 3
+    assert len(list(tmp_path.rglob("*.txt"))) == 3
+
+
 def test_several_files_print_path_tab_text(
     model: str, speech: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,6 +87,7 @@ def test_json_holds_words_with_times(
     assert main(["transcribe", model, str(speech / "1.wav"), "--format", "json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["text"] == texts_of(speech)[1]
+    assert result["audio_filepath"] == str(speech / "1.wav")
     words = result["segments"][0]["words"]
     assert [word["word"] for word in words] == result["text"].split()
     starts = [word["start"] for word in words]

@@ -42,7 +42,7 @@ def transcribe(
     from asr.progress import track
 
     utterances, failures = transcription.find_inputs(inputs, recursive=recursive)
-    single = len(inputs) == 1 and len(utterances) == 1 and utterances[0].id == inputs[0]
+    single = len(inputs) == 1 and [u.audio_filepath for u in utterances] == [Path(inputs[0])]
     for name, error in failures:
         _complain(name, error)
     failed: list[tuple[str, Exception]] = list(failures)
@@ -64,7 +64,7 @@ def transcribe(
         for warning in result.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         for kind in kinds:
-            text = transcription.FORMATS[kind](result)
+            text = transcription.FORMATS[kind](utterance, result)
             if output_dir is not None:
                 with open_atomic(_result_path(output_dir, stems[utterance.id], kind)) as file:
                     file.write(text)
