@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from asr.errors import AudioError, DataError
+from asr.features import read_feats_scp
 from asr.manifest import Utterance, read_manifest
 from asr.recognizer import Transcript
 
@@ -25,7 +26,8 @@ def find_inputs(
 ) -> tuple[list[Utterance], list[tuple[str, DataError]]]:
     """The utterances that the arguments of a command mean, and the arguments that mean nothing.
 
-    An argument is a file, a folder (its audio files, sorted), a pattern, or a `.jsonl` manifest.
+    An argument is a file, a folder (its audio files, sorted), a pattern, a `.jsonl` manifest or a
+    Kaldi `feats.scp`.
     The id of an utterance from a file is its path.
     """
     found: list[Utterance] = []
@@ -52,6 +54,9 @@ def _expand(name: str, recursive: bool) -> list[Utterance]:
         return [_whole(file) for file in files]
     if path.suffix == ".jsonl" and path.is_file():
         return read_manifest(path)
+    if path.suffix == ".scp" and path.is_file():
+        entries = read_feats_scp(path)
+        return [Utterance(id=i, audio_filepath=e, duration=0.0) for i, e in entries.items()]
     if not path.exists() and glob.has_magic(name):
         files = sorted(Path(match) for match in glob.glob(name, recursive=recursive))  # noqa: PTH207
         if not files:

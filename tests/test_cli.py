@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from asr.cli import main
+from asr.features import Frontend
 from asr.manifest import write_manifest
 from tests.conftest import ROOT
-from tests.tones import RATE, write_corpus
+from tests.tones import CONFIG, RATE, write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,20 @@ def test_folders_and_patterns_mean_their_files(
 ) -> None:
     assert main(["transcribe", model, str(speech / pattern) if pattern else str(speech)]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_features_of_a_feats_scp_give_the_text_of_their_audio(
+    model: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples, _ = soundfile.read(speech / "1.wav", dtype="float32")
+    waveform = torch.from_numpy(samples)[None]
+    frames, _ = Frontend(CONFIG.features).base(waveform, torch.tensor([len(samples)]))
+    matrix = frames[0].numpy()
+    sizes = b"".join(b"\x04" + size.to_bytes(4, "little") for size in matrix.shape)
+    (tmp_path / "feats.ark").write_bytes(b"u1 \0BFM " + sizes + matrix.tobytes())
+    (tmp_path / "feats.scp").write_text(f"u1 {tmp_path / 'feats.ark'}:3\n")
+    assert main(["transcribe", model, str(tmp_path / "feats.scp")]) == 0
+    assert capsys.readouterr().out == f"u1\t{texts_of(speech)[1]}\n"
 
 
 def test_json_holds_words_with_times(
