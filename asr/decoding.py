@@ -1,12 +1,63 @@
-"""From log-probabilities to tokens. NumPy only, so that exported models need no torch.
+"""From log-probabilities to tokens and words: best path, or beam search. No torch.
 
 Dimension names: step (model outputs in time), token (the token table).
 """
 
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+
+from asr.config import Settings
+from asr.errors import DataError
+from asr.tokens import TokenTable
+
+if TYPE_CHECKING:
+    from asr.automaton import Automaton
+    from asr.beam import Found
+    from asr.hotwords import HotPhrase
+    from asr.language_model import LanguageModel
+    from asr.lexicon import Lexicon
+
+_MOST_OFF = 1e-2  # by which the probabilities of a step may miss 1
+
+
+class DecodingConfig(Settings):
+    """How text is found in the network's output; `decoding.yaml` of a model folder."""
+
+    beam: int = Field(1, ge=1)
+    """Prefixes kept in each step; 1 without a language model is the best path."""
+    nbest: int = Field(1, ge=1)
+    """Hypotheses given for each utterance."""
+    lm_weight: float = Field(1.0, ge=0)
+    """On the language model's log-probabilities."""
+    word_bonus: float = 0.0
+    """Added for each word, in nats."""
+    beam_threshold: float = Field(20.0, gt=0)
+    """Prefixes are dropped that are so many nats below the best."""
+    token_threshold: float = Field(10.0, gt=0)
+    """Tokens are left out of a step that are so many nats below its best."""
+    blank_threshold: float = Field(0.999, gt=0)
+    """A step whose blank has this probability or more is taken for a blank, which loses at most the
+    rest of its probability; above 1 none is."""
+    lm: str | None = None
+    """Name of the language model's file in the model folder."""
+    lexicon: str | None = None
+    """Name of the lexicon's file in the model folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpelledWord:
+    """A word of a hypothesis and its tokens, from `first` to before `last`."""
+
+    text: str
+    first: int
+    last: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,7 +68,16 @@ class Hypothesis:
     steps: tuple[int, ...]
     """The step at which each token begins."""
     log_prob: float
-    """Of the path found, in nats."""
+    """Of the path found, or of all paths that a beam search summed, in nats."""
+    score: float | None = None
+    """By which a beam search ranks: with language model, bonus and hot words."""
+    words: tuple[SpelledWord, ...] | None = None
+    """As a beam search found them."""
+
+    @property
+    def text(self) -> str:
+        """The words, if a beam search found them."""
+        return " ".join(word.text for word in self.words or ())
 
 
 def greedy(log_probs: NDArray[np.float32]) -> Hypothesis:
@@ -34,3 +94,212 @@ def greedy(log_probs: NDArray[np.float32]) -> Hypothesis:
         steps=tuple(int(step) for step in steps),
         log_prob=float(log_probs.max(axis=1).sum()) if len(log_probs) else 0.0,
     )
+
+
+class Decoder:
+    """Beam search with what helps it: a language model, a lexicon, hot words, a grammar.
+
+    A language model of characters or of the tokens' own symbols scores each token; one of words
+    scores each word. Without a lexicon any word is allowed, and one that the language model lacks
+    is its `<unk>`.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenTable,
+        config: DecodingConfig,
+        *,
+        language_model: "LanguageModel | None" = None,
+        lexicon: "Lexicon | None" = None,
+        hot_words: "Sequence[HotPhrase]" = (),
+        grammar: "Automaton | None" = None,
+    ):
+        """Prepare the search.
+
+        Args:
+            grammar: as `asr.grammar` makes it; it takes the place of a language model of tokens.
+
+        Raises:
+            DataError: the language model's words or a hot word cannot be spelled.
+        """
+        self.tokens = tokens
+        self.config = config
+        self.warnings: tuple[str, ...] = ()
+        self._lexicon = lexicon
+        with_models = language_model or lexicon or hot_words or grammar
+        if config.beam > 1 or config.nbest > 1 or with_models:
+            self._prepare(language_model if config.lm_weight else None, hot_words, grammar)
+        self._is_greedy = not (config.beam > 1 or config.nbest > 1 or with_models)
+
+    def decode(self, log_probs: NDArray[np.float32]) -> list[Hypothesis]:
+        """The best hypotheses of an utterance, best first, with different words; at least one.
+
+        Args:
+            log_probs: [step, token] of one utterance, without padding.
+
+        Raises:
+            DataError: the scores are no log-probabilities of these tokens.
+        """
+        _check(log_probs, len(self.tokens))
+        if self._is_greedy:
+            return [greedy(log_probs)]
+        from asr.beam import search
+
+        # A copy: compiled code is made for one kind of array.
+        log_probs = np.array(log_probs, np.float32, order="C")
+        found = search(log_probs, np.exp(log_probs), self._options, self._trie, self._models)
+        return self._hypotheses(found) or [
+            Hypothesis(tokens=(), steps=(), log_prob=float(log_probs[:, 0].sum()), words=())
+        ]
+
+    def decode_all(
+        self, all_log_probs: Sequence[NDArray[np.float32]], *, threads: int = 1
+    ) -> list[list[Hypothesis]]:
+        """The same for several utterances, side by side in threads."""
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            return list(pool.map(self.decode, all_log_probs))
+
+    def _prepare(
+        self,
+        language_model: "LanguageModel | None",
+        hot_words: "Sequence[HotPhrase]",
+        grammar: "Automaton | None",
+    ) -> None:
+        from asr.automaton import frozen, language_model_automaton
+        from asr.beam import Options
+        from asr.hotwords import boundary_label, hot_automaton
+        from asr.language_model import END_ID
+        from asr.lexicon import OPEN, Bounds, build_trie, spell_vocabulary, word_bounds
+
+        config, tokens = self.config, self.tokens
+        bounds = word_bounds(tokens)
+        of_tokens = language_model is not None and scores_tokens(language_model, tokens)
+        word_model = None if of_tokens else language_model
+        token_model = language_model if of_tokens else None
+        if grammar is not None and token_model is not None:
+            raise DataError("a grammar and a language model of tokens exclude each other")
+        if self._lexicon is None:
+            self._lexicon = OPEN
+            if word_model is not None:
+                self._lexicon, unspelled = spell_vocabulary(word_model, tokens)
+                if unspelled:
+                    self.warnings = (
+                        f"{len(unspelled)} words of the language model cannot be spelled, the "
+                        f"first is {unspelled[0]!r}",
+                    )
+        scale = config.lm_weight * math.log(10)
+        labels = np.arange(len(tokens))
+        if token_model is not None:
+            labels = np.array(token_model.ids(_token_names(tokens)))
+        hot = (
+            hot_automaton(hot_words, tokens, self._lexicon)
+            if hot_words
+            else language_model_automaton(None)
+        )
+        self._trie = build_trie(self._lexicon, word_model, len(tokens), scale, config.word_bonus)
+        self._models = (
+            language_model_automaton(word_model),
+            grammar or language_model_automaton(token_model),
+            hot,
+        )
+        threshold = config.blank_threshold
+        marked = [bounds is Bounds.MARK and s.startswith("▁") for s in tokens.symbols]
+        self._options: Options = Options(
+            beam=config.beam,
+            # More than asked for, since some spell the same words.
+            num_best=4 * config.nbest + 16,
+            beam_threshold=config.beam_threshold,
+            token_threshold=config.token_threshold,
+            blank_log_prob=math.log(threshold) if threshold <= 1 else math.inf,
+            is_open=self._lexicon.is_open,
+            ends_at_once=bounds is Bounds.NONE and not self._lexicon.is_open,
+            space=tokens.symbols.index(" ") if bounds is Bounds.SPACE else -1,
+            begins_word=frozen(marked, np.bool_),  # type: ignore[arg-type]
+            token_labels=frozen(labels, np.int32),  # type: ignore[arg-type]
+            end_label=len(tokens) if grammar is not None else END_ID,
+            word_scale=scale,
+            token_scale=1.0 if grammar is not None else scale,
+            word_bonus=config.word_bonus,
+            boundary_label=boundary_label(tokens),
+            best_hot=_most_added(hot),
+        )
+
+    def _hypotheses(self, found: "Found") -> list[Hypothesis]:
+        hypotheses: dict[str, Hypothesis] = {}
+        for row, length in enumerate(found.lengths.tolist()):
+            tokens = tuple(found.tokens[row, :length].tolist())
+            words = [*found.words[row, :length].tolist(), int(found.last_words[row])]
+            hypothesis = Hypothesis(
+                tokens=tokens,
+                steps=tuple(found.steps[row, :length].tolist()),
+                log_prob=float(found.log_probs[row]),
+                score=float(found.scores[row]),
+                words=tuple(self._spelled(tokens, words)),
+            )
+            hypotheses.setdefault(hypothesis.text, hypothesis)
+            if len(hypotheses) == self.config.nbest:
+                break
+        return list(hypotheses.values())
+
+    def _spelled(self, tokens: tuple[int, ...], words: Sequence[int]) -> Iterator[SpelledWord]:
+        """The words of a prefix, given which end where."""
+        assert self._lexicon is not None
+        at_once, space = self._options.ends_at_once, self._options.space
+        first = 0
+        for place, word in enumerate(words):
+            last = place + 1 if at_once else place
+            if word != -1:
+                text = self._lexicon.words[word] if word >= 0 else ""
+                text = text or self.tokens.decode(tokens[first:last])
+                yield SpelledWord(text=text, first=first, last=last)
+                first = last
+            if place < len(tokens) and tokens[place] == space:
+                first = place + 1
+
+
+def scores_tokens(model: "LanguageModel", tokens: TokenTable) -> bool:
+    """Whether a language model's words are the token table's symbols.
+
+    Raises:
+        DataError: its words are characters that the tokens lack.
+    """
+    from asr.language_model import END_ID
+
+    vocabulary = model.words[END_ID + 1 :]
+    unknown = sorted(set(vocabulary) - set(_token_names(tokens)))
+    if unknown and model.unit == "character":
+        raise DataError(
+            f"the language model's characters are not the model's tokens: {len(unknown)} of "
+            f"{len(vocabulary)} are no token, as {' '.join(map(repr, unknown[:10]))}"
+        )
+    return not unknown
+
+
+def _token_names(tokens: TokenTable) -> list[str]:
+    """Symbols as language models write them."""
+    from asr.sentences import SPACE
+
+    return [SPACE if symbol == " " else symbol for symbol in tokens.symbols]
+
+
+def _most_added(hot: "Automaton") -> float:
+    """The most that hot words can add at once: an arc, after a word's bound."""
+    if not hot.num_labels:
+        return 0.0
+    return 2 * max(0.0, float(hot.arc_scores.max())) + max(0.0, float(hot.fallback_scores.max()))
+
+
+def _check(log_probs: NDArray[np.float32], num_tokens: int) -> None:
+    if log_probs.ndim != 2 or log_probs.shape[1] != num_tokens:
+        raise DataError(f"scores of shape {log_probs.shape}, but the model has {num_tokens} tokens")
+    if not len(log_probs):
+        return
+    with np.errstate(invalid="ignore", over="ignore"):
+        sums = np.exp(log_probs).sum(axis=1)
+    wrong = np.flatnonzero(~(np.abs(sums - 1) <= _MOST_OFF))
+    if wrong.size:
+        step = int(wrong[0])
+        raise DataError(
+            f"step {step}: the probabilities sum to {sums[step]:.4g}, not to 1; scores are "
+            "expected to be log-probabilities (log_softmax)"
+        )

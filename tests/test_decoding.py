@@ -1,0 +1,369 @@
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from asr.decoding import Decoder, DecodingConfig, Hypothesis, greedy
+from asr.errors import DataError
+from asr.hotwords import HotPhrase, read_hot_words
+from asr.kneser_ney import estimate
+from asr.language_model import END_ID, LanguageModel, build_model
+from asr.lexicon import Lexicon, read_lexicon
+from asr.tokens import TokenTable
+
+CHARACTERS = TokenTable(("<blank>", " ", "a", "b"))
+PIECES = TokenTable(("<blank>", "▁a", "▁b", "b"))
+PHONES = TokenTable(("<blank>", "P", "Q", "R"))
+UNLIMITED = {
+    "beam": 5000,
+    "nbest": 4000,
+    "beam_threshold": 1e6,
+    "token_threshold": 1e6,
+    "blank_threshold": 2.0,
+}
+
+Tokens = tuple[int, ...]
+
+
+def random_scores(num_steps: int, num_tokens: int, seed: int) -> NDArray[np.float32]:
+    scores = np.random.default_rng(seed).normal(size=(num_steps, num_tokens)) * 2
+    return (scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+def word_model() -> LanguageModel:
+    sentences = ["a b", "ab a", "b ab", "a a", "bb a b", "ab ab b", "a"]
+    return build_model(estimate([s.split() for s in sentences], order=3).arpa)
+
+
+def token_model() -> LanguageModel:
+    sentences = ["a <space> b", "a b <space> a", "b b <space> a b", "a"]
+    return build_model(estimate([s.split() for s in sentences], order=3).arpa)
+
+
+def prefix_probabilities(log_probs: NDArray[np.float32]) -> dict[Tokens, float]:
+    """Summed over every path, one after the other."""
+    found: dict[Tokens, float] = {}
+    probs = np.exp(log_probs.astype(np.float64))
+    for path in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
+        prefix = tuple(token for token, _ in itertools.groupby(path) if token != 0)
+        weight = math.prod(float(probs[step, token]) for step, token in enumerate(path))
+        found[prefix] = found.get(prefix, 0.0) + weight
+    return {prefix: math.log(total) for prefix, total in found.items() if total > 0}
+
+
+def sentence_score(model: LanguageModel, words: Sequence[str]) -> float:
+    """In nats, with the sentence's end."""
+    state, total = model.start, 0.0
+    for word in [*model.ids(words), END_ID]:
+        total += model.score(state, word)
+        state = int(model.advance([state], [word])[1][0])
+    return total * math.log(10)
+
+
+def best_scores(scores: dict[str, list[float]]) -> list[tuple[str, float]]:
+    best = {text: max(values) for text, values in scores.items()}
+    return sorted(best.items(), key=lambda item: -item[1])
+
+
+def assert_same(hypotheses: list[Hypothesis], expected: list[tuple[str, float]]) -> None:
+    assert len(hypotheses) == len(expected)
+    scores = dict(expected)
+    for hypothesis, (_, score) in zip(hypotheses, expected, strict=True):
+        assert hypothesis.score == pytest.approx(score, abs=1e-4)
+        assert hypothesis.score == pytest.approx(scores[hypothesis.text], abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("tokens", [CHARACTERS, PIECES], ids=["spaces", "pieces"])
+def test_an_unlimited_beam_sums_every_path(tokens: TokenTable, seed: int) -> None:
+    log_probs = random_scores(5, len(tokens), seed)
+    expected: dict[str, list[float]] = {}
+    for prefix, log_prob in prefix_probabilities(log_probs).items():
+        expected.setdefault(tokens.decode(prefix), []).append(log_prob)
+    hypotheses = Decoder(tokens, DecodingConfig(**UNLIMITED)).decode(log_probs)
+    assert_same(hypotheses, best_scores(expected))
+    for hypothesis in hypotheses:
+        assert hypothesis.text == tokens.decode(hypothesis.tokens)
+        assert len(hypothesis.steps) == len(hypothesis.tokens)
+        assert list(hypothesis.steps) == sorted(set(hypothesis.steps))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("tokens", [CHARACTERS, PIECES], ids=["spaces", "pieces"])
+def test_with_a_language_model_of_words_it_finds_the_best_of_all(
+    tokens: TokenTable, seed: int
+) -> None:
+    model = word_model()
+    log_probs = random_scores(5, len(tokens), seed + 10)
+    expected: dict[str, list[float]] = {}
+    for prefix, log_prob in prefix_probabilities(log_probs).items():
+        text = tokens.decode(prefix)
+        # A word that does not begin with its mark has no canonical spelling.
+        marked = [tokens.symbols[t] for t in prefix]
+        first_odd = tokens is PIECES and bool(prefix) and marked[0] == "b"
+        spelled = text.split()
+        words = ["<unk>", *spelled[1:]] if first_odd else spelled
+        score = log_prob + 0.7 * sentence_score(model, words) + 0.4 * len(words)
+        expected.setdefault(text, []).append(score)
+    config = DecodingConfig(**UNLIMITED, lm_weight=0.7, word_bonus=0.4)
+    table = tokens if tokens is CHARACTERS else PieceTable(tokens.symbols)
+    hypotheses = Decoder(table, config, language_model=model).decode(log_probs)
+    assert_same(hypotheses, best_scores(expected))
+
+
+class PieceTable(TokenTable):
+    """Pieces without a SentencePiece model: a mark, then letters."""
+
+    def encode(self, text: str) -> list[int]:
+        marked = ["▁" + word[0] for word in text.split()]
+        return [
+            self.symbols.index(symbol)
+            for mark, word in zip(marked, text.split(), strict=True)
+            for symbol in (mark, *(letter for letter in word[1:] if letter == "b"))
+        ]
+
+
+def test_with_a_language_model_of_characters_it_finds_the_best_of_all() -> None:
+    model = token_model()
+    log_probs = random_scores(5, 4, 20)
+    expected: dict[str, list[float]] = {}
+    for prefix, log_prob in prefix_probabilities(log_probs).items():
+        names = ["<space>" if t == 1 else CHARACTERS.symbols[t] for t in prefix]
+        text = CHARACTERS.decode(prefix)
+        score = log_prob + 0.5 * sentence_score(model, names) - 0.3 * len(text.split())
+        expected.setdefault(text, []).append(score)
+    config = DecodingConfig(**UNLIMITED, lm_weight=0.5, word_bonus=-0.3)
+    hypotheses = Decoder(CHARACTERS, config, language_model=model).decode(log_probs)
+    assert_same(hypotheses, best_scores(expected))
+
+
+def word_sequences(
+    prefix: Tokens, spellings: Sequence[tuple[str, Tokens]], separator: Tokens
+) -> set[tuple[str, ...]]:
+    """All ways of reading a prefix as words of a lexicon."""
+    if not prefix:
+        return {()}
+    found: set[tuple[str, ...]] = set()
+    for word, spelling in spellings:
+        if prefix[: len(spelling)] != spelling:
+            continue
+        rest = prefix[len(spelling) :]
+        if separator and rest and rest[:1] != separator:
+            continue
+        while separator and rest[:1] == separator:
+            rest = rest[1:]
+        found |= {(word, *others) for others in word_sequences(rest, spellings, separator)}
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("with_model", [False, True])
+def test_a_lexicon_of_phones_reads_every_prefix_in_every_way(seed: int, with_model: bool) -> None:
+    spellings = [("a", (1,)), ("a", (2, 2)), ("b", (1, 2)), ("ab", (1,)), ("b", (2,))]
+    model = word_model() if with_model else None
+    log_probs = random_scores(5, 4, seed + 30)
+    expected: dict[str, list[float]] = {}
+    for prefix, log_prob in prefix_probabilities(log_probs).items():
+        for words in word_sequences(prefix, spellings, ()):
+            score = log_prob + 0.1 * len(words)
+            score += 0.8 * sentence_score(model, words) if model else 0.0
+            expected.setdefault(" ".join(words), []).append(score)
+    numbers = {"a": 0, "b": 1, "ab": 2}
+    lexicon = Lexicon(
+        words=tuple(numbers),
+        spellings=tuple((numbers[word], spelling) for word, spelling in spellings),
+        is_open=False,
+    )
+    config = DecodingConfig(**UNLIMITED, lm_weight=0.8, word_bonus=0.1)
+    decoder = Decoder(PHONES, config, language_model=model, lexicon=lexicon)
+    hypotheses = decoder.decode(log_probs)
+    listed = best_scores(expected)
+    # Far down the list the copies of one text fill it.
+    assert len(hypotheses) > 20
+    assert_same(hypotheses, listed[: len(hypotheses)])
+
+
+def test_a_lexicon_of_characters_allows_no_other_word(tmp_path: Path) -> None:
+    path = tmp_path / "lexicon.txt"
+    path.write_text("ab\ta b\nb b\nCO a a\n", encoding="utf-8")
+    lexicon = read_lexicon(path, CHARACTERS)
+    spellings = [("ab", (2, 3)), ("b", (3,)), ("CO", (2, 2))]
+    log_probs = random_scores(5, 4, 40)
+    expected: dict[str, list[float]] = {}
+    for prefix, log_prob in prefix_probabilities(log_probs).items():
+        without = prefix
+        while without[:1] == (1,):
+            without = without[1:]
+        for words in word_sequences(without, spellings, (1,)):
+            expected.setdefault(" ".join(words), []).append(log_prob)
+    hypotheses = Decoder(CHARACTERS, DecodingConfig(**UNLIMITED), lexicon=lexicon).decode(log_probs)
+    assert_same(hypotheses, best_scores(expected))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_hot_words_add_their_weight_wherever_they_stand(seed: int) -> None:
+    hot = [
+        HotPhrase(words=("a",), weight=1.5, where="hot:1"),
+        HotPhrase(words=("ab", "a"), weight=0.7, where="hot:2"),
+        HotPhrase(words=("b", "b"), weight=2.0, where="hot:3"),
+        HotPhrase(words=("bb",), weight=-1.0, where="hot:4"),
+    ]
+    model = word_model()
+    log_probs = random_scores(6, 4, seed + 50)
+    expected: dict[str, list[float]] = {}
+    for prefix, log_prob in prefix_probabilities(log_probs).items():
+        text = CHARACTERS.decode(prefix)
+        score = log_prob + sentence_score(model, text.split())
+        # Two spaces tell words apart as one does, but are not within a phrase.
+        words = "".join(CHARACTERS.symbols[t] for t in prefix).split(" ")
+        for phrase in hot:
+            size = len(phrase.words)
+            windows = [tuple(words[i : i + size]) for i in range(len(words))]
+            score += phrase.weight * size * windows.count(phrase.words)
+        expected.setdefault(text, []).append(score)
+    decoder = Decoder(CHARACTERS, DecodingConfig(**UNLIMITED), language_model=model, hot_words=hot)
+    hypotheses = decoder.decode(log_probs)
+    listed = dict(best_scores(expected))
+    for hypothesis in hypotheses[:50]:
+        assert hypothesis.score == pytest.approx(listed[hypothesis.text], abs=1e-4)
+    assert hypotheses[0].text == next(iter(listed))
+
+
+def test_a_beam_of_one_is_the_best_path() -> None:
+    for seed in range(20):
+        log_probs = random_scores(30, 4, seed)
+        (hypothesis,) = Decoder(CHARACTERS, DecodingConfig()).decode(log_probs)
+        assert hypothesis == greedy(log_probs)
+
+
+def test_a_small_beam_finds_what_a_large_one_does_in_sure_scores() -> None:
+    model = word_model()
+    for seed in range(5):
+        log_probs = random_scores(80, 4, seed)
+        sure = log_probs * 3
+        sure -= np.log(np.exp(sure).sum(axis=1, keepdims=True))
+        wide = Decoder(CHARACTERS, DecodingConfig(beam=500), language_model=model).decode(sure)
+        narrow = Decoder(CHARACTERS, DecodingConfig(beam=30), language_model=model).decode(sure)
+        assert narrow[0].text == wide[0].text
+        assert narrow[0].score == pytest.approx(wide[0].score, abs=0.3)
+
+
+def test_blank_steps_that_are_left_out_cost_no_more_than_said() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        scores = rng.normal(size=(6, 4)) * 2
+        scores[rng.random(6) < 0.6, 0] += 9
+        scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        log_probs = scores.astype(np.float32)
+        exact = Decoder(CHARACTERS, DecodingConfig(**UNLIMITED)).decode(log_probs)[0]
+        limits = {**UNLIMITED, "blank_threshold": 0.99}
+        skipped = Decoder(CHARACTERS, DecodingConfig(**limits)).decode(log_probs)[0]
+        num_skipped = int((np.exp(log_probs[:, 0]) >= 0.99).sum())
+        difference = math.exp(exact.log_prob) - math.exp(skipped.log_prob)
+        assert -1e-6 <= difference <= 0.01 * num_skipped
+
+
+def test_tokens_begin_where_they_are_probable() -> None:
+    path = [0, 2, 2, 0, 0, 2, 1, 1, 0, 3, 3, 3]
+    log_probs = np.log(np.full((len(path), 4), 0.01, np.float32))
+    log_probs[np.arange(len(path)), path] = math.log(0.97)
+    (hypothesis,) = Decoder(CHARACTERS, DecodingConfig(beam=8)).decode(log_probs)
+    assert hypothesis.tokens == (2, 2, 1, 3)
+    assert hypothesis.steps == greedy(log_probs).steps == (1, 5, 6, 9)
+    assert hypothesis.words is not None
+    assert [(w.text, w.first, w.last) for w in hypothesis.words] == [("aa", 0, 2), ("b", 3, 4)]
+
+
+def test_utterances_in_threads_give_what_each_gives_alone() -> None:
+    decoder = Decoder(CHARACTERS, DecodingConfig(beam=8, nbest=3), language_model=word_model())
+    utterances = [random_scores(20 + seed, 4, seed) for seed in range(12)]
+    together = decoder.decode_all(utterances, threads=4)
+    assert together == [decoder.decode(log_probs) for log_probs in utterances]
+
+
+def test_no_steps_give_no_words() -> None:
+    nothing = np.zeros((0, 4), np.float32)
+    for model in (None, word_model()):
+        decoder = Decoder(CHARACTERS, DecodingConfig(beam=4), language_model=model)
+        (hypothesis,) = decoder.decode(nothing)
+        assert hypothesis.tokens == ()
+        assert hypothesis.text == ""
+        assert hypothesis.log_prob == 0.0
+
+
+def test_where_no_word_is_complete_there_is_no_word(tmp_path: Path) -> None:
+    path = tmp_path / "lexicon.txt"
+    path.write_text("aba a b a\n", encoding="utf-8")
+    log_probs = np.log(np.array([[0.01, 0.01, 0.97, 0.01]] * 3, np.float32))
+    config = DecodingConfig(beam=2, beam_threshold=2)
+    (hypothesis,) = Decoder(CHARACTERS, config, lexicon=read_lexicon(path, CHARACTERS)).decode(
+        log_probs
+    )
+    assert hypothesis.text == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(lambda x: x[:, :3], "the model has 4 tokens", id="too few tokens"),
+        pytest.param(lambda x: np.where(x > -1, np.nan, x), "step .*nan", id="NaN"),
+        pytest.param(lambda x: np.exp(x), "log_softmax", id="probabilities"),
+        pytest.param(lambda x: x * 3, "log_softmax", id="not normalized"),
+        pytest.param(lambda x: np.full_like(x, -np.inf), "sum to 0", id="all impossible"),
+    ],
+)
+def test_scores_that_are_none_are_named(change, message: str) -> None:  # type: ignore[no-untyped-def]
+    decoder = Decoder(CHARACTERS, DecodingConfig(beam=4))
+    with pytest.raises(DataError, match=message):
+        decoder.decode(change(random_scores(5, 4, 0)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("ab a b\n\nab a X\n", r"lexicon.txt:3: 'X' .* 'ab' is no token", id="symbol"),
+        pytest.param("ab\n", r"lexicon.txt:1: 'ab' has no spelling", id="no spelling"),
+        pytest.param("\n", "there is no word", id="empty"),
+    ],
+)
+def test_a_bad_lexicon_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "lexicon.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        read_lexicon(path, CHARACTERS)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("ab 3\nabc 2\n", r"hot.txt:2: 'abc' cannot be spelled", id="unspellable"),
+        pytest.param("ab\n", r"hot.txt:1: a word or phrase and its weight", id="no weight"),
+        pytest.param("ab nan\n", r"hot.txt:1: a word or phrase and its weight", id="NaN"),
+        pytest.param("", "there is no word in it", id="empty"),
+    ],
+)
+def test_bad_hot_words_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "hot.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        Decoder(CHARACTERS, DecodingConfig(), hot_words=read_hot_words(path))
+
+
+def test_a_hot_word_that_the_lexicon_lacks_is_named() -> None:
+    lexicon = Lexicon(words=("b",), spellings=((0, (3,)),), is_open=False)
+    hot = [HotPhrase(words=("a",), weight=1.0, where="hot.txt:1")]
+    with pytest.raises(DataError, match=r"hot.txt:1: 'a' is not in the lexicon"):
+        Decoder(CHARACTERS, DecodingConfig(), lexicon=lexicon, hot_words=hot)
+
+
+def test_a_language_model_of_other_letters_is_named() -> None:
+    words = build_model(estimate([["YES", "NO"], ["NO"]], order=2).arpa)
+    with pytest.raises(DataError, match="2 of the language model's 2 words cannot be spelled"):
+        Decoder(CHARACTERS, DecodingConfig(), language_model=words)
+    letters = build_model(estimate([["x", "<space>", "y"], ["x"]], order=2).arpa)
+    with pytest.raises(DataError, match="characters are not the model's tokens"):
+        Decoder(CHARACTERS, DecodingConfig(), language_model=letters)
