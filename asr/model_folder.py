@@ -1,7 +1,8 @@
 """The model folder: all that transcription needs, and the only thing that users pass around.
 
 `config.yaml` every setting, `tokens.txt` (or `tokens.model` with it), `weights.safetensors`,
-`training.json` where the model comes from. Nothing in it is code or a pickle.
+`training.json` where the model comes from; optional `decoding.yaml`, with the language model and
+lexicon that it names. Nothing in it is code or a pickle.
 """
 
 import json
@@ -13,9 +14,11 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+import yaml
 from torch import Tensor, nn
 
 from asr.config import Config, load_config, write_config
+from asr.decoding import Decoder, DecodingConfig
 from asr.errors import AsrError, ModelError
 from asr.features import Frontend
 from asr.files import open_atomic
@@ -23,6 +26,8 @@ from asr.model import CtcModel
 from asr.tokens import TokenTable, read_tokens, write_tokens
 
 _WEIGHTS = "weights.safetensors"
+_DECODING = "decoding.yaml"
+_BEAM = 16  # where something asks for a beam search and nothing says how wide
 
 
 class Network(nn.Module):
@@ -80,6 +85,90 @@ def read_model(folder: Path, device: torch.device | str = "cpu") -> LoadedModel:
     network.eval().requires_grad_(False).to(device)
     return LoadedModel(
         config=config, tokens=tokens, network=network, training=_read_training(folder)
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodingOptions:
+    """What a caller changes of a model folder's `decoding.yaml`; none changes nothing."""
+
+    beam: int | None = None
+    nbest: int | None = None
+    lm: Path | None = None
+    lm_weight: float | None = None
+    word_bonus: float | None = None
+    lexicon: Path | None = None
+    hotwords: Path | None = None
+
+
+def read_decoding(folder: Path) -> DecodingConfig:
+    """The folder's `decoding.yaml`; without one the defaults, which are the best path.
+
+    Raises:
+        ModelError: it cannot be used.
+    """
+    if not (folder / _DECODING).exists():
+        return DecodingConfig()
+    try:
+        return load_config(folder / _DECODING, DecodingConfig)
+    except AsrError as error:
+        raise ModelError(str(error)) from error
+
+
+def write_decoding(
+    folder: Path, config: DecodingConfig, lm: Path | None = None, lexicon: Path | None = None
+) -> None:
+    """Put `decoding.yaml` and the files that it names into a model folder, it last.
+
+    Args:
+        lm: ARPA file, compressed or not; copied under the name `lm.arpa` or `lm.arpa.gz`.
+        lexicon: copied under the name `lexicon.txt`.
+    """
+    names: dict[str, str | None] = {"lm": None, "lexicon": None}
+    if lm is not None:
+        names["lm"] = "lm.arpa.gz" if lm.suffix == ".gz" else "lm.arpa"
+    if lexicon is not None:
+        names["lexicon"] = "lexicon.txt"
+    for source, name in ((lm, names["lm"]), (lexicon, names["lexicon"])):
+        if source is not None and name is not None:
+            content = source.read_bytes()
+            with open_atomic(folder / name, "wb") as file:
+                file.write(content)
+    values = config.model_copy(update=names).model_dump(mode="json")
+    with open_atomic(folder / _DECODING) as file:
+        file.write(yaml.safe_dump(values, sort_keys=False))
+
+
+def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> Decoder:
+    """The decoder that a model folder's `decoding.yaml` and the options describe.
+
+    Raises:
+        ModelError: `decoding.yaml` cannot be used.
+        DataError: a language model, lexicon or file of hot words cannot be used.
+    """
+    from asr.hotwords import read_hot_words
+    from asr.language_model import read_model as read_language_model
+    from asr.lexicon import read_lexicon
+
+    config = read_decoding(folder)
+    lm = options.lm or (folder / config.lm if config.lm else None)
+    lexicon = options.lexicon or (folder / config.lexicon if config.lexicon else None)
+    changes = {
+        name: value
+        for name in ("beam", "nbest", "lm_weight", "word_bonus")
+        if (value := getattr(options, name)) is not None
+    }
+    if options.beam is None and config.beam == 1 and (options.lm or lexicon or options.hotwords):
+        changes["beam"] = _BEAM
+    config = config.model_copy(update=changes)
+    if options.beam is None and config.beam < config.nbest:
+        config = config.model_copy(update={"beam": max(_BEAM, config.nbest)})
+    return Decoder(
+        tokens,
+        config,
+        language_model=read_language_model(lm) if lm else None,
+        lexicon=read_lexicon(lexicon, tokens) if lexicon else None,
+        hot_words=read_hot_words(options.hotwords) if options.hotwords else (),
     )
 
 

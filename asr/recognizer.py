@@ -18,11 +18,17 @@ from torch import Tensor
 from asr.audio import read_audio, to_mono
 from asr.ctc import TokenSpan, align
 from asr.data import plan_batches
-from asr.decoding import greedy
+from asr.decoding import Decoder, DecodingConfig, Hypothesis
 from asr.errors import AsrError, AudioError, DataError
 from asr.features import is_feature_path, read_features
 from asr.manifest import Utterance
-from asr.model_folder import LoadedModel, choose_device, read_model
+from asr.model_folder import (
+    DecodingOptions,
+    LoadedModel,
+    choose_device,
+    read_decoder,
+    read_model,
+)
 
 _READ_AHEAD = 64  # files held in memory while batches of similar length are made of them
 _BATCH_SECONDS = 120.0
@@ -41,6 +47,17 @@ class Word:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Alternative:
+    """One of several readings of an utterance."""
+
+    text: str
+    log_prob: float
+    """Of the network, in nats."""
+    score: float
+    """By which they are ordered, with language model, word bonus and hot words."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Transcript:
     """What was recognized in one utterance."""
 
@@ -51,6 +68,8 @@ class Transcript:
     duration: float
     """Seconds of audio."""
     warnings: tuple[str, ...] = ()
+    nbest: tuple[Alternative, ...] = ()
+    """Best first, this transcript among them, where several are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +89,36 @@ class Recognizer:
     ```
     """
 
-    def __init__(self, model: LoadedModel, device: str):
+    def __init__(self, model: LoadedModel, device: str, decoder: Decoder | None = None):
         self.config = model.config
         self.tokens = model.tokens
         self.training = model.training
         self._network = model.network
         self._device = device
+        self._decoder = decoder or Decoder(model.tokens, DecodingConfig())
 
     @classmethod
-    def load(cls, path: Path | str, *, device: str = "auto") -> "Recognizer":
+    def load(
+        cls, path: Path | str, *, device: str = "auto", decoding: DecodingOptions | None = None
+    ) -> "Recognizer":
         """Read a model folder.
+
+        Args:
+            decoding: what it changes of the folder's `decoding.yaml`.
 
         Raises:
             ModelError: it is not one, or is damaged.
+            DataError: a language model, lexicon or file of hot words cannot be used.
         """
         chosen = choose_device(device)
-        return cls(read_model(Path(path), chosen), chosen)
+        model = read_model(Path(path), chosen)
+        decoder = read_decoder(Path(path), model.tokens, decoding or DecodingOptions())
+        return cls(model, chosen, decoder)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about the language model or lexicon."""
+        return self._decoder.warnings
 
     def transcribe(
         self, audio: Path | str | ArrayLike, *, sample_rate: int | None = None
@@ -101,7 +134,10 @@ class Recognizer:
             item = self._read(Utterance(id="", audio_filepath=Path(audio), duration=0.0))
         else:
             item = self._from_samples(audio, sample_rate)
-        return self._transcribe_batch([item])[0]
+        (result,) = self._transcribe_batch([item])
+        if isinstance(result, AsrError):
+            raise result
+        return result
 
     def transcribe_all(
         self, paths: Iterable[Path | str]
@@ -162,30 +198,56 @@ class Recognizer:
         rows = zip(log_probs.cpu(), num_steps.tolist(), strict=True)
         return [values[:steps] for values, steps in rows]
 
-    def _transcribe_batch(self, items: Sequence[_Input]) -> list[Transcript]:
+    def _transcribe_batch(self, items: Sequence[_Input]) -> list[Transcript | AsrError]:
         all_log_probs = self.log_probs([item.values for item in items])
-        return [
-            self._decode(values, item) for values, item in zip(all_log_probs, items, strict=True)
-        ]
+        with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
+            return list(pool.map(self._try_decode, all_log_probs, items))
 
-    def _decode(self, log_probs: Tensor, item: _Input) -> Transcript:
-        hypothesis = greedy(log_probs.numpy())
-        spans = align(log_probs, hypothesis.tokens)
+    def _try_decode(self, log_probs: Tensor, item: _Input) -> Transcript | AsrError:
+        try:
+            hypotheses = self._decoder.decode(log_probs.numpy())
+        except DataError as error:
+            return error
+        best = hypotheses[0]
+        words = tuple(self._words(best, align(log_probs, best.tokens), item.duration))
         return Transcript(
-            text=self.tokens.decode(hypothesis.tokens),
-            words=tuple(self._words(spans, item.duration)),
-            log_prob=hypothesis.log_prob,
+            text=self._text(best),
+            words=words,
+            log_prob=best.log_prob,
             duration=item.duration,
             warnings=item.warnings,
+            nbest=tuple(self._alternatives(hypotheses)),
         )
 
-    def _words(self, spans: Sequence[TokenSpan], duration: float) -> Iterator[Word]:
+    def _text(self, hypothesis: Hypothesis) -> str:
+        found = hypothesis.words
+        return self.tokens.decode(hypothesis.tokens) if found is None else hypothesis.text
+
+    def _alternatives(self, hypotheses: Sequence[Hypothesis]) -> Iterator[Alternative]:
+        if self._decoder.config.nbest == 1:
+            return
+        for hypothesis in hypotheses:
+            score = hypothesis.log_prob if hypothesis.score is None else hypothesis.score
+            yield Alternative(
+                text=self._text(hypothesis), log_prob=hypothesis.log_prob, score=score
+            )
+
+    def _words(
+        self, hypothesis: Hypothesis, spans: Sequence[TokenSpan], duration: float
+    ) -> Iterator[Word]:
         step_seconds = self.step_seconds
-        for first, last in self.tokens.word_bounds([span.token for span in spans]):
+        if hypothesis.words is None:
+            bounds = [
+                (first, last, self.tokens.decode(hypothesis.tokens[first:last]))
+                for first, last in self.tokens.word_bounds(hypothesis.tokens)
+            ]
+        else:
+            bounds = [(word.first, word.last, word.text) for word in hypothesis.words]
+        for first, last, text in bounds:
             own = spans[first:last]
             logs = [math.log(max(span.probability, 1e-10)) for span in own]
             yield Word(
-                text=self.tokens.decode([span.token for span in own]),
+                text=text,
                 start=min(own[0].start * step_seconds, duration),
                 end=min(own[-1].end * step_seconds, duration),
                 confidence=math.exp(sum(logs) / len(logs)),

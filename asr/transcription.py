@@ -114,13 +114,18 @@ def as_json(utterance: Utterance, transcript: Transcript) -> str:
             "words": words,
         }
     ]
-    values = {
+    values: dict[str, object] = {
         "audio_filepath": str(utterance.audio_filepath),
         "text": transcript.text,
         "duration": round(transcript.duration, 3),
         "log_prob": round(transcript.log_prob, 4),
         "segments": segments if words else [],
     }
+    if transcript.nbest:
+        values["nbest"] = [
+            {"text": a.text, "log_prob": round(a.log_prob, 4), "score": round(a.score, 4)}
+            for a in transcript.nbest
+        ]
     return json.dumps(values, ensure_ascii=False) + "\n"
 
 

@@ -1,5 +1,7 @@
 import itertools
+import json
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,13 +9,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from asr.cli import main
 from asr.decoding import Decoder, DecodingConfig, Hypothesis, greedy
-from asr.errors import DataError
+from asr.errors import DataError, ModelError
 from asr.hotwords import HotPhrase, read_hot_words
 from asr.kneser_ney import estimate
 from asr.language_model import END_ID, LanguageModel, build_model
 from asr.lexicon import Lexicon, read_lexicon
+from asr.model_folder import DecodingOptions, read_decoding, write_decoding
+from asr.recognizer import Recognizer
 from asr.tokens import TokenTable
+from tests.tones import RATE, TONES
 
 CHARACTERS = TokenTable(("<blank>", " ", "a", "b"))
 PIECES = TokenTable(("<blank>", "▁a", "▁b", "b"))
@@ -242,14 +248,17 @@ def test_a_beam_of_one_is_the_best_path() -> None:
 
 def test_a_small_beam_finds_what_a_large_one_does_in_sure_scores() -> None:
     model = word_model()
+    rng = np.random.default_rng(0)
     for seed in range(5):
         log_probs = random_scores(80, 4, seed)
-        sure = log_probs * 3
-        sure -= np.log(np.exp(sure).sum(axis=1, keepdims=True))
-        wide = Decoder(CHARACTERS, DecodingConfig(beam=500), language_model=model).decode(sure)
-        narrow = Decoder(CHARACTERS, DecodingConfig(beam=30), language_model=model).decode(sure)
-        assert narrow[0].text == wide[0].text
-        assert narrow[0].score == pytest.approx(wide[0].score, abs=0.3)
+        log_probs[np.arange(80), rng.integers(0, 4, 80)] += 5
+        log_probs -= np.log(np.exp(log_probs).sum(axis=1, keepdims=True))
+        wide = Decoder(CHARACTERS, DecodingConfig(beam=500), language_model=model)
+        narrow = Decoder(CHARACTERS, DecodingConfig(beam=30), language_model=model)
+        (best,), (found,) = wide.decode(log_probs), narrow.decode(log_probs)
+        assert found.text == best.text
+        # It sums fewer paths.
+        assert best.score - 1 < found.score < best.score + 1e-3
 
 
 def test_blank_steps_that_are_left_out_cost_no_more_than_said() -> None:
@@ -367,3 +376,101 @@ def test_a_language_model_of_other_letters_is_named() -> None:
     letters = build_model(estimate([["x", "<space>", "y"], ["x"]], order=2).arpa)
     with pytest.raises(DataError, match="characters are not the model's tokens"):
         Decoder(CHARACTERS, DecodingConfig(), language_model=letters)
+
+
+@pytest.fixture(scope="module")
+def sung(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording of la la mi."""
+    import soundfile
+
+    time = np.arange(2000) / RATE
+    silence = np.zeros(1600)
+    parts = [silence]
+    for word in ("la", "la", "mi"):
+        parts += [0.3 * np.sin(2 * np.pi * TONES[word] * time), silence]
+    samples = np.concatenate(parts)
+    samples += 0.003 * np.random.default_rng(0).standard_normal(len(samples))
+    path = tmp_path_factory.mktemp("sung") / "sung.wav"
+    soundfile.write(path, samples, RATE)
+    return path
+
+
+@pytest.fixture
+def model_folder(tone_run: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    shutil.copytree(tone_run / "model", folder)
+    return folder
+
+
+def test_the_command_line_decodes_with_all_of_it(
+    model_folder: Path, sung: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text").write_text("la mi la\nmi mi\nla la mi\n", encoding="utf-8")
+    (tmp_path / "hot").write_text("mi 0.5\nla la 0.1\n", encoding="utf-8")
+    (tmp_path / "lexicon").write_text("la l a\nLA l a\nmi m i\n", encoding="utf-8")
+    arpa = tmp_path / "lm.arpa.gz"
+    assert main(["lm", "train", str(tmp_path / "text"), "--order", "2", "--output", str(arpa)]) == 0
+    capsys.readouterr()
+    options = ["--beam", "8", "--nbest", "3", "--lm", str(arpa), "--word-bonus", "0.5"]
+    options += ["--hotwords", str(tmp_path / "hot"), "--lexicon", str(tmp_path / "lexicon")]
+    assert main(["transcribe", str(model_folder), str(sung), "--format", "json", *options]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["text"] == "la la mi"
+    assert [word["word"] for word in row["segments"][0]["words"]] == ["la", "la", "mi"]
+    assert len(row["nbest"]) == 3
+    assert row["nbest"][0]["text"] == row["text"]
+    scores = [reading["score"] for reading in row["nbest"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_hot_words_change_what_is_heard(
+    model_folder: Path, sung: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "hot").write_text("lala 60\n", encoding="utf-8")
+    hot = ["--hotwords", str(tmp_path / "hot")]
+    assert main(["transcribe", str(model_folder), str(sung), *hot]) == 0
+    assert "lala" in capsys.readouterr().out
+
+
+def test_evaluation_takes_the_same_options(
+    model_folder: Path, sung: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"id": "1", "audio_filepath": str(sung), "duration": 0, "text": "la la mi"}
+    manifest = tmp_path / "test.jsonl"
+    manifest.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    assert main(["evaluate", str(model_folder), str(manifest), "--beam", "4"]) == 0
+    assert "%WER 0.00" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--lm", "--lexicon", "--hotwords"])
+def test_a_missing_file_is_one_line(
+    model_folder: Path, sung: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["transcribe", str(model_folder), str(sung), option, "nowhere"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "nowhere: No such file" in said
+
+
+def test_what_the_model_folder_says_is_applied_and_can_be_changed(
+    model_folder: Path, sung: Path, tmp_path: Path
+) -> None:
+    # Any word but "la" is worth so much less that "la la mi" becomes as many "la"s.
+    lexicon = tmp_path / "only"
+    lexicon.write_text("la l a\n", encoding="utf-8")
+    write_decoding(model_folder, DecodingConfig(beam=8, nbest=2), lexicon=lexicon)
+    assert read_decoding(model_folder).lexicon == "lexicon.txt"
+    transcript = Recognizer.load(model_folder, device="cpu").transcribe(sung)
+    assert set(transcript.text.split()) == {"la"}
+    assert transcript.nbest[0].text == transcript.text
+    lexicon.write_text("la l a\nmi m i\n", encoding="utf-8")
+    changed = DecodingOptions(lexicon=lexicon, nbest=1)
+    recognizer = Recognizer.load(model_folder, device="cpu", decoding=changed)
+    assert recognizer.transcribe(sung).text == "la la mi"
+    assert recognizer.transcribe(sung).nbest == ()
+
+
+def test_a_bad_decoding_yaml_is_named(model_folder: Path) -> None:
+    (model_folder / "decoding.yaml").write_text("bean: 8\n", encoding="utf-8")
+    with pytest.raises(ModelError, match="did you mean beam"):
+        Recognizer.load(model_folder, device="cpu")

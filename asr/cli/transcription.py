@@ -1,15 +1,35 @@
 """`asr transcribe` and `asr evaluate`."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from asr.errors import AsrError
 from asr.files import open_atomic
 
+_F = TypeVar("_F", bound=Callable[..., object])
 _DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 _THREADS = click.option("--threads", type=click.IntRange(min=1), help="Processor threads to use.")
+_FILE = click.Path(path_type=Path)
+_DECODING = (
+    click.option("--beam", type=click.IntRange(min=1), help="Prefixes kept; 1 is the best path."),
+    click.option("--nbest", type=click.IntRange(min=1), help="Readings in json output."),
+    click.option("--lm", type=_FILE, help="Language model: ARPA, or what `asr lm` stores."),
+    click.option("--lm-weight", type=click.FloatRange(min=0), help="On the language model."),
+    click.option("--word-bonus", type=float, help="Added for each word, in nats."),
+    click.option("--lexicon", type=_FILE, help="Only these words: `word token token ...` lines."),
+    click.option("--hotwords", type=_FILE, help="Words to prefer: `word weight` lines."),
+)
+
+
+def _decoding_options(command: _F) -> _F:
+    """Give a command the options of decoding; they come as keywords of `DecodingOptions`."""
+    for option in reversed(_DECODING):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -19,6 +39,7 @@ _THREADS = click.option("--threads", type=click.IntRange(min=1), help="Processor
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for the results.")
 @click.option("--recursive", is_flag=True, help="Look into the folders of folders.")
 @click.option("--skip-existing", is_flag=True, help="Leave out inputs whose results are there.")
+@_decoding_options
 @_DEVICE
 @_THREADS
 def transcribe(
@@ -30,6 +51,7 @@ def transcribe(
     skip_existing: bool,
     device: str,
     threads: int | None,
+    **decoding: Any,
 ) -> int:
     """Turn audio files, folders of them, patterns or manifests into text.
 
@@ -37,7 +59,7 @@ def transcribe(
     listed in failures.tsv (in the output folder, or here), and the exit code is 1.
     """
     kinds = _check_formats(formats, output_dir, skip_existing)
-    recognizer = _load(model, device, threads)
+    recognizer = _load(model, device, threads, decoding)
     from asr import transcription
     from asr.progress import track
 
@@ -79,10 +101,16 @@ def transcribe(
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for the results.")
+@_decoding_options
 @_DEVICE
 @_THREADS
 def evaluate(
-    model: Path, manifest: Path, output_dir: Path | None, device: str, threads: int | None
+    model: Path,
+    manifest: Path,
+    output_dir: Path | None,
+    device: str,
+    threads: int | None,
+    **decoding: Any,
 ) -> int:
     """Transcribe the utterances of MANIFEST and score them against its texts.
 
@@ -92,7 +120,7 @@ def evaluate(
     from asr.manifest import read_manifest
 
     utterances = read_manifest(manifest)
-    recognizer = _load(model, device, threads)
+    recognizer = _load(model, device, threads, decoding)
     from asr.evaluation import evaluate as evaluate_model
     from asr.evaluation import write_evaluation
 
@@ -118,17 +146,21 @@ def _check_formats(formats: str, output_dir: Path | None, skip_existing: bool) -
     return kinds
 
 
-def _load(model: Path, device: str, threads: int | None):  # type: ignore[no-untyped-def]
+def _load(model: Path, device: str, threads: int | None, decoding: dict[str, Any]):  # type: ignore[no-untyped-def]
     # A wrong path is said before torch takes its seconds to import.
     if not (model / "config.yaml").is_file():
         raise click.UsageError(f"{model}: not a model folder (it has no config.yaml)")
     import torch
 
+    from asr.model_folder import DecodingOptions
     from asr.recognizer import Recognizer
 
     if threads is not None:
         torch.set_num_threads(threads)
-    return Recognizer.load(model, device=device)
+    recognizer = Recognizer.load(model, device=device, decoding=DecodingOptions(**decoding))
+    for warning in recognizer.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return recognizer
 
 
 def _result_path(output_dir: Path, stem: Path, kind: str) -> Path:
