@@ -1,16 +1,14 @@
 """Files in, transcripts out: which files are meant, and what is written for each."""
 
 import glob
-import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from asr.errors import AudioError, DataError
 from asr.features import read_feats_scp
 from asr.manifest import Utterance, read_manifest
-from asr.recognizer import Transcript
 
 AUDIO_SUFFIXES = frozenset(
     f".{suffix}"
@@ -87,49 +85,6 @@ def output_stems(utterances: Sequence[Utterance]) -> dict[str, Path]:
 
 def _without_suffix(path: Path) -> Path:
     return path.with_suffix("") if path.suffix.lower() in AUDIO_SUFFIXES else path
-
-
-def as_text(utterance: Utterance, transcript: Transcript) -> str:  # noqa: ARG001
-    """The text, and a line's end."""
-    return transcript.text + "\n"
-
-
-def as_json(utterance: Utterance, transcript: Transcript) -> str:
-    """Whisper's shape: text, and segments with words; `probability` is the word's confidence."""
-    words = [
-        {
-            "word": word.text,
-            "start": round(word.start, 3),
-            "end": round(word.end, 3),
-            "probability": round(word.confidence, 4),
-        }
-        for word in transcript.words
-    ]
-    segments = [
-        {
-            "id": 0,
-            "start": words[0]["start"],
-            "end": words[-1]["end"],
-            "text": transcript.text,
-            "words": words,
-        }
-    ]
-    values: dict[str, object] = {
-        "audio_filepath": str(utterance.audio_filepath),
-        "text": transcript.text,
-        "duration": round(transcript.duration, 3),
-        "log_prob": round(transcript.log_prob, 4),
-        "segments": segments if words else [],
-    }
-    if transcript.nbest:
-        values["nbest"] = [
-            {"text": a.text, "log_prob": round(a.log_prob, 4), "score": round(a.score, 4)}
-            for a in transcript.nbest
-        ]
-    return json.dumps(values, ensure_ascii=False) + "\n"
-
-
-FORMATS: dict[str, Callable[[Utterance, Transcript], str]] = {"txt": as_text, "json": as_json}
 
 
 def failure_lines(failures: Iterable[tuple[str, Exception]]) -> Iterator[str]:

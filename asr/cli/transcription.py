@@ -13,6 +13,7 @@ from asr.files import open_atomic
 _F = TypeVar("_F", bound=Callable[..., object])
 _DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 _THREADS = click.option("--threads", type=click.IntRange(min=1), help="Processor threads to use.")
+_KINDS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "trn")
 _FILE = click.Path(path_type=Path)
 _DECODING = (
     click.option("--beam", type=click.IntRange(min=1), help="Prefixes kept; 1 is the best path."),
@@ -35,7 +36,12 @@ def _decoding_options(command: _F) -> _F:
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
-@click.option("--format", "formats", default="txt", help="txt, json, or both with a comma.")
+@click.option(
+    "--format",
+    "formats",
+    default="txt",
+    help="Of txt, json, srt, vtt, tsv, ctm, trn; several with commas.",
+)
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for the results.")
 @click.option("--recursive", is_flag=True, help="Look into the folders of folders.")
 @click.option("--skip-existing", is_flag=True, help="Leave out inputs whose results are there.")
@@ -61,9 +67,12 @@ def transcribe(
     kinds = _check_formats(formats, output_dir, skip_existing)
     recognizer = _load(model, device, threads, decoding)
     from asr import transcription
+    from asr.output_formats import FORMATS
     from asr.progress import track
 
     utterances, failures = transcription.find_inputs(inputs, recursive=recursive)
+    if output_dir is None and len(utterances) > 1 and kinds[0] in ("srt", "vtt", "tsv"):
+        raise click.UsageError(f"--format {kinds[0]} of several inputs needs --output-dir")
     single = len(inputs) == 1 and [u.audio_filepath for u in utterances] == [Path(inputs[0])]
     for name, error in failures:
         _complain(name, error)
@@ -86,12 +95,12 @@ def transcribe(
         for warning in result.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         for kind in kinds:
-            text = transcription.FORMATS[kind](utterance, result)
+            text = FORMATS[kind](utterance, result)
             if output_dir is not None:
                 with open_atomic(_result_path(output_dir, stems[utterance.id], kind)) as file:
                     file.write(text)
-            elif single or kind == "json":
-                print(text, end="")
+            elif single or kind != "txt":
+                print(text, end="", flush=True)
             else:
                 print(f"{utterance.id}\t{text}", end="", flush=True)
     return _report_failures(failed, len(utterances) + len(failures), output_dir)
@@ -134,11 +143,10 @@ def evaluate(
 
 
 def _check_formats(formats: str, output_dir: Path | None, skip_existing: bool) -> list[str]:
-    known = ("txt", "json")
     kinds = formats.split(",")
     for kind in kinds:
-        if kind not in known:
-            raise click.UsageError(f"--format {kind}: one of {', '.join(known)} is expected")
+        if kind not in _KINDS:
+            raise click.UsageError(f"--format {kind}: one of {', '.join(_KINDS)} is expected")
     if output_dir is None and len(kinds) > 1:
         raise click.UsageError("several formats need --output-dir")
     if output_dir is None and skip_existing:
