@@ -170,24 +170,26 @@ def mask_features(
     config: AugmentConfig,
     frames_per_second: float,
     generator: Generator,
+    strength: float = 1.0,
 ) -> Float[Tensor, "batch frame bin"]:
     """SpecAugment without warping (Park et al. 2019): masked stretches become 0, the mean.
 
     Args:
         features: normalized, so that 0 is the mean.
+        strength: share of the configured widths, 0 to 1.
     """
     batch, frames, bins = features.shape
     masked = torch.zeros(batch, frames, bins, dtype=torch.bool, device=features.device)
     if config.time_masks:
         per_utterance = config.time_masks * num_frames / (10 * frames_per_second)
         counts = per_utterance.ceil().clamp_min(1)
-        longest = (config.time_mask_share * num_frames).clamp_max(config.time_mask_width)
+        longest = (config.time_mask_share * num_frames).clamp_max(config.time_mask_width) * strength
         most = math.ceil(config.time_masks * frames / (10 * frames_per_second))
         spans = _spans(max(1, most), frames, num_frames, longest, counts, generator)
         masked |= spans[:, :, None]
     if config.freq_masks:
         sizes = torch.full_like(num_frames, bins)
-        widest = torch.full((batch,), float(config.freq_mask_width), device=features.device)
+        widest = torch.full((batch,), config.freq_mask_width * strength, device=features.device)
         counts = torch.full_like(num_frames, config.freq_masks)
         masked |= _spans(config.freq_masks, bins, sizes, widest, counts, generator)[:, None, :]
     return features.masked_fill(masked, 0.0)

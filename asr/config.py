@@ -122,6 +122,8 @@ class AugmentConfig(Settings):
     """SpecAugment: number of frequency masks."""
     freq_mask_width: int = Field(15, ge=1)
     """Widest frequency mask in bins."""
+    mask_ramp: float = Field(0.0, ge=0, le=1)
+    """Share of the training over which masks grow from nothing to their full number and width."""
     window_seconds: float = Field(0.0, ge=0)
     """The recurrent layers forget everything so often, at a random phase; 0 is never."""
     window_probability: float = Field(1.0, ge=0, le=1)
@@ -141,6 +143,8 @@ class EncoderConfig(Settings):
     """Recurrent layers."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Probability that a unit is dropped, for a whole utterance, after each layer."""
+    recurrent_dropout: float = Field(0.0, ge=0, lt=1)
+    """Probability that a weight of W_hh is dropped, for a whole step (DropConnect)."""
     subsampling: Literal[1, 2, 3, 4] = 2
     """Frames to a step."""
     conv_channels: int = Field(128, ge=1)
@@ -164,12 +168,26 @@ class TrainingConfig(Settings):
     """Share of the steps in which the rate rises; it then falls to nothing as a cosine."""
     clip_norm: float = Field(5.0, gt=0)
     """Largest norm of the gradient."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the matrix products; `auto` is bfloat16 where the hardware has it, in recurrent layers
+    too."""
+    consistency: float = Field(0.0, ge=0)
+    """CR-CTC: weight of the divergence between two masked views of each utterance; 0 is one view.
+    A step costs twice as much with it."""
+    intermediate: float = Field(0.0, ge=0, lt=1)
+    """InterCTC: share of the loss that is taken after half of the recurrent layers."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the loss that pulls every step towards equal probabilities."""
     average_decay: float = Field(0.99, ge=0, lt=1)
     """Of the moving average of the weights, a step; 0 is no average."""
     dev_interval: int = Field(1, ge=1)
     """Epochs from one scoring of the dev set to the next."""
     num_samples: int = Field(3, ge=0)
-    """Dev utterances shown with their hypotheses at each scoring."""
+    """Dev utterances shown with their hypotheses at each scoring, from the best to the worst."""
+    checkpoint_seconds: float = Field(30.0, ge=0)
+    """Time from one checkpoint to the next; 0 is one a step."""
+    max_bad_steps: int = Field(10, ge=0)
+    """Steps without a finite gradient that are left out before training stops."""
 
 
 class Config(Settings):

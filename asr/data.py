@@ -6,6 +6,7 @@ copying: int16 samples at the model's rate, or float32 frames where features wer
 Dimension names: batch (utterances), sample (of audio), frame and bin (of features), token.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -22,6 +24,7 @@ from asr.audio import read_audio
 from asr.config import FeatureConfig
 from asr.errors import DataError
 from asr.features import is_feature_path, read_features
+from asr.files import open_atomic
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.progress import track
 
@@ -55,6 +58,14 @@ class Batch:
     def is_audio(self) -> bool:
         """Whether the inputs are samples."""
         return self.inputs.ndim == 2
+
+
+def write_batch(batch: Batch, path: Path) -> None:
+    """A file that shows a batch: its tensors, and the ids under `ids` in its metadata."""
+    names = ("inputs", "lengths", "targets", "num_tokens")
+    tensors = {name: getattr(batch, name).cpu().contiguous() for name in names}
+    with open_atomic(path, "wb") as file:
+        file.write(safetensors.torch.save(tensors, {"ids": json.dumps(batch.ids)}))
 
 
 @dataclass(frozen=True, kw_only=True)

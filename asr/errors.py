@@ -5,7 +5,8 @@ AsrError
 ├── DataError         a manifest, transcript, corpus or feature file
 │   └── AudioError    one audio file
 ├── ModelError        a model folder
-└── TrainingError     a run that cannot go on
+├── TrainingError     a run that cannot go on
+└── StoppedError      a run that SIGTERM has ended, with all saved
 """
 
 
@@ -31,3 +32,7 @@ class ModelError(AsrError):
 
 class TrainingError(AsrError):
     """A training run that cannot go on."""
+
+
+class StoppedError(AsrError):
+    """Told to stop by SIGTERM; the same command goes on."""

@@ -33,9 +33,21 @@ def input_features(frontend: Frontend, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def augmented_features(
-    frontend: Frontend, batch: Batch, config: Config, generator: Generator
+    frontend: Frontend,
+    batch: Batch,
+    config: Config,
+    generator: Generator,
+    *,
+    views: int = 1,
+    done: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """The same with all that `config.augment` says; features are stretched in place of audio."""
+    """The same with all that `config.augment` says; features are stretched in place of audio.
+
+    Args:
+        views: how often each utterance comes, after one another and each time masked otherwise:
+            [view * batch, frame, bin].
+        done: share of the training that is over; masks may grow with it.
+    """
     settings = config.augment
     if batch.is_audio:
         waveforms, num_samples = augment_waveforms(
@@ -55,8 +67,10 @@ def augmented_features(
         factors = draw_factors(len(num_frames), settings.vocal_tract, generator)
         base = warp_frequencies(base, factors, config.features, frontend.dct)
     features = frontend.finish(base, num_frames)
+    features, num_frames = features.repeat(views, 1, 1), num_frames.repeat(views)
     rate = 1000 / config.features.frame_shift_ms
-    return mask_features(features, num_frames, settings, rate, generator), num_frames
+    strength = min(1.0, done / settings.mask_ramp) if settings.mask_ramp else 1.0
+    return mask_features(features, num_frames, settings, rate, generator, strength), num_frames
 
 
 def draw_windows(config: Config, generator: Generator) -> Windows | None:

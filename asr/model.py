@@ -20,6 +20,7 @@ from asr.config import EncoderConfig
 
 _STRIDES = {1: (1,), 2: (2,), 3: (3,), 4: (2, 2)}
 _CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+_FUNCTIONS = {"rnn": torch.rnn_tanh, "lstm": torch.lstm, "gru": torch.gru}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +100,31 @@ class CtcModel(nn.Module):
             features: frames after an utterance's own may hold anything; they change nothing.
             windows: stretches between which the recurrent layers forget everything.
         """
+        hidden, lengths = self._encode(features, num_frames, windows)
+        return self._log_probs(hidden[-1]), lengths
+
+    def forward_with_middle(
+        self,
+        features: Float[Tensor, "batch frame bin"],
+        num_frames: Int[Tensor, " batch"],
+        windows: "Windows | None" = None,
+    ) -> tuple[
+        Float[Tensor, "batch step token"], Float[Tensor, "batch step token"], Int[Tensor, " batch"]
+    ]:
+        """`forward`, and between its two what the output layer makes of the middle layer.
+
+        Source:
+            Lee and Watanabe 2021, "Intermediate loss regularization for CTC-based speech
+            recognition".
+        """
+        hidden, lengths = self._encode(features, num_frames, windows)
+        middle = hidden[(len(hidden) - 1) // 2]
+        return self._log_probs(hidden[-1]), self._log_probs(middle), lengths
+
+    def _encode(
+        self, features: Tensor, num_frames: Tensor, windows: "Windows | None"
+    ) -> tuple[list[Float[Tensor, "step batch unit"]], Int[Tensor, " batch"]]:
+        """What each recurrent layer gives, and numbers of steps."""
         hidden = features
         lengths = num_frames
         for convolution in self._convolutions:
@@ -110,11 +136,11 @@ class CtcModel(nn.Module):
         if windows is not None:
             hidden, own_lengths = windows.cut(hidden, lengths)
         reverse = _reversal(own_lengths, len(hidden)) if self.config.bidirectional else None
+        outputs = []
         for layer in self._recurrent_layers:
             hidden = self.dropout(layer(hidden, reverse))
-        if windows is not None:
-            hidden = windows.join(hidden, num_steps)
-        return self._log_probs(hidden), lengths
+            outputs.append(hidden if windows is None else windows.join(hidden, num_steps))
+        return outputs, lengths
 
     def num_steps(self, num_frames: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
         """Steps that come of so many frames."""
@@ -161,7 +187,7 @@ class CtcModel(nn.Module):
     def _log_probs(self, hidden: Float[Tensor, "step batch unit"]) -> Tensor:
         """y_t = W_hy h_t + b_y, normalized; batch first."""
         output: Tensor = self.output(hidden)
-        return output.log_softmax(dim=-1).transpose(0, 1)
+        return output.float().log_softmax(dim=-1).transpose(0, 1)
 
     # What nn.ModuleList holds, with its type.
     @property
@@ -222,6 +248,8 @@ class _Recurrent(nn.Module):
     def __init__(self, input_size: int, config: EncoderConfig):
         super().__init__()
         cell = _CELLS[config.cell]
+        self.recurrent_dropout = config.recurrent_dropout
+        self.function = _FUNCTIONS[config.cell]
         self.forward_cell = cell(input_size, config.hidden_size)
         self.backward_cell = cell(input_size, config.hidden_size) if config.bidirectional else None
         self.norm = nn.LayerNorm(config.hidden_size * (2 if config.bidirectional else 1))
@@ -229,12 +257,25 @@ class _Recurrent(nn.Module):
     def forward(
         self, hidden: Float[Tensor, "step batch unit"], reverse: Int[Tensor, "step batch 1"] | None
     ) -> Float[Tensor, "step batch out"]:
-        output, _ = self.forward_cell(hidden)
+        output = self._run(self.forward_cell, hidden)
         if self.backward_cell is not None and reverse is not None:
-            backward, _ = self.backward_cell(_reorder(hidden, reverse))
+            backward = self._run(self.backward_cell, _reorder(hidden, reverse))
             output = torch.cat([output, _reorder(backward, reverse)], dim=2)
         normalized: Tensor = self.norm(output)
         return normalized
+
+    def _run(self, cell: nn.RNNBase, hidden: Float[Tensor, "step batch unit"]) -> Tensor:
+        """All outputs of a direction; W_hh with some of its weights dropped in training."""
+        if not self.training or not self.recurrent_dropout:
+            output: Tensor = cell(hidden)[0]
+            return output
+        input_weight, weight, *biases = cell.all_weights[0]
+        weight = nn.functional.dropout(weight, self.recurrent_dropout)
+        zeros = hidden.new_zeros(1, hidden.shape[1], cell.hidden_size)
+        state = (zeros, zeros) if isinstance(cell, nn.LSTM) else zeros
+        weights = [input_weight, weight, *biases]
+        dropped: Tensor = self.function(hidden, state, weights, True, 1, 0.0, True, False, False)[0]
+        return dropped
 
     def forward_chunk(
         self,

@@ -130,7 +130,14 @@ def model_stages(*sources: str) -> tuple[Stage, ...]:
             run=train,
             settings=("features", "tokens", "augment", "encoder", "training"),
             needs=("packed",),
-            makes=("model", "history.csv", "curves.png", "infeasible.tsv", "tensorboard"),
+            makes=(
+                "model",
+                "history.csv",
+                "curves.png",
+                "infeasible.tsv",
+                "training.html",
+                "tensorboard",
+            ),
         ),
         Stage(
             name="evaluate",

@@ -1,7 +1,8 @@
 """The command line: `asr VERB ...`. Results go to stdout, all else to stderr.
 
 Exit codes: 0; 1 if some input failed or a threshold was missed; 2 for wrong usage, configuration
-or data. Verbs live in modules of their own, imported when they are called: `asr --help` is quick.
+or data; 143 when SIGTERM stopped a training run, whose state was saved. Verbs live in modules of
+their own, imported when they are called: `asr --help` is quick.
 """
 
 import difflib
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 
 import click
 
-from asr.errors import AsrError
+from asr.errors import AsrError, StoppedError
 
 _VERBS = {
     "recipes": ("asr.cli.recipes", "The recipes here, one line each."),
@@ -61,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         _say(error.format_message())
         return 2
+    except StoppedError as error:
+        _say(str(error))
+        return 143  # 128 + SIGTERM, as a shell says it
     except AsrError as error:
         _say(str(error))
         return 2

@@ -1,0 +1,60 @@
+"""Where training runs: the device, its number format, and the processes that share the work.
+
+Processes are started from outside, by `torchrun` or SLURM's `srun`; each finds out by itself how
+many there are.
+"""
+
+import os
+from pathlib import Path
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.loggers import TensorBoardLogger
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
+from asr.model_folder import choose_device
+
+_CUDNN_WITH_BFLOAT16_CELLS = 91300
+
+
+def open_fabric(device: str, folder: Path) -> Fabric:
+    """This process's place among all, joined to them; logs go to `folder`/tensorboard."""
+    device = choose_device(device)
+    num_nodes, devices = 1, 1
+    if TorchElasticEnvironment.detect():
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        num_nodes = int(os.environ["WORLD_SIZE"]) // devices
+    elif SLURMEnvironment.detect():
+        num_nodes = int(os.environ["SLURM_NNODES"])
+        devices = int(os.environ["SLURM_NTASKS"]) // num_nodes
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 where there is no bfloat16
+    fabric = Fabric(
+        accelerator=device,
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy="ddp" if devices * num_nodes > 1 else "auto",
+        loggers=TensorBoardLogger(folder, name="", version="tensorboard"),
+    )
+    fabric.launch()
+    return fabric
+
+
+def choose_precision(precision: str, cell: str, device: str) -> torch.dtype:
+    """The number format of matrix products; `auto` takes what the hardware is fast at.
+
+    Recurrent layers in bfloat16 need cuDNN 9.13 on a GPU; on a CPU only the LSTM has a kernel for
+    it, and it is quick where the processor has the instructions.
+    """
+    if precision != "auto":
+        return torch.float32 if precision == "float32" else torch.bfloat16
+    if device == "cuda":
+        version = torch.backends.cudnn.version() or 0
+        native = torch.cuda.is_bf16_supported() and version >= _CUDNN_WITH_BFLOAT16_CELLS
+    else:
+        # Private names: torch has no public way to ask.
+        native = cell == "lstm" and any(
+            getattr(torch.cpu, name, lambda: False)()
+            for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        )
+    return torch.bfloat16 if native else torch.float32
