@@ -52,6 +52,11 @@ def diagnose_history(history: Sequence[Mapping[str, float]], epochs: int) -> lis
             f"the loss has risen from {min(losses):.3f} to {losses[-1]:.3f}: the learning rate is "
             f"too high for this network; try half of training.learning_rate"
         )
+    if len(losses) > _PATIENCE and losses[-1] > 0.98 * losses[-_PATIENCE] and losses[-1] > 1:
+        findings.append(
+            f"the training loss has stood at {losses[-1]:.3f} for {_PATIENCE} epochs: raise "
+            f"training.learning_rate or training.warmup_share, or look at the transcripts"
+        )
     scored = [row for row in history if "dev_loss" in row]
     if not scored:
         return findings
@@ -69,11 +74,6 @@ def diagnose_history(history: Sequence[Mapping[str, float]], epochs: int) -> lis
             f"the dev loss was lowest at epoch {scored[best]['epoch']:.0f} "
             f"({dev_losses[best]:.3f}) and is {dev_losses[-1]:.3f} now: the network learns the "
             f"training set by heart; more augmentation, dropout or data would help"
-        )
-    if len(losses) > _PATIENCE and losses[-1] > 0.98 * losses[-_PATIENCE] and losses[-1] > 1:
-        findings.append(
-            f"the training loss has stood at {losses[-1]:.3f} for {_PATIENCE} epochs: raise "
-            f"training.learning_rate or training.warmup_share, or look at the transcripts"
         )
     return findings
 

@@ -9,6 +9,7 @@ length, so that padding never comes before speech.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,7 +21,11 @@ from asr.config import EncoderConfig
 
 _STRIDES = {1: (1,), 2: (2,), 3: (3,), 4: (2, 2)}
 _CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-_FUNCTIONS = {"rnn": torch.rnn_tanh, "lstm": torch.lstm, "gru": torch.gru}
+_FUNCTIONS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
+    "rnn": torch.rnn_tanh,
+    "lstm": torch.lstm,
+    "gru": torch.gru,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -187,7 +192,8 @@ class CtcModel(nn.Module):
     def _log_probs(self, hidden: Float[Tensor, "step batch unit"]) -> Tensor:
         """y_t = W_hy h_t + b_y, normalized; batch first."""
         output: Tensor = self.output(hidden)
-        return output.float().log_softmax(dim=-1).transpose(0, 1)
+        dtype = torch.promote_types(output.dtype, torch.float32)
+        return output.log_softmax(dim=-1, dtype=dtype).transpose(0, 1)
 
     # What nn.ModuleList holds, with its type.
     @property
@@ -249,7 +255,7 @@ class _Recurrent(nn.Module):
         super().__init__()
         cell = _CELLS[config.cell]
         self.recurrent_dropout = config.recurrent_dropout
-        self.function = _FUNCTIONS[config.cell]
+        self.kind = config.cell
         self.forward_cell = cell(input_size, config.hidden_size)
         self.backward_cell = cell(input_size, config.hidden_size) if config.bidirectional else None
         self.norm = nn.LayerNorm(config.hidden_size * (2 if config.bidirectional else 1))
@@ -269,13 +275,13 @@ class _Recurrent(nn.Module):
         if not self.training or not self.recurrent_dropout:
             output: Tensor = cell(hidden)[0]
             return output
-        input_weight, weight, *biases = cell.all_weights[0]
-        weight = nn.functional.dropout(weight, self.recurrent_dropout)
+        input_weight, recurrent, *biases = cell.all_weights[0]
+        weight = nn.functional.dropout(recurrent, self.recurrent_dropout)
         zeros = hidden.new_zeros(1, hidden.shape[1], cell.hidden_size)
         state = (zeros, zeros) if isinstance(cell, nn.LSTM) else zeros
         weights = [input_weight, weight, *biases]
-        dropped: Tensor = self.function(hidden, state, weights, True, 1, 0.0, True, False, False)[0]
-        return dropped
+        outputs = _FUNCTIONS[self.kind](hidden, state, weights, True, 1, 0.0, True, False, False)
+        return outputs[0]
 
     def forward_chunk(
         self,

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.loggers import TensorBoardLogger
-from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.loggers.tensorboard import TensorBoardLogger
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from asr.model_folder import choose_device
 
@@ -49,7 +50,7 @@ def choose_precision(precision: str, cell: str, device: str) -> torch.dtype:
     if precision != "auto":
         return torch.float32 if precision == "float32" else torch.bfloat16
     if device == "cuda":
-        version = torch.backends.cudnn.version() or 0
+        version = torch.backends.cudnn.version() or 0  # type: ignore[no-untyped-call]
         native = torch.cuda.is_bf16_supported() and version >= _CUDNN_WITH_BFLOAT16_CELLS
     else:
         # Private names: torch has no public way to ask.

@@ -361,7 +361,7 @@ def test_a_reason_shows_three_values_at_most(root: Path) -> None:
     reason = plan(recipe, work_in(root))[0].reason
     assert reason == (
         'corpus.remark "" -> absent, corpus.words ["no", "yes"] -> absent, '
-        "encoder.bidirectional absent -> true, 6 more"
+        "encoder.bidirectional absent -> true, 7 more"
     )
 
 

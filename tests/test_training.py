@@ -1,40 +1,41 @@
 import csv
 import json
+import os
+import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import safetensors
 import safetensors.torch
 import torch
 
 from asr.config import Config
 from asr.data import PackedCorpus
-from asr.errors import DataError, TrainingError
-from asr.manifest import Utterance
+from asr.errors import DataError, StoppedError, TrainingError
+from asr.features import Frontend
+from asr.learner import Learner
+from asr.model_folder import Network
 from asr.recognizer import Recognizer
 from asr.scoring import ErrorCounts, count_errors
+from asr.tokens import read_tokens
 from asr.training import train
 from tests.tones import CONFIG, write_corpus
 
 
-def run(
-    corpus: dict[str, PackedCorpus], folder: Path, config: Config = CONFIG, stop_after: int = 0
-) -> list[str]:
-    """Train; with `stop_after`, fail right after that epoch's checkpoint and go on anew."""
+def changed(config: Config = CONFIG, **training: object) -> Config:
+    values = {**config.model_dump(), "training": {**config.training.model_dump(), **training}}
+    return Config.model_validate(values)
+
+
+def run(corpus: dict[str, PackedCorpus], folder: Path, config: Config = CONFIG) -> list[str]:
     lines: list[str] = []
     scratch = folder / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-
-    def report(line: str) -> None:
-        lines.append(line)
-        if stop_after and line.startswith(f"epoch {stop_after + 1}/"):
-            raise KeyError("stopped")
-
     arguments = (corpus["train"], corpus["dev"], config, folder)
-    if stop_after:
-        with pytest.raises(KeyError, match="stopped"):
-            train(*arguments, scratch=scratch, device="cpu", report=report)
     train(*arguments, scratch=scratch, device="cpu", report=lines.append)
     return lines
 
@@ -69,21 +70,140 @@ def test_a_seed_gives_the_same_weights_again(
         assert torch.equal(tensor, expected[name]), name
 
 
-@pytest.mark.parametrize("stop_after", [1, 7])
+COLUMNS = ("epoch", "loss", "dev_loss", "dev_wer", "gradient_layer1", "learning_rate")
+
+
+@pytest.mark.parametrize("stops", [(0,), (17, 18, 103)], ids=["at-once", "three-times"])
 def test_a_stopped_run_ends_as_one_never_stopped(
-    tone_run: Path, tone_corpus: dict[str, PackedCorpus], tmp_path: Path, stop_after: int
+    tone_run: Path,
+    tone_corpus: dict[str, PackedCorpus],
+    tmp_path: Path,
+    stops: tuple[int, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lines = run(tone_corpus, tmp_path, stop_after=stop_after)
-    assert "going on from the last checkpoint" in lines
-    assert sum(line.startswith("epoch 1/") for line in lines) == 1
+    """Stopped in the middle of a step, inside epochs, with a checkpoint every few steps."""
+    step = Learner.step
+    config = changed(checkpoint_seconds=0.02)
+    for stop in stops:
+
+        def fail(self: Learner, rows: Any, number: int, stop: int = stop) -> None:
+            if number == stop:
+                raise KeyError("stopped")
+            step(self, rows, number)
+
+        monkeypatch.setattr(Learner, "step", fail)
+        with pytest.raises(KeyError, match="stopped"):
+            run(tone_corpus, tmp_path, config)
+    monkeypatch.setattr(Learner, "step", step)
+    lines = run(tone_corpus, tmp_path, config)
+    assert stops == (0,) or any("going on from the last checkpoint" in line for line in lines)
     expected = weights(tone_run)
     for name, tensor in weights(tmp_path).items():
         assert torch.equal(tensor, expected[name]), name
-    columns = ("epoch", "loss", "dev_loss", "dev_wer", "gradient_layer1", "learning_rate")
     first, second = (
-        [[row[c] for c in columns] for row in rows(f / "history.csv")] for f in (tone_run, tmp_path)
+        [[row[c] for c in COLUMNS] for row in rows(f / "history.csv")] for f in (tone_run, tmp_path)
     )
     assert first == second
+
+
+def test_sigterm_saves_and_a_second_run_ends_as_one_never_stopped(
+    tone_run: Path, tone_corpus: dict[str, PackedCorpus], tmp_path: Path
+) -> None:
+    real = signal.getsignal(signal.SIGTERM)
+    lines: list[str] = []
+
+    def report(line: str) -> None:
+        lines.append(line)
+        if line.startswith("epoch 3/"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(StoppedError, match="the same command goes on"):
+        train(
+            tone_corpus["train"],
+            tone_corpus["dev"],
+            CONFIG,
+            tmp_path,
+            scratch=scratch_of(tmp_path),
+            report=report,
+        )
+    assert signal.getsignal(signal.SIGTERM) is real
+    run(tone_corpus, tmp_path)
+    expected = weights(tone_run)
+    for name, tensor in weights(tmp_path).items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def scratch_of(folder: Path) -> Path:
+    (folder / "scratch").mkdir(exist_ok=True)
+    return folder / "scratch"
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_it_is_said(
+    tone_corpus: dict[str, PackedCorpus], tmp_path: Path
+) -> None:
+    config = changed(epochs=2, checkpoint_seconds=0)
+    run(tone_corpus, tmp_path, config)
+    expected = weights(tmp_path)
+    last = tmp_path / "scratch" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(content)
+    lines = run(tone_corpus, tmp_path, config)
+    assert lines[2].startswith("warning: ")
+    assert lines[2].endswith("last.ckpt is damaged and left out")
+    for name, tensor in weights(tmp_path).items():
+        assert torch.equal(tensor, expected[name]), name
+    for name in ("last.ckpt", "previous.ckpt"):
+        (tmp_path / "scratch" / name).write_bytes(b"nothing")
+    with pytest.raises(TrainingError, match="no checkpoint can be read; delete"):
+        run(tone_corpus, tmp_path, config)
+
+
+def test_too_little_disk_space_stops_before_the_first_step(
+    tone_corpus: dict[str, PackedCorpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = shutil.disk_usage(tmp_path)._replace(free=1 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    with pytest.raises(TrainingError, match=r"MB are needed, 1 MB are free; make room"):
+        run(tone_corpus, tmp_path)
+    assert not (tmp_path / "history.csv").exists()
+
+
+def test_a_batch_that_is_too_large_for_memory_is_split_and_learnt_alike(
+    tone_corpus: dict[str, PackedCorpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Config.model_validate(
+        {**changed(epochs=2).model_dump(), "augment": {}, "encoder": {**NO_DROPOUT}}
+    )
+    run(tone_corpus, tmp_path / "whole", plain)
+    gradients = Learner._piece_gradients
+    failures = []
+
+    def small_memory(self: Learner, rows: Any, *arguments: Any, **options: Any) -> Any:
+        if len(rows) > 3:
+            failures.append(len(rows))
+            raise torch.OutOfMemoryError
+        return gradients(self, rows, *arguments, **options)
+
+    monkeypatch.setattr(Learner, "_piece_gradients", small_memory)
+    lines = run(tone_corpus, tmp_path / "split", plain)
+    warnings = [line for line in lines if "no memory for a batch of" in line]
+    assert len(warnings) == len(failures) < 5
+    first, second = (
+        [float(row["loss"]) for row in rows(tmp_path / name / "history.csv")]
+        for name in ("whole", "split")
+    )
+    assert first == pytest.approx(second, rel=1e-3)
+
+    def no_memory(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Learner, "_piece_gradients", no_memory)
+    with pytest.raises(TrainingError, match=r"no memory for utterance train-\d+ of .* s alone"):
+        run(tone_corpus, tmp_path / "none", plain)
+
+
+NO_DROPOUT = {**CONFIG.encoder.model_dump(), "dropout": 0.0}
 
 
 def test_another_seed_gives_other_weights(
@@ -108,6 +228,9 @@ def test_what_is_left_is_a_model_folder_logs_and_a_picture(tone_run: Path) -> No
     origin = json.loads((tone_run / "model" / "training.json").read_text())
     best = min(float(row["dev_wer"]) for row in rows(tone_run / "history.csv"))
     assert origin["dev_wer"] == round(best, 4)
+    page = (tone_run / "training.html").read_text()
+    assert f"dev WER {best:.2f} % at epoch" in page
+    assert "3 speakers are in train and dev" in page
     assert (tone_run / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list((tone_run / "tensorboard").glob("events.*"))
     header = (tone_run / "history.csv").read_text().splitlines()[0].split(",")
@@ -172,20 +295,50 @@ def test_transcripts_that_cannot_be_learnt_stop_before_training(
         train(broken["train"], broken["dev"], CONFIG, tmp_path, scratch=tmp_path, report=print)
 
 
-def test_a_loss_that_is_no_number_names_the_utterance(
+def with_nan(corpus: PackedCorpus, row: int) -> PackedCorpus:
+    """The corpus as frames, of which one utterance's are not numbers."""
+    frontend = Frontend(CONFIG.features)
+    parts = []
+    for index in range(len(corpus)):
+        batch = corpus.batch([index], [[]] * len(corpus))
+        frames, _ = frontend.base(batch.inputs / 32768, batch.lengths)
+        parts.append(np.full_like(frames[0], np.nan) if index == row else frames[0].numpy())
+    starts = np.cumsum([0, *map(len, parts)])
+    return replace(corpus, kind="features", values=np.concatenate(parts), starts=starts)
+
+
+def test_a_step_with_a_bad_number_is_named_saved_left_out_and_counted(
     tone_corpus: dict[str, PackedCorpus], tmp_path: Path
 ) -> None:
-    frames = np.full((50, 20), np.nan, np.float32)
-    utterance = Utterance(id="broken", audio_filepath=Path("x.ark"), duration=0.5, text="la mi")
-    broken = replace(
-        tone_corpus["train"],
-        kind="features",
-        utterances=(utterance,),
-        values=frames,
-        starts=np.array([0, 50]),
-    )
-    with pytest.raises(TrainingError, match="step 0: the loss is not a number at broken"):
-        train(broken, tone_corpus["dev"], CONFIG, tmp_path, scratch=tmp_path, report=print)
+    config = changed(epochs=2, max_bad_steps=2)
+    broken = {"train": with_nan(tone_corpus["train"], 7), "dev": tone_corpus["dev"]}
+    lines = run(broken, tmp_path, config)
+    warnings = [line for line in lines if "the loss is not a number at train-7" in line]
+    assert [line.rpartition("(")[2] for line in warnings] == ["1 so far)", "2 so far)"]
+    saved = sorted((tmp_path / "bad_batches").iterdir())
+    assert len(saved) == 2
+    with safetensors.safe_open(saved[0], "pt") as file:
+        ids = json.loads(file.metadata()["ids"])
+        inputs = file.get_tensor("inputs")
+    assert inputs[ids.index("train-7")].isnan().any()
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path).values())
+    assert rows(tmp_path / "history.csv")[-1]["bad_steps"] == "2"
+    with pytest.raises(TrainingError, match=r"train-7; .*; that makes 2 such steps, over training"):
+        run(broken, tmp_path / "strict", changed(epochs=2, max_bad_steps=1))
+
+
+def test_a_step_that_is_left_out_changes_no_weight(
+    tone_corpus: dict[str, PackedCorpus], tmp_path: Path
+) -> None:
+    """All steps are bad: what is written is the network as it was drawn."""
+    config = changed(epochs=1, max_bad_steps=100)
+    broken = with_nan(tone_corpus["train"], 0)
+    broken = replace(broken, values=np.full_like(broken.values, np.nan))
+    run({"train": broken, "dev": tone_corpus["dev"]}, tmp_path, config)
+    torch.manual_seed(config.training.seed)
+    fresh = Network(config, len(read_tokens(tmp_path / "model"))).state_dict()
+    for name, tensor in weights(tmp_path).items():
+        assert torch.equal(tensor, fresh[name]), name
 
 
 def test_global_normalization_is_measured_on_the_training_set(
