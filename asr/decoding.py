@@ -97,7 +97,7 @@ def greedy(log_probs: NDArray[np.float32]) -> Hypothesis:
 
 
 class Decoder:
-    """Beam search with what helps it: a language model, a lexicon, hot words, a grammar.
+    """Beam search with what helps it: a language model, a lexicon, hot words.
 
     A language model of characters or of the tokens' own symbols scores each token; one of words
     scores each word. Without a lexicon any word is allowed, and one that the language model lacks
@@ -112,12 +112,8 @@ class Decoder:
         language_model: "LanguageModel | None" = None,
         lexicon: "Lexicon | None" = None,
         hot_words: "Sequence[HotPhrase]" = (),
-        grammar: "Automaton | None" = None,
     ):
         """Prepare the search.
-
-        Args:
-            grammar: as `asr.grammar` makes it; it takes the place of a language model of tokens.
 
         Raises:
             DataError: the language model's words or a hot word cannot be spelled.
@@ -126,9 +122,9 @@ class Decoder:
         self.config = config
         self.warnings: tuple[str, ...] = ()
         self._lexicon = lexicon
-        with_models = language_model or lexicon or hot_words or grammar
+        with_models = language_model or lexicon or hot_words
         if config.beam > 1 or config.nbest > 1 or with_models:
-            self._prepare(language_model if config.lm_weight else None, hot_words, grammar)
+            self._prepare(language_model if config.lm_weight else None, hot_words)
         self._is_greedy = not (config.beam > 1 or config.nbest > 1 or with_models)
 
     def decode(self, log_probs: NDArray[np.float32]) -> list[Hypothesis]:
@@ -163,7 +159,6 @@ class Decoder:
         self,
         language_model: "LanguageModel | None",
         hot_words: "Sequence[HotPhrase]",
-        grammar: "Automaton | None",
     ) -> None:
         from asr.automaton import frozen, language_model_automaton
         from asr.beam import Options
@@ -176,8 +171,6 @@ class Decoder:
         of_tokens = language_model is not None and scores_tokens(language_model, tokens)
         word_model = None if of_tokens else language_model
         token_model = language_model if of_tokens else None
-        if grammar is not None and token_model is not None:
-            raise DataError("a grammar and a language model of tokens exclude each other")
         if self._lexicon is None:
             self._lexicon = OPEN
             if word_model is not None:
@@ -199,7 +192,7 @@ class Decoder:
         self._trie = build_trie(self._lexicon, word_model, len(tokens), scale, config.word_bonus)
         self._models = (
             language_model_automaton(word_model),
-            grammar or language_model_automaton(token_model),
+            language_model_automaton(token_model),
             hot,
         )
         threshold = config.blank_threshold
@@ -216,9 +209,9 @@ class Decoder:
             space=tokens.symbols.index(" ") if bounds is Bounds.SPACE else -1,
             begins_word=frozen(marked, np.bool_),  # type: ignore[arg-type]
             token_labels=frozen(labels, np.int32),  # type: ignore[arg-type]
-            end_label=len(tokens) if grammar is not None else END_ID,
+            end_label=END_ID,
             word_scale=scale,
-            token_scale=1.0 if grammar is not None else scale,
+            token_scale=scale,
             word_bonus=config.word_bonus,
             boundary_label=boundary_label(tokens),
             best_hot=_most_added(hot),
