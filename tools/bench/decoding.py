@@ -1,0 +1,188 @@
+"""Beam search beside flashlight-text and pyctcdecode: same log-probabilities, trigram, one thread.
+
+    python tools/bench/decoding.py MODEL MANIFEST words.arpa [--peers PYTHON] [--word-bonus B]
+
+PYTHON is an interpreter that has flashlight-text, pyctcdecode and kenlm (they install on 3.11).
+flashlight needs a lexicon: the language model's words by their characters, a space where it likes.
+All drop prefixes 10 nats below the best; ours and pyctcdecode's drop tokens below a log-probability
+of -5 (ours: 5 nats below the step's best), which are pyctcdecode's defaults.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+
+Decode = Callable[[Any], str]
+
+
+def pyctcdecode(symbols: list[str], arpa: str, words: list[str], options: dict[str, Any]) -> Decode:
+    from pyctcdecode import build_ctcdecoder
+
+    decoder = build_ctcdecoder(
+        ["", *symbols[1:]],
+        arpa,
+        words,
+        alpha=options["lm_weight"],
+        beta=options["word_bonus"],
+    )
+    return lambda log_probs: decoder.decode(log_probs, beam_width=options["beam"])
+
+
+def flashlight(symbols: list[str], arpa: str, words: list[str], options: dict[str, Any]) -> Decode:
+    from flashlight.lib.text.decoder import (
+        CriterionType,
+        LexiconDecoder,
+        LexiconDecoderOptions,
+        SmearingMode,
+        Trie,
+    )
+    from flashlight.lib.text.decoder.kenlm import KenLM
+    from flashlight.lib.text.dictionary import Dictionary
+
+    ids = {symbol: index for index, symbol in enumerate(symbols)}
+    names = Dictionary()
+    for word in [*words, "<unk>"]:
+        names.add_entry(word)
+    model = KenLM(arpa, names)
+    trie = Trie(len(symbols), ids[" "])
+    start = model.start(False)
+    for word in words:
+        if all(character in ids for character in word):
+            index = names.get_index(word)
+            _, score = model.score(start, index)
+            trie.insert([ids[character] for character in word], index, score)
+    trie.smear(SmearingMode.MAX)
+    settings = LexiconDecoderOptions(
+        beam_size=options["beam"],
+        beam_size_token=len(symbols),
+        beam_threshold=10.0,
+        lm_weight=options["lm_weight"] * math.log(10),
+        word_score=options["word_bonus"],
+        unk_score=-math.inf,
+        sil_score=0.0,
+        log_add=True,
+        criterion_type=CriterionType.CTC,
+    )
+    unknown = names.get_index("<unk>")
+    decoder = LexiconDecoder(settings, trie, model, ids[" "], 0, unknown, [], False)
+
+    def decode(log_probs: Any) -> str:
+        values = np.ascontiguousarray(log_probs, np.float32)
+        best = decoder.decode(values.ctypes.data, *values.shape)[0]
+        return " ".join(names.get_entry(word) for word in best.words if word >= 0)
+
+    return decode
+
+
+PEERS = {"pyctcdecode": pyctcdecode, "flashlight": flashlight}
+
+
+def measure(decode: Decode, scores: list[Any]) -> tuple[float, list[str]]:
+    """Seconds of a second pass over all utterances, and the texts."""
+    for values in scores[:5]:
+        decode(values)
+    start = time.perf_counter()
+    texts = [decode(values) for values in scores]
+    return time.perf_counter() - start, texts
+
+
+def run_peer(name: str, folder: Path) -> None:
+    task = json.loads((folder / "task.json").read_text())
+    with np.load(folder / "scores.npz") as file:
+        scores = [file[f"arr_{index}"] for index in range(len(file.files))]
+    decode = PEERS[name](task["symbols"], task["arpa"], task["words"], task["options"])
+    seconds, texts = measure(decode, scores)
+    (folder / f"{name}.json").write_text(json.dumps({"seconds": seconds, "texts": texts}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("arpa", type=Path)
+    parser.add_argument("--peers", default=sys.executable)
+    parser.add_argument("--lm-weight", type=float, default=1.0)
+    parser.add_argument("--word-bonus", type=float, default=0.0)
+    arguments = parser.parse_args()
+
+    from asr.audio import read_audio
+    from asr.decoding import Decoder, DecodingConfig
+    from asr.features import is_feature_path, read_features
+    from asr.language_model import read_model
+    from asr.manifest import read_manifest
+    from asr.recognizer import Recognizer
+    from asr.scoring import ErrorCounts, count_errors
+
+    recognizer = Recognizer.load(arguments.model, device="cpu")
+    utterances = read_manifest(arguments.manifest)
+    rate = recognizer.config.features.sample_rate
+    scores = []
+    for utterance in utterances:
+        path = utterance.audio_filepath
+        values = (
+            read_features(path)
+            if is_feature_path(path)
+            else read_audio(path, sample_rate=rate).samples
+        )
+        scores.append(recognizer.log_probs([np.asarray(values, np.float32)])[0].numpy())
+    audio = recognizer.step_seconds * sum(map(len, scores))
+    lines = arguments.arpa.read_text().partition("\\1-grams:\n")[2].partition("\n\n")[0]
+    words = [line.split("\t")[1] for line in lines.splitlines()]
+    words = [word for word in words if word not in ("<s>", "</s>", "<unk>")]
+    print(f"{len(utterances)} utterances, {audio:.0f} s of audio, {len(words)} words; one thread")
+    print(f"{'decoder':14}{'beam':>6}{'seconds':>10}{'x real time':>13}{'WER %':>8}")
+    for beam in (16, 100):
+        options = {
+            "beam": beam,
+            "lm_weight": arguments.lm_weight,
+            "word_bonus": arguments.word_bonus,
+        }
+        decoder = Decoder(
+            recognizer.tokens,
+            DecodingConfig(**options, beam_threshold=10.0, token_threshold=5.0),
+            language_model=read_model(arguments.arpa),
+        )
+        results = {"asr": measure(lambda values, d=decoder: d.decode(values)[0].text, scores)}
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            np.savez(folder / "scores.npz", *scores)
+            task = {
+                "symbols": list(recognizer.tokens.symbols),
+                "arpa": str(arguments.arpa.resolve()),
+                "words": words,
+                "options": options,
+            }
+            (folder / "task.json").write_text(json.dumps(task))
+            for name in PEERS:
+                command = [arguments.peers, __file__, "--peer", name, temporary]
+                done = subprocess.run(command, capture_output=True, text=True)
+                if done.returncode:
+                    reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+                    print(f"{name}: did not run: {reason}")
+                    continue
+                answer = json.loads((folder / f"{name}.json").read_text())
+                results[name] = (answer["seconds"], answer["texts"])
+        for name, (seconds, texts) in results.items():
+            errors = ErrorCounts()
+            for utterance, text in zip(utterances, texts, strict=True):
+                errors += count_errors((utterance.text or "").split(), text.split())
+            print(f"{name:14}{beam:6}{seconds:10.2f}{audio / seconds:13.0f}{errors.rate:8.2f}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--peer"]:
+        run_peer(sys.argv[2], Path(sys.argv[3]))
+    else:
+        main()
