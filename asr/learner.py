@@ -88,9 +88,10 @@ class Learner:
         """
         num_tokens = max(1, sum(len(self.targets[row]) for row in rows))
         own = rows[self.fabric.global_rank :: self.fabric.world_size]
-        losses = self._gradients(
-            own if len(own) else rows[:1], number, num_tokens, counted=len(own) > 0
-        )
+        counted = len(own) > 0
+        if not counted:
+            own = rows[:1]  # a batch of fewer utterances than processes
+        losses = self._gradients(own, number, num_tokens, counted=counted)
         norms = self._layer_norms()
         norm = torch.nn.utils.clip_grad_norm_(
             self.parameters, self.settings.clip_norm, foreach=True
@@ -107,13 +108,14 @@ class Learner:
         # The average follows more closely in the first steps.
         decay = min(self.settings.average_decay, (2 + number) / (11 + number))
         torch._foreach_lerp_(list(self.average.parameters()), self.parameters, 1 - decay)
-        if len(own):
+        if counted:
             own_tokens = sum(len(self.targets[row]) for row in own)
             units = int(self.corpus.lengths[own].sum())
             self.sums.add(losses, own_tokens, units / self._units_per_second)
         self.sums.norms += torch.where(finite, norms, 0.0)
         self.check()
-        self._suspect = _Suspect(step=number, rows=own, losses=losses[0], finite=finite)
+        learnt = np.concatenate(self._pieces(own))
+        self._suspect = _Suspect(step=number, rows=learnt, losses=losses[0], finite=finite)
         if self.device.type == "cpu":
             self.check()
 
@@ -123,7 +125,8 @@ class Learner:
         """Add up the gradients of a batch, in pieces if memory has been short.
 
         Returns:
-            CTC losses and whether each utterance was skipped, [2, batch].
+            CTC losses and whether each utterance was skipped, in the order of `_pieces(rows)`,
+            [2, batch].
         """
         # Processes must not draw alike; 2**40 is beyond any seed and step of another.
         seed = self.settings.seed * 1_000_003 + number + (self.fabric.global_rank << 40)
@@ -259,7 +262,7 @@ class _Suspect:
     step: int
     rows: NDArray[np.int64]
     losses: Tensor
-    """Of each utterance, [batch]; in no order but that of `rows` unless memory was short."""
+    """Of each utterance of `rows`, [batch]."""
     finite: Tensor
 
 

@@ -308,7 +308,7 @@ def with_nan(corpus: PackedCorpus, row: int) -> PackedCorpus:
 
 
 def test_a_step_with_a_bad_number_is_named_saved_left_out_and_counted(
-    tone_corpus: dict[str, PackedCorpus], tmp_path: Path
+    tone_corpus: dict[str, PackedCorpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = changed(epochs=2, max_bad_steps=2)
     broken = {"train": with_nan(tone_corpus["train"], 7), "dev": tone_corpus["dev"]}
@@ -323,6 +323,16 @@ def test_a_step_with_a_bad_number_is_named_saved_left_out_and_counted(
     assert inputs[ids.index("train-7")].isnan().any()
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path).values())
     assert rows(tmp_path / "history.csv")[-1]["bad_steps"] == "2"
+    gradients = Learner._piece_gradients
+
+    def small_memory(self: Learner, rows: Any, *arguments: Any, **options: Any) -> Any:
+        if len(rows) > 3:
+            raise torch.OutOfMemoryError
+        return gradients(self, rows, *arguments, **options)
+
+    monkeypatch.setattr(Learner, "_piece_gradients", small_memory)
+    lines = run(broken, tmp_path / "pieces", changed(epochs=1, max_bad_steps=1))
+    assert sum("the loss is not a number at train-7;" in line for line in lines) == 1
     with pytest.raises(TrainingError, match=r"train-7; .*; that makes 2 such steps, over training"):
         run(broken, tmp_path / "strict", changed(epochs=2, max_bad_steps=1))
 
