@@ -169,8 +169,7 @@ class TrainingConfig(Settings):
     clip_norm: float = Field(5.0, gt=0)
     """Largest norm of the gradient."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the matrix products; `auto` is bfloat16 where the hardware has it, in recurrent layers
-    too."""
+    """Of the matrix products; `auto` is bfloat16 on a GPU that has it, float32 on a CPU."""
     consistency: float = Field(0.0, ge=0)
     """CR-CTC: weight of the divergence between two masked views of each utterance; 0 is one view.
     A step costs twice as much with it."""

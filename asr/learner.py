@@ -62,9 +62,7 @@ class Learner:
         self.num_steps = num_steps
         self.folder, self.fabric, self.report = folder, fabric, report
         self.device = fabric.device
-        self.dtype = choose_precision(
-            self.settings.precision, config.encoder.cell, self.device.type
-        )
+        self.dtype = choose_precision(self.settings.precision, self.device.type)
         self.average = copy.deepcopy(network).requires_grad_(False).to(self.device)
         self.objective = fabric.setup_module(Objective(network, config, self.dtype))
         self.parameters: list[Tensor] = list(network.parameters())

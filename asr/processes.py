@@ -41,21 +41,16 @@ def open_fabric(device: str, folder: Path) -> Fabric:
     return fabric
 
 
-def choose_precision(precision: str, cell: str, device: str) -> torch.dtype:
-    """The number format of matrix products; `auto` takes what the hardware is fast at.
+def choose_precision(precision: str, device: str) -> torch.dtype:
+    """The number format of matrix products.
 
-    Recurrent layers in bfloat16 need cuDNN 9.13 on a GPU; on a CPU only the LSTM has a kernel for
-    it, and it is quick where the processor has the instructions.
+    `auto` is bfloat16 on a GPU that has it, if cuDNN is 9.13 or newer: older ones have no such
+    recurrent layers. On a CPU it is float32; see docs/experiments.md.
     """
     if precision != "auto":
         return torch.float32 if precision == "float32" else torch.bfloat16
-    if device == "cuda":
-        version = torch.backends.cudnn.version() or 0  # type: ignore[no-untyped-call]
-        native = torch.cuda.is_bf16_supported() and version >= _CUDNN_WITH_BFLOAT16_CELLS
-    else:
-        # Private names: torch has no public way to ask.
-        native = cell == "lstm" and any(
-            getattr(torch.cpu, name, lambda: False)()
-            for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        )
+    if device != "cuda":
+        return torch.float32
+    version = torch.backends.cudnn.version() or 0  # type: ignore[no-untyped-call]
+    native = torch.cuda.is_bf16_supported() and version >= _CUDNN_WITH_BFLOAT16_CELLS
     return torch.bfloat16 if native else torch.float32
