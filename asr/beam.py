@@ -6,6 +6,9 @@ language model, word bonus and hot words add depends on the prefix alone and sta
 
 Probabilities are linear, scaled in every step by the best prefix's, whose logarithm is kept; only
 ranks are logarithms. Dimensions: step, token.
+
+The compiled functions stand in one file, because Numba's cache does not see when a function that
+they call changes in another.
 """
 
 import math

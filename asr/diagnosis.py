@@ -1,4 +1,4 @@
-"""What is going wrong with a training run, in words."""
+"""What is going wrong with a training run: findings in words, each under the name of its kind."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -9,24 +9,29 @@ _PATIENCE = 10
 _SHOWN = 3
 
 
-def diagnose_sets(train_set: PackedCorpus, dev_set: PackedCorpus, budget: int) -> list[str]:
+def diagnose_sets(train_set: PackedCorpus, dev_set: PackedCorpus, budget: int) -> dict[str, str]:
     """What train and dev set have in common that they must not, and utterances too long."""
-    findings = []
-    known = {_audio_hash(train_set, row): u.id for row, u in enumerate(train_set.utterances)}
+    findings = {}
+    lengths = set(dev_set.lengths.tolist())  # few are looked at, however large the training set
+    known = {
+        _audio_hash(train_set, row): train_set.utterances[row].id
+        for row, length in enumerate(train_set.lengths.tolist())
+        if length in lengths
+    }
     twice = [
         f"{u.id} is {known[digest]}"
         for row, u in enumerate(dev_set.utterances)
         if (digest := _audio_hash(dev_set, row)) in known
     ]
     if twice:
-        findings.append(
+        findings["same audio"] = (
             f"{len(twice)} dev utterances have the same audio as a training utterance "
             f"({_some(twice)}): dev error rates will look better than they are"
         )
     speakers = {u.speaker for u in train_set.utterances} & {u.speaker for u in dev_set.utterances}
     shared = sorted(speaker for speaker in speakers if speaker is not None)
     if shared:
-        findings.append(
+        findings["same speakers"] = (
             f"{len(shared)} speakers are in train and dev ({_some(shared)}): dev error rates say "
             f"nothing about new speakers"
         )
@@ -34,26 +39,26 @@ def diagnose_sets(train_set: PackedCorpus, dev_set: PackedCorpus, budget: int) -
         u.id for u, n in zip(train_set.utterances, train_set.lengths, strict=True) if n > budget
     ]
     if long:
-        findings.append(
+        findings["long"] = (
             f"{len(long)} training utterances are longer than training.batch_seconds "
             f"({_some(long)}): each is a batch of its own"
         )
     return findings
 
 
-def diagnose_history(history: Sequence[Mapping[str, float]], epochs: int) -> list[str]:
+def diagnose_history(history: Sequence[Mapping[str, float]], epochs: int) -> dict[str, str]:
     """What the last epoch's numbers, beside those before, say."""
     if not history:
-        return []
-    findings = []
+        return {}
+    findings = {}
     losses = [row["loss"] for row in history]
     if len(losses) > 2 and min(losses[-2:]) > 1.5 * min(losses):
-        findings.append(
+        findings["rising loss"] = (
             f"the loss has risen from {min(losses):.3f} to {losses[-1]:.3f}: the learning rate is "
             f"too high for this network; try half of training.learning_rate"
         )
     if len(losses) > _PATIENCE and losses[-1] > 0.98 * losses[-_PATIENCE] and losses[-1] > 1:
-        findings.append(
+        findings["plateau"] = (
             f"the training loss has stood at {losses[-1]:.3f} for {_PATIENCE} epochs: raise "
             f"training.learning_rate or training.warmup_share, or look at the transcripts"
         )
@@ -62,7 +67,7 @@ def diagnose_history(history: Sequence[Mapping[str, float]], epochs: int) -> lis
         return findings
     last = scored[-1]
     if last.get("dev_empty", 0.0) > 90 and last["epoch"] > max(3, 0.2 * epochs):
-        findings.append(
+        findings["blanks"] = (
             f"{last['dev_empty']:.0f} % of the dev hypotheses are empty at epoch "
             f"{last['epoch']:.0f}: the network writes blanks only; if it stays so, lower "
             f"encoder.dropout, augmentation or encoder.subsampling, or train for more epochs"
@@ -70,7 +75,7 @@ def diagnose_history(history: Sequence[Mapping[str, float]], epochs: int) -> lis
     dev_losses = [row["dev_loss"] for row in scored]
     best = min(range(len(dev_losses)), key=dev_losses.__getitem__)
     if len(dev_losses) - best > _PATIENCE and best > 0:
-        findings.append(
+        findings["by heart"] = (
             f"the dev loss was lowest at epoch {scored[best]['epoch']:.0f} "
             f"({dev_losses[best]:.3f}) and is {dev_losses[-1]:.3f} now: the network learns the "
             f"training set by heart; more augmentation, dropout or data would help"

@@ -147,7 +147,7 @@ class Learner:
                     for piece in pieces
                 ]
                 return torch.cat(losses, dim=1)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
+            except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
             self._lower_budget(pieces, number)

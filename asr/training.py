@@ -95,7 +95,7 @@ def train(
         report=report,
         fabric=fabric,
     )
-    for finding in run.findings:
+    for finding in run.findings.values():
         report(f"warning: {finding}")
     report(
         f"{count_parameters(run.network) / 1e6:.2f} million parameters, {len(tokens)} tokens, "
@@ -109,7 +109,11 @@ def train(
         write_model(folder / "model", config, tokens, best.state_dict(), run.origin())
         draw_curves(run.history, folder / "curves.png")
         write_training_report(
-            folder / "training.html", run.history, run.samples, run.findings, run.origin()
+            folder / "training.html",
+            run.history,
+            run.samples,
+            [*run.findings.values()],
+            run.origin(),
         )
     fabric.barrier()
 
@@ -267,11 +271,10 @@ class _Run:
             write_history(self.history, self.folder / "history.csv")
         self.fabric.log_dict(row, step=self.epoch)
         self._say(row, scores)
-        for finding in findings:
-            # Said once: the numbers in it change from epoch to epoch, the first words do not.
-            if not any(said[:20] == finding[:20] for said in self.findings):
+        for kind, finding in findings.items():
+            if kind not in self.findings:
                 self.report(f"warning: {finding}")
-                self.findings.append(finding)
+                self.findings[kind] = finding
         self.epoch, self.batch = self.epoch + 1, 0
         self.learner.start_epoch()
 

@@ -9,7 +9,7 @@ from asr.diagnosis import diagnose_history, diagnose_sets
 
 def test_sets_with_nothing_in_common_say_nothing(tone_corpus: dict[str, PackedCorpus]) -> None:
     dev = renamed(tone_corpus["dev"])
-    assert diagnose_sets(tone_corpus["train"], dev, 10**9) == []
+    assert diagnose_sets(tone_corpus["train"], dev, 10**9) == {}
 
 
 def renamed(corpus: PackedCorpus) -> PackedCorpus:
@@ -21,7 +21,8 @@ def test_shared_audio_speakers_and_long_utterances_are_named(
     tone_corpus: dict[str, PackedCorpus],
 ) -> None:
     train = tone_corpus["train"]
-    same, speakers, long = diagnose_sets(train, train, int(train.lengths.max()) - 1)
+    findings = diagnose_sets(train, train, int(train.lengths.max()) - 1)
+    same, speakers, long = findings.values()
     assert same.startswith("60 dev utterances have the same audio as a training utterance (train-0")
     assert speakers.startswith("3 speakers are in train and dev (speaker0, speaker1, speaker2)")
     assert long.startswith("1 training utterances are longer than training.batch_seconds (train-")
@@ -56,7 +57,7 @@ def history(**columns: list[float]) -> list[dict[str, float]]:
     ],
 )
 def test_what_goes_wrong_is_said(columns: dict[str, list[float]], finding: str) -> None:
-    (said,) = diagnose_history(history(**columns), epochs=20)
+    (said,) = diagnose_history(history(**columns), epochs=20).values()
     assert said.startswith(finding)
 
 
@@ -64,4 +65,4 @@ def test_a_run_that_learns_is_left_in_peace() -> None:
     loss = [3 * 0.8**epoch for epoch in range(20)]
     good = history(loss=loss, dev_loss=loss, dev_empty=[100, 90, 50, *[0] * 17])
     for count in range(len(good) + 1):
-        assert diagnose_history(good[:count], epochs=20) == []
+        assert diagnose_history(good[:count], epochs=20) == {}

@@ -1,4 +1,5 @@
 import html
+import itertools
 import json
 import re
 from pathlib import Path
@@ -123,3 +124,18 @@ def test_stems_never_collide() -> None:
     names = ["x/a.wav", "y/a.wav", "x/a.flac", "x/b.wav"]
     stems = output_stems([utterance(name) for name in names])
     assert len(set(stems.values())) == len(names)
+
+
+def test_speech_too_fast_for_captions_fills_two_lines_and_never_overlaps() -> None:
+    """Sixty words in three seconds: full long before a second is over."""
+    words = [
+        Word(text=f"word{index:02d}", start=index / 20, end=(index + 1) / 20, confidence=1.0)
+        for index in range(60)
+    ]
+    captions = make_captions(words)
+    assert [word for caption in captions for word in caption.words] == words
+    assert {len(caption.lines) for caption in captions[:-1]} == {2}
+    assert all(len(caption.lines) <= 2 for caption in captions)
+    for before, after in itertools.pairwise(captions):
+        assert after.start >= before.end
+        assert before.end - before.start >= 1
