@@ -2,10 +2,10 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from asr.errors import DataError
 from asr.files import open_atomic
@@ -25,6 +25,15 @@ class Utterance:
     speaker: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """A line of a manifest."""
+
+    utterance: Utterance
+    row: Mapping[str, Any]
+    """All its keys, as they stand; also those that have no meaning here."""
+
+
 def read_manifest(path: Path) -> list[Utterance]:
     """The utterances of a manifest, in its order; relative audio paths are relative to it.
 
@@ -34,7 +43,15 @@ def read_manifest(path: Path) -> list[Utterance]:
         DataError: unreadable, a line that is not a JSON object, a missing key or bad value, or
             an id that occurs twice; with file and line.
     """
-    utterances = []
+    return [entry.utterance for entry in read_entries(path)]
+
+
+def read_entries(path: Path) -> Iterator[Entry]:
+    """The lines of a manifest one by one, as `read_manifest` reads them.
+
+    Raises:
+        DataError: as `read_manifest`, when the line at fault is reached.
+    """
     first_line: dict[str, int] = {}
     for number, row in read_rows(path):
         utterance = _utterance(row, path, number)
@@ -44,8 +61,7 @@ def read_manifest(path: Path) -> list[Utterance]:
                 f"{path}:{number}: id {utterance.id!r} stands in line {earlier} already; "
                 "give each utterance an id of its own"
             )
-        utterances.append(utterance)
-    return utterances
+        yield Entry(utterance=utterance, row=row)
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -68,7 +84,18 @@ def write_manifest(utterances: Iterable[Utterance], path: Path) -> None:
     folder = path.parent.absolute()
     with open_atomic(path) as file:
         for utterance in utterances:
-            file.write(json.dumps(_row(utterance, folder), ensure_ascii=False) + "\n")
+            write_row(file, _row(utterance, folder))
+
+
+def write_row(file: IO[str], row: Mapping[str, Any]) -> None:
+    """A line of a manifest."""
+    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def moved_row(entry: Entry, folder: Path) -> dict[str, Any]:
+    """All keys of a line, for a manifest in another folder: the same audio under the same id."""
+    audio = _stored_path(entry.utterance.audio_filepath, folder.absolute())
+    return {"id": entry.utterance.id, **entry.row, "audio_filepath": audio}
 
 
 def _json_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
@@ -118,15 +145,17 @@ def _seconds(row: dict[str, Any], key: str, where: str, default: float | None = 
 
 
 def _row(utterance: Utterance, folder: Path) -> dict[str, Any]:
-    audio = utterance.audio_filepath.absolute()
-    if audio.is_relative_to(folder):
-        audio = audio.relative_to(folder)
     row = {
         "id": utterance.id,
-        "audio_filepath": str(audio),
+        "audio_filepath": _stored_path(utterance.audio_filepath, folder),
         "duration": round(utterance.duration, 6),
         "text": utterance.text,
         "speaker": utterance.speaker,
         "offset": round(utterance.offset, 6) or None,
     }
     return {key: value for key, value in row.items() if value is not None}
+
+
+def _stored_path(audio: Path, folder: Path) -> str:
+    audio = audio.absolute()
+    return str(audio.relative_to(folder) if audio.is_relative_to(folder) else audio)

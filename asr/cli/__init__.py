@@ -23,6 +23,7 @@ _VERBS = {
     "score": ("asr.cli.scoring", "Word error rate of hypotheses against references."),
     "compare": ("asr.cli.scoring", "Is one set of hypotheses really better than another?"),
     "lm": ("asr.cli.lm", "N-gram language models: train, perplexity, show."),
+    "data": ("asr.cli.data", "Corpora: statistics, splits, subsets."),
     "show": ("asr.cli.show", "Describe a configuration, model folder, manifest or audio file."),
 }
 
