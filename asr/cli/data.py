@@ -5,7 +5,7 @@ The commands stand in modules beside this one.
 
 import click
 
-from asr.cli.data_selection import stats
+from asr.cli.data_selection import filter_, split, stats, subset
 
 
 @click.group()
@@ -13,4 +13,5 @@ def data() -> None:
     """Corpora: look at them, check them, cut them."""
 
 
-data.add_command(stats)
+for command in (stats, split, subset, filter_):
+    data.add_command(command)

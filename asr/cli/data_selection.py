@@ -1,11 +1,36 @@
 """`asr data stats`, `split`, `subset` and `filter`: by manifest alone, without the audio."""
 
 import json
+import math
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from asr.errors import DataError
+
+if TYPE_CHECKING:
+    from asr.manifest import Entry, Utterance
+    from asr.selection import Unit
+
 _FILE = click.Path(path_type=Path)
+_UNITS = ("speaker", "recording", "text", "utterance")
+_SHARE = click.FloatRange(min=0, max=1, max_open=True)
+_SEED = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+
+
+def _pattern(
+    _context: click.Context, _option: click.Parameter, value: str | None
+) -> re.Pattern[str] | None:
+    try:
+        return None if value is None else re.compile(value)
+    except re.error as error:
+        raise click.BadParameter(f"{value!r} is not a regular expression: {error}") from None
 
 
 @click.command()
@@ -34,3 +59,140 @@ def stats(manifests: tuple[Path, ...], kind: str) -> None:
     blocks = [list(corpus_summary.summary_lines(summary)) for summary in summaries]
     blocks += [list(corpus_summary.overlap_lines(overlap)) for overlap in overlaps]
     print("\n\n".join("\n".join(block) for block in blocks))
+
+
+@click.command()
+@click.argument("manifest", type=_FILE)
+@click.option("--output-dir", type=_FILE, required=True, help="Folder for the manifests.")
+@click.option("--dev", type=_SHARE, default=0.1, show_default=True, help="Share of dev; 0: none.")
+@click.option("--test", type=_SHARE, default=0.1, show_default=True, help="Share of test; 0: none.")
+@click.option("--by", "unit", type=click.Choice(_UNITS), help="What is never divided.")
+@_SEED
+def split(
+    manifest: Path, output_dir: Path, dev: float, test: float, unit: "Unit | None", seed: int
+) -> None:
+    """Divide MANIFEST into train.jsonl, dev.jsonl and test.jsonl that share no speaker.
+
+    Shares are of utterances. In a manifest without any speaker the recordings are divided, and a
+    note says so. --by text keeps what was said apart.
+    """
+    shares = {name: share for name, share in (("dev", dev), ("test", test)) if share}
+    if not shares or sum(shares.values()) >= 1:
+        raise click.UsageError("--dev and --test: shares that sum to more than 0 and less than 1")
+    from asr.manifest import read_entries
+    from asr.selection import choose_splits, count_units, unit_of
+
+    def utterances() -> "Iterator[Utterance]":
+        return (entry.utterance for entry in read_entries(manifest))
+
+    asked = unit or "speaker"
+    counts = count_units(utterances(), asked)
+    if not counts and asked == "speaker":
+        if unit is not None:
+            raise DataError(f"{manifest}: no utterance has a speaker")
+        asked = "recording"
+        counts = count_units(utterances(), asked)
+        print(
+            f"note: {manifest} has no speakers: recordings are divided, and one speaker may "
+            "be in several splits",
+            file=sys.stderr,
+        )
+    chosen = choose_splits(counts, shares, "train", seed, asked)
+    names = ("train", *shares)
+    numbers = dict.fromkeys(names, 0)
+    with ExitStack() as stack:
+        files = {name: _manifest_file(output_dir / f"{name}.jsonl", stack) for name in names}
+        for entry in read_entries(manifest):
+            name = chosen[unit_of(entry.utterance, asked)]
+            files[name](entry)
+            numbers[name] += 1
+    for name in names:
+        num_units = sum(split_name == name for split_name in chosen.values())
+        print(f"{name:<8} {numbers[name]:,} utterances, {num_units:,} {asked}s")
+
+
+@click.command()
+@click.argument("manifest", type=_FILE)
+@click.option("--output", type=_FILE, required=True, help="Manifest to write.")
+@click.option("--utterances", type=click.IntRange(min=1), help="So many.")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="At most so long.")
+@_SEED
+def subset(
+    manifest: Path, output: Path, utterances: int | None, hours: float | None, seed: int
+) -> None:
+    """Choose utterances of MANIFEST at random; they keep their order.
+
+    With one seed, a smaller subset is part of a larger one.
+    """
+    if (utterances is None) == (hours is None):
+        raise click.UsageError("either --utterances or --hours is needed")
+    from asr.manifest import read_entries
+    from asr.selection import choose_subset, chosen_entries, read_durations
+
+    durations = read_durations(
+        (entry.utterance for entry in read_entries(manifest)), known=hours is not None
+    )
+    if utterances is not None and utterances > len(durations):
+        raise DataError(f"{manifest}: holds {len(durations)} utterances, not {utterances}")
+    seconds = math.inf if hours is None else 3600 * hours
+    positions = choose_subset(durations, seed, utterances=utterances, seconds=seconds)
+    if not positions:
+        raise DataError(f"{manifest}: the utterance drawn first is longer than {hours:g} hours")
+    with ExitStack() as stack:
+        write = _manifest_file(output, stack)
+        for entry in chosen_entries(read_entries(manifest), positions):
+            write(entry)
+    total = sum(durations[position] for position in positions)
+    print(f"{len(positions):,} of {len(durations):,} utterances, {total / 3600:.3f} hours")
+
+
+@click.command("filter")
+@click.argument("manifest", type=_FILE)
+@click.option("--output", type=_FILE, required=True, help="Manifest to write.")
+@click.option("--min-duration", type=click.FloatRange(min=0), help="Seconds.")
+@click.option("--max-duration", type=click.FloatRange(min=0), help="Seconds.")
+@click.option("--match", metavar="REGEX", callback=_pattern, help="To be found in the text.")
+@click.option("--speaker", "speakers", multiple=True, help="Of this one; may be repeated.")
+def filter_(
+    manifest: Path,
+    output: Path,
+    min_duration: float | None,
+    max_duration: float | None,
+    match: "re.Pattern[str] | None",
+    speakers: tuple[str, ...],
+) -> None:
+    """Keep the utterances of MANIFEST that fulfil all conditions, and count why others do not."""
+    if min_duration is None and max_duration is None and match is None and not speakers:
+        raise click.UsageError("no condition: see asr data filter --help")
+    from asr.manifest import read_entries
+    from asr.selection import Filter
+
+    wanted = Filter(
+        min_duration=min_duration,
+        max_duration=max_duration,
+        match=match,
+        speakers=frozenset(speakers),
+    )
+    kept = 0
+    objections: Counter[str] = Counter()
+    with ExitStack() as stack:
+        write = _manifest_file(output, stack)
+        for entry in read_entries(manifest):
+            objection = wanted.objection(entry.utterance)
+            if objection is None:
+                write(entry)
+                kept += 1
+            else:
+                objections[objection] += 1
+    print(f"{kept:,} of {kept + objections.total():,} utterances kept")
+    for objection, count in objections.most_common():
+        print(f"{count:,} left out: {objection}")
+
+
+def _manifest_file(path: Path, stack: ExitStack) -> "Callable[[Entry], None]":
+    """Takes entries, and is a manifest once the stack closes without an error."""
+    from asr.files import open_atomic
+    from asr.manifest import moved_row, write_row
+
+    file = stack.enter_context(open_atomic(path))
+    return lambda entry: write_row(file, moved_row(entry, path.parent))
