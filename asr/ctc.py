@@ -1,31 +1,12 @@
-"""Connectionist temporal classification: loss, feasibility, alignment (Graves et al. 2006).
+"""Connectionist temporal classification: loss and feasibility (Graves et al. 2006).
 
 Dimension names: batch (utterances), step (model outputs in time), token (the token table in
 `log_probs`, the transcript's tokens in `targets`). Token 0 is the blank.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
-import torchaudio
 from jaxtyping import Float, Int
 from torch import Tensor
-
-from asr.errors import DataError
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TokenSpan:
-    """Where a token of a transcript lies."""
-
-    token: int
-    start: int
-    """First step."""
-    end: int
-    """The step after its last."""
-    probability: float
-    """Mean over its steps."""
 
 
 def ctc_loss(
@@ -61,24 +42,3 @@ def required_steps(
     position = torch.arange(1, targets.shape[1], device=targets.device)
     repeats = (targets[:, 1:] == targets[:, :-1]) & (position < num_tokens[:, None])
     return num_tokens + repeats.sum(dim=1)
-
-
-def align(log_probs: Float[Tensor, "step token"], tokens: Sequence[int]) -> list[TokenSpan]:
-    """The most probable path of a given transcript, as a span of steps for each of its tokens.
-
-    Raises:
-        DataError: there are too few steps for the transcript.
-    """
-    if not tokens:
-        return []
-    targets = torch.tensor([list(tokens)])
-    needed = int(required_steps(targets, torch.tensor([len(tokens)])))
-    if needed > len(log_probs):
-        raise DataError(f"{len(tokens)} tokens need {needed} steps, there are {len(log_probs)}")
-    log_probs = log_probs.detach().cpu().float().contiguous()
-    path, scores = torchaudio.functional.forced_align(log_probs[None], targets)
-    spans = torchaudio.functional.merge_tokens(path[0], scores[0].exp())
-    return [
-        TokenSpan(token=span.token, start=span.start, end=span.end, probability=span.score)
-        for span in spans
-    ]

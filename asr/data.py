@@ -23,10 +23,10 @@ from torch import Tensor
 from asr.audio import read_audio
 from asr.config import FeatureConfig
 from asr.errors import DataError
-from asr.features import is_feature_path, read_features
 from asr.files import open_atomic
 from asr.manifest import Utterance, read_manifest, write_manifest
 from asr.progress import track
+from asr.stored_features import is_feature_path, read_features
 
 Kind = Literal["waveforms", "features"]
 _KINDS: dict[Kind, type[np.generic]] = {"waveforms": np.int16, "features": np.float32}
@@ -169,40 +169,6 @@ def open_packed(folder: Path) -> PackedCorpus:
         raise DataError(f"{folder}: the packed corpus is damaged; run the pack stage again")
     kind: Kind = "waveforms" if values.ndim == 1 else "features"
     return PackedCorpus(kind=kind, utterances=utterances, values=values, starts=starts)
-
-
-def plan_batches(
-    lengths: NDArray[np.int64], budget: int, *, seed: int | None = None, shuffle: bool = True
-) -> list[NDArray[np.int64]]:
-    """Rows in batches of similar length whose padded size stays within `budget`.
-
-    A batch holds at least one row, also one that is longer than the budget.
-
-    Args:
-        lengths: of each row, in any unit; `budget` is in the same unit.
-        seed: of the order of rows of similar length, and of the batches; None keeps the order
-            of lengths.
-        shuffle: whether the batches come in random order, or shortest first.
-    """
-    keys = lengths.astype(np.float64)
-    random = np.random.default_rng(seed)
-    if seed is not None:
-        # A few per cent of noise make different neighbours each epoch at little padding.
-        keys = keys * random.uniform(0.97, 1.03, len(keys))
-    order = np.argsort(keys, kind="stable")
-    batches = []
-    first = 0
-    longest = 0
-    for last, row in enumerate(order):
-        longest = max(longest, int(lengths[row]))
-        if last > first and longest * (last - first + 1) > budget:
-            batches.append(order[first:last])
-            first, longest = last, int(lengths[row])
-    if first < len(order):
-        batches.append(order[first:])
-    if seed is not None and shuffle:
-        batches = [batches[index] for index in random.permutation(len(batches))]
-    return batches
 
 
 def _read_ahead(

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
+from asr.batches import plan_batches
 from asr.ctc import ctc_loss
-from asr.data import PackedCorpus, plan_batches
+from asr.data import PackedCorpus
 from asr.decoding import greedy
 from asr.inputs import input_features
-from asr.model_folder import Network
+from asr.network import Network
 from asr.scoring import ErrorCounts, count_errors
 from asr.tokens import TokenTable
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from asr.audio import read_audio
 from asr.breakdown import worst_first
 from asr.errors import AsrError, DataError
-from asr.features import is_feature_path
 from asr.files import open_atomic
 from asr.html_report import NUM_PICTURES, write_html
 from asr.manifest import Utterance
@@ -18,6 +19,7 @@ from asr.progress import track
 from asr.recognizer import Recognizer, Transcript
 from asr.report import Clip, Report, report_lines, write_files
 from asr.scoring import score, word_error_interval
+from asr.stored_features import is_feature_path
 from asr.tokens import normalize
 
 
@@ -130,7 +132,7 @@ def _posteriors(recognizer: Recognizer, utterance: Utterance) -> Posteriors:
     )
     (log_probs,) = recognizer.log_probs([audio.samples])
     return Posteriors(
-        probabilities=log_probs.exp().numpy(),
+        probabilities=np.exp(log_probs),
         symbols=recognizer.tokens.symbols,
         step_seconds=recognizer.step_seconds,
     )

@@ -9,7 +9,7 @@ import torch
 from asr.ctc import required_steps
 from asr.data import PackedCorpus
 from asr.files import open_atomic
-from asr.model_folder import Network
+from asr.network import Network
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

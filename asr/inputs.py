@@ -14,8 +14,9 @@ from asr.augment import (
     stretch_time,
     warp_frequencies,
 )
+from asr.batches import plan_batches
 from asr.config import Config, FeatureConfig
-from asr.data import Batch, PackedCorpus, plan_batches
+from asr.data import Batch, PackedCorpus
 from asr.features import Frontend
 from asr.model import Windows
 from asr.progress import track

@@ -21,11 +21,12 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from asr.batches import plan_batches
 from asr.config import Config
-from asr.data import PackedCorpus, plan_batches, write_batch
+from asr.data import PackedCorpus, write_batch
 from asr.errors import TrainingError
 from asr.model import CtcModel
-from asr.model_folder import Network
+from asr.network import Network
 from asr.objective import Objective
 from asr.optimization import is_out_of_memory, make_optimizer, rate_share
 from asr.processes import choose_precision

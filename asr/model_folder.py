@@ -1,8 +1,9 @@
 """The model folder: all that transcription needs, and the only thing that users pass around.
 
-`config.yaml` every setting, `tokens.txt` (or `tokens.model` with it), `weights.safetensors`,
-`training.json` where the model comes from; optional `decoding.yaml`, with the language model and
-lexicon that it names. Nothing in it is code or a pickle.
+`config.yaml` every setting, `tokens.txt` (or `tokens.model` with it), the network as
+`weights.safetensors` or, exported, `model.onnx`; `training.json` where the model comes from;
+optional `decoding.yaml`, with the language model and lexicon that it names. Nothing in it is code
+or a pickle. This module reads and writes all but the network; no torch.
 """
 
 import json
@@ -11,41 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
-import torch
 import yaml
-from torch import Tensor, nn
 
 from asr.config import Config, load_config, write_config
 from asr.decoding import Decoder, DecodingConfig
 from asr.errors import AsrError, ModelError
-from asr.features import Frontend
 from asr.files import open_atomic
-from asr.model import CtcModel
 from asr.tokens import TokenTable, read_tokens, write_tokens
 
-_WEIGHTS = "weights.safetensors"
+WEIGHTS = "weights.safetensors"
 _DECODING = "decoding.yaml"
 _BEAM = 16  # where something asks for a beam search and nothing says how wide
 
 
-class Network(nn.Module):
-    """Features and encoder together: what the weights file holds."""
-
-    def __init__(self, config: Config, num_tokens: int):
-        super().__init__()
-        self.frontend = Frontend(config.features)
-        self.encoder = CtcModel(config.features.num_bins, num_tokens, config.encoder)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedModel:
-    """A model folder in memory."""
+    """A model folder in memory, without its network."""
 
     config: Config
     tokens: TokenTable
-    network: Network
     training: Mapping[str, Any]
     """What `training.json` says of the model's origin."""
 
@@ -54,21 +39,19 @@ def write_model(
     folder: Path,
     config: Config,
     tokens: TokenTable,
-    weights: Mapping[str, Tensor],
     training: Mapping[str, Any],
 ) -> None:
-    """Write a model folder; `weights` is a `Network`'s state."""
+    """Write a model folder, all but its network."""
     folder.mkdir(parents=True, exist_ok=True)
     write_config(config, folder / "config.yaml")
     write_tokens(tokens, folder)
-    write_weights(weights, folder / _WEIGHTS)
     with open_atomic(folder / "training.json") as file:
         json.dump(training, file, indent=2, ensure_ascii=False)
         file.write("\n")
 
 
-def read_model(folder: Path, device: torch.device | str = "cpu") -> LoadedModel:
-    """Read a model folder, ready for inference.
+def read_model(folder: Path) -> LoadedModel:
+    """Read a model folder, all but its network.
 
     Raises:
         ModelError: a file is missing, damaged, or does not fit the others.
@@ -80,12 +63,7 @@ def read_model(folder: Path, device: torch.device | str = "cpu") -> LoadedModel:
     except AsrError as error:
         raise ModelError(str(error)) from error
     tokens = read_tokens(folder)
-    network = Network(config, len(tokens))
-    load_weights(network, folder / _WEIGHTS)
-    network.eval().requires_grad_(False).to(device)
-    return LoadedModel(
-        config=config, tokens=tokens, network=network, training=_read_training(folder)
-    )
+    return LoadedModel(config=config, tokens=tokens, training=_read_training(folder))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,42 +148,6 @@ def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> 
         lexicon=read_lexicon(lexicon, tokens) if lexicon else None,
         hot_words=read_hot_words(options.hotwords) if options.hotwords else (),
     )
-
-
-def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors atomically."""
-    with open_atomic(path, "wb") as file:
-        file.write(
-            safetensors.torch.save({name: t.cpu().contiguous() for name, t in weights.items()})
-        )
-
-
-def load_weights(network: Network, path: Path) -> None:
-    """Put a weights file into `network`.
-
-    Raises:
-        ModelError: unreadable, damaged, or of another shape.
-    """
-    try:
-        weights = safetensors.torch.load_file(path)
-        network.load_state_dict(weights)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ModelError(f"{path}: the weights cannot be read: {error}") from error
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ModelError(f"{path}: the weights do not fit config.yaml: {reason}") from error
-
-
-def choose_device(device: str) -> str:
-    """`cuda` where there is one and `auto` or `cuda` is asked for.
-
-    Raises:
-        ModelError: `cuda` is asked for and there is none.
-    """
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise ModelError("--device cuda: this machine has no usable CUDA device")
-    return "cuda" if available and device != "cpu" else "cpu"
 
 
 def _read_training(folder: Path) -> Mapping[str, Any]:

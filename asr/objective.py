@@ -11,7 +11,7 @@ from asr.config import Config
 from asr.ctc import ctc_loss, required_steps
 from asr.data import Batch
 from asr.inputs import augmented_features, draw_windows
-from asr.model_folder import Network
+from asr.network import Network
 
 
 class Objective(nn.Module):

@@ -13,7 +13,7 @@ from lightning.fabric.loggers.tensorboard import TensorBoardLogger
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-from asr.model_folder import choose_device
+from asr.network import choose_device
 
 _CUDNN_WITH_BFLOAT16_CELLS = 91300
 

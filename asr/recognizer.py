@@ -9,26 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
+from asr.alignment import TokenSpan, align
 from asr.audio import read_audio, to_mono
-from asr.ctc import TokenSpan, align
-from asr.data import plan_batches
+from asr.batches import plan_batches
 from asr.decoding import Decoder, DecodingConfig, Hypothesis
 from asr.errors import AsrError, AudioError, DataError
-from asr.features import is_feature_path, read_features
 from asr.manifest import Utterance
-from asr.model_folder import (
-    DecodingOptions,
-    LoadedModel,
-    choose_device,
-    read_decoder,
-    read_model,
-)
+from asr.model_folder import WEIGHTS, DecodingOptions, LoadedModel, read_decoder, read_model
+from asr.stored_features import is_feature_path, read_features
+
+if TYPE_CHECKING:
+    from asr.network import TorchNetwork
 
 _READ_AHEAD = 64  # files held in memory while batches of similar length are made of them
 _BATCH_SECONDS = 120.0
@@ -89,31 +85,41 @@ class Recognizer:
     ```
     """
 
-    def __init__(self, model: LoadedModel, device: str, decoder: Decoder | None = None):
+    def __init__(self, model: LoadedModel, network: "TorchNetwork", decoder: Decoder | None = None):
         self.config = model.config
         self.tokens = model.tokens
         self.training = model.training
-        self._network = model.network
-        self._device = device
+        self._network = network
         self._decoder = decoder or Decoder(model.tokens, DecodingConfig())
 
     @classmethod
     def load(
-        cls, path: Path | str, *, device: str = "auto", decoding: DecodingOptions | None = None
+        cls,
+        path: Path | str,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        decoding: DecodingOptions | None = None,
     ) -> "Recognizer":
         """Read a model folder.
 
         Args:
+            threads: of the processor, at most; none means as many as there are.
             decoding: what it changes of the folder's `decoding.yaml`.
 
         Raises:
             ModelError: it is not one, or is damaged.
             DataError: a language model, lexicon or file of hot words cannot be used.
         """
-        chosen = choose_device(device)
-        model = read_model(Path(path), chosen)
-        decoder = read_decoder(Path(path), model.tokens, decoding or DecodingOptions())
-        return cls(model, chosen, decoder)
+        from asr.network import choose_device, read_network
+
+        folder = Path(path)
+        model = read_model(folder)
+        network = read_network(
+            folder / WEIGHTS, model.config, len(model.tokens), choose_device(device), threads
+        )
+        decoder = read_decoder(folder, model.tokens, decoding or DecodingOptions())
+        return cls(model, network, decoder)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -180,32 +186,18 @@ class Recognizer:
         features = self.config.features
         return self.config.encoder.subsampling * features.frame_shift / features.sample_rate
 
-    def log_probs(self, inputs: Sequence[NDArray[np.float32]]) -> list[Tensor]:
+    def log_probs(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Log-probabilities [step, token] of each input: samples at the model's rate, or frames."""
-        lengths = torch.tensor([len(values) for values in inputs])
-        padded = np.zeros((len(inputs), int(lengths.max()), *inputs[0].shape[1:]), np.float32)
-        for row, values in enumerate(inputs):
-            padded[row, : len(values)] = values
-        frontend = self._network.frontend
-        batch, lengths = torch.from_numpy(padded).to(self._device), lengths.to(self._device)
-        with torch.inference_mode():
-            features, num_frames = (
-                frontend(batch, lengths)
-                if batch.ndim == 2
-                else (frontend.finish(batch, lengths), lengths)
-            )
-            log_probs, num_steps = self._network.encoder(features, num_frames)
-        rows = zip(log_probs.cpu(), num_steps.tolist(), strict=True)
-        return [values[:steps] for values, steps in rows]
+        return self._network.log_probs(inputs)
 
     def _transcribe_batch(self, items: Sequence[_Input]) -> list[Transcript | AsrError]:
         all_log_probs = self.log_probs([item.values for item in items])
-        with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
+        with ThreadPoolExecutor(max_workers=self._network.threads) as pool:
             return list(pool.map(self._try_decode, all_log_probs, items))
 
-    def _try_decode(self, log_probs: Tensor, item: _Input) -> Transcript | AsrError:
+    def _try_decode(self, log_probs: NDArray[np.float32], item: _Input) -> Transcript | AsrError:
         try:
-            hypotheses = self._decoder.decode(log_probs.numpy())
+            hypotheses = self._decoder.decode(log_probs)
         except DataError as error:
             return error
         best = hypotheses[0]

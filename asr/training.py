@@ -20,9 +20,10 @@ import torch
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
+from asr.batches import plan_batches
 from asr.checkpoints import load_checkpoint, require_space, save_checkpoint
 from asr.config import Config, fingerprint
-from asr.data import PackedCorpus, plan_batches
+from asr.data import PackedCorpus
 from asr.dev_scores import DevScores, score_dev
 from asr.diagnosis import diagnose_history, diagnose_sets
 from asr.errors import DataError, StoppedError
@@ -31,7 +32,8 @@ from asr.history import draw_curves, write_history
 from asr.inputs import measure_statistics
 from asr.learner import Learner
 from asr.model import count_parameters
-from asr.model_folder import Network, load_weights, write_model, write_weights
+from asr.model_folder import WEIGHTS, write_model
+from asr.network import Network, load_weights, write_weights
 from asr.processes import open_fabric
 from asr.progress import Report, format_seconds, track
 from asr.tokens import TokenTable, build_tokens
@@ -106,7 +108,8 @@ def train(
     if fabric.is_global_zero:
         best = Network(config, len(tokens))
         load_weights(best, scratch / "best.safetensors")
-        write_model(folder / "model", config, tokens, best.state_dict(), run.origin())
+        write_model(folder / "model", config, tokens, run.origin())
+        write_weights(best.state_dict(), folder / "model" / WEIGHTS)
         draw_curves(run.history, folder / "curves.png")
         write_training_report(
             folder / "training.html",

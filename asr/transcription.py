@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from asr.errors import AudioError, DataError
-from asr.features import read_feats_scp
 from asr.manifest import Utterance, read_manifest
+from asr.stored_features import read_feats_scp
 
 AUDIO_SUFFIXES = frozenset(
     f".{suffix}"

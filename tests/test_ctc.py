@@ -10,7 +10,6 @@ from torch import Tensor
 
 from asr import ctc
 from asr.decoding import greedy
-from asr.errors import DataError
 
 
 def collapse(path: tuple[int, ...]) -> tuple[int, ...]:
@@ -72,33 +71,6 @@ def test_an_infeasible_utterance_adds_no_gradient() -> None:
     assert log_probs.grad is not None
     assert not log_probs.grad[0].any()
     assert log_probs.grad[1].any()
-
-
-@pytest.mark.parametrize("target", [(1,), (1, 1), (2, 1), (1, 2, 1)])
-def test_alignment_is_the_best_of_all_paths(target: tuple[int, ...]) -> None:
-    log_probs = random_log_probs(7, 6, 3)
-    paths = paths_of(target, log_probs)
-    best = max(paths, key=lambda path: paths[path])
-    expected, step = [], 0
-    for token, run in itertools.groupby(best):
-        length = len(list(run))
-        if token != 0:
-            expected.append((token, step, step + length))
-        step += length
-    spans = ctc.align(log_probs, target)
-    assert [(span.token, span.start, span.end) for span in spans] == expected
-    for span in spans:
-        mean = log_probs[span.start : span.end, span.token].exp().mean()
-        assert span.probability == pytest.approx(float(mean), abs=1e-5)
-
-
-def test_alignment_of_too_few_steps_is_an_error() -> None:
-    with pytest.raises(DataError, match="2 tokens need 3 steps, there are 2"):
-        ctc.align(random_log_probs(0, 2, 3), [1, 1])
-
-
-def test_alignment_of_nothing_is_nothing() -> None:
-    assert ctc.align(random_log_probs(0, 2, 3), []) == []
 
 
 @pytest.mark.parametrize(

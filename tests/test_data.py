@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr.batches import plan_batches
 from asr.config import FeatureConfig
-from asr.data import open_packed, pack, plan_batches
+from asr.data import open_packed, pack
 from asr.errors import AudioError, DataError
 from asr.manifest import Utterance
 

@@ -14,7 +14,8 @@ from torchaudio.functional import compute_deltas
 from asr.audio import read_audio
 from asr.config import FeatureConfig
 from asr.errors import ConfigError, DataError
-from asr.features import Frontend, is_feature_path, read_feats_scp, read_features
+from asr.features import Frontend
+from asr.stored_features import is_feature_path, read_feats_scp, read_features
 
 SPHINX = FeatureConfig(
     kind="mfcc",

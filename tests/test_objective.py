@@ -8,7 +8,7 @@ from asr.config import Config
 from asr.ctc import ctc_loss
 from asr.data import Batch, PackedCorpus
 from asr.inputs import augmented_features, input_features
-from asr.model_folder import Network
+from asr.network import Network
 from asr.objective import Objective, uniform_divergence, view_divergence
 from tests.tones import CONFIG
 

@@ -18,7 +18,7 @@ from asr.data import PackedCorpus
 from asr.errors import DataError, StoppedError, TrainingError
 from asr.features import Frontend
 from asr.learner import Learner
-from asr.model_folder import Network
+from asr.network import Network
 from asr.recognizer import Recognizer
 from asr.scoring import ErrorCounts, count_errors
 from asr.tokens import read_tokens
@@ -365,7 +365,7 @@ def test_global_normalization_is_measured_on_the_training_set(
     )
     run(tone_corpus, tmp_path, config)
     recognizer = Recognizer.load(tmp_path / "model", device="cpu")
-    frontend = recognizer._network.frontend
+    frontend = recognizer._network.network.frontend
     batch = tone_corpus["train"].batch(list(range(60)), [[1]] * 60)
     features, num_frames = frontend(batch.inputs / 32768, batch.lengths)
     position = torch.arange(features.shape[1])

@@ -36,9 +36,11 @@ def _describe_conf(path: Path) -> list[str]:
 
 def _describe_model(folder: Path) -> list[str]:
     from asr.model import count_parameters
-    from asr.model_folder import read_model
+    from asr.model_folder import WEIGHTS, read_model
+    from asr.network import read_network
 
     model = read_model(folder)
+    network = read_network(folder / WEIGHTS, model.config, len(model.tokens), "cpu").network
     features, encoder = model.config.features, model.config.encoder
     step_ms = features.frame_shift_ms * encoder.subsampling
     directions = "two directions" if encoder.bidirectional else "one direction"
@@ -50,7 +52,7 @@ def _describe_model(folder: Path) -> list[str]:
         f"{features.frame_shift_ms:g} ms, audio at {features.sample_rate} Hz",
         f"encoder      {encoder.num_layers} {encoder.cell} layers of {encoder.hidden_size}, "
         f"{directions}; a step is {step_ms:g} ms",
-        f"parameters   {count_parameters(model.network):,}",
+        f"parameters   {count_parameters(network):,}",
         f"tokens       {len(model.tokens)} with the blank: {shown}{more}",
         *(f"{key:<12} {value}" for key, value in model.training.items()),
     ]

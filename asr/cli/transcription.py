@@ -155,17 +155,14 @@ def _check_formats(formats: str, output_dir: Path | None, skip_existing: bool) -
 
 
 def _load(model: Path, device: str, threads: int | None, decoding: dict[str, Any]):  # type: ignore[no-untyped-def]
-    # A wrong path is said before torch takes its seconds to import.
+    # A wrong path is said before anything takes its time to be imported.
     if not (model / "config.yaml").is_file():
         raise click.UsageError(f"{model}: not a model folder (it has no config.yaml)")
-    import torch
-
     from asr.model_folder import DecodingOptions
     from asr.recognizer import Recognizer
 
-    if threads is not None:
-        torch.set_num_threads(threads)
-    recognizer = Recognizer.load(model, device=device, decoding=DecodingOptions(**decoding))
+    options = DecodingOptions(**decoding)
+    recognizer = Recognizer.load(model, device=device, threads=threads, decoding=options)
     for warning in recognizer.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return recognizer

@@ -119,11 +119,11 @@ def main() -> None:
 
     from asr.audio import read_audio
     from asr.decoding import Decoder, DecodingConfig
-    from asr.features import is_feature_path, read_features
     from asr.language_model import read_model
     from asr.manifest import read_manifest
     from asr.recognizer import Recognizer
     from asr.scoring import ErrorCounts, count_errors
+    from asr.stored_features import is_feature_path, read_features
 
     recognizer = Recognizer.load(arguments.model, device="cpu")
     utterances = read_manifest(arguments.manifest)
