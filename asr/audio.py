@@ -1,35 +1,28 @@
-"""From an audio file of any rate, width and container to mono samples at the model's rate.
+"""From a sound file of any kind to mono samples at the model's rate, whole or as a stream."""
 
-libsndfile reads WAV, FLAC, MP3, Ogg, SPHERE, AIFF and more; PyAV (FFmpeg) reads the containers
-that it does not: m4a, mp4, webm, mkv. Whatever is wrong with a file becomes one line.
-"""
-
-import os
-import re
-import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import soundfile
 
-from asr.errors import AudioError
+from asr.audio_files import (
+    RawFormat,
+    Samples,
+    SoundSource,
+    audio_error,
+    check_rate,
+    open_sound,
+    printable,
+)
 
-Samples = npt.NDArray[np.float32]
-
-_MIN_RATE, _MAX_RATE = 1000, 768_000  # Hz; what lies outside is a damaged header
-_BLOCK = 65_536  # samples decoded at a time, of each channel
-_TAIL = 65_536  # bytes; more than the longest Ogg page (RFC 3533: 65,307)
-_STREAMED = 0x7FFF_0000  # bytes; a size from here on says "unknown", written to a pipe
-_UNKNOWN_LENGTH = 1 << 48  # samples; libsndfile's answer for a FLAC stream without a length
-_AV_SLACK = 0.5  # seconds; a container's duration counts encoder delay and padding
-
-# Demuxers that FFmpeg may use: none that follows links to other files or hosts (hls, concat, sdp).
-_AV_FORMATS = "mov,matroska,webm,asf,avi,flv,aac,ac3,eac3,amr,mpegts,mpeg,mp3,ape,wv,tta,wav,ogg"
+_SAMPLES = Path("samples")  # what errors call audio that is in memory
+_BLOCK = 65_536  # samples
+_FULL_SCALE = 0.999
+_CLIPPED_SHARE = 0.01  # of the samples at full scale; loud speech has a few
+_SILENCE = 1e-4  # peak, -80 dB
+_CANCELLED = 1e-2  # energy of the mix against that of the channels; unrelated ones leave a half
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,332 +37,173 @@ class Audio:
     """Hz, of the file."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AudioInfo:
-    """What a file says of itself."""
+class AudioStream:
+    """Mono samples at one rate, block by block, and what was noticed on the way.
 
-    duration: float
-    """Seconds."""
-    sample_rate: int
-    """Hz."""
-    num_channels: int
-    num_samples: int
-    """In one channel, at `sample_rate`."""
-    format: str
-    """Container and encoding, as `WAV PCM_16`."""
+    The blocks together are bit for bit what one piece would give.
+    """
+
+    def __init__(
+        self, source: SoundSource, path: Path, *, sample_rate: int, channel: int | None = None
+    ):
+        """Take over a source.
+
+        Args:
+            path: what errors and warnings name.
+            channel: counted from 1; none is the mean of all.
+
+        Raises:
+            AudioError: there is no such channel.
+        """
+        if channel is not None and not 1 <= channel <= source.num_channels:
+            raise audio_error(path, f"channel {channel}, but it has {source.num_channels}")
+        self.sample_rate = sample_rate
+        self.source_rate = source.sample_rate
+        self.duration = source.num_samples and source.num_samples / source.sample_rate
+        """Seconds that are expected; none where the file does not tell."""
+        self._source = source
+        self._path = path
+        self._channel = channel
+        self._count = self._num_full = 0
+        self._peak = self._mixed_energy = self._channel_energy = 0.0
+
+    def __iter__(self) -> Iterator[Samples]:
+        """Blocks [sample], in [-1, 1]; what overshoots full scale is clipped. Once only.
+
+        Raises:
+            AudioError: as `read_audio`.
+        """
+        import soxr
+
+        resampler = None
+        if self.source_rate != self.sample_rate:
+            resampler = soxr.ResampleStream(
+                self.source_rate, self.sample_rate, 1, dtype="float32", quality="HQ"
+            )
+        given = 0
+        for block in self._source.blocks:
+            mono = self._mono(block)
+            if resampler is not None:
+                mono = resampler.resample_chunk(mono)
+            given += len(mono)
+            yield np.clip(mono, -1, 1)
+        if resampler is not None and self._count:
+            mono = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            given += len(mono)
+            yield np.clip(mono, -1, 1)
+        if not self._count:
+            raise audio_error(self._path, "no samples")
+        if not given:
+            raise audio_error(self._path, f"too short to be resampled to {self.sample_rate} Hz")
+
+    def warnings(self) -> tuple[str, ...]:
+        """What may cost accuracy, a line each; complete after the last block."""
+        return tuple(f"{printable(self._path)}: {text}" for text in self._findings())
+
+    def _findings(self) -> Iterator[str]:
+        if self.source_rate < self.sample_rate:
+            yield (
+                f"its rate of {self.source_rate} Hz is below the model's {self.sample_rate} Hz; "
+                "expect more errors"
+            )
+        if self._mixed_energy < _CANCELLED * self._channel_energy:
+            yield "its channels cancel each other when mixed (antiphase); take one, --channel 1"
+        elif self._count and self._peak < _SILENCE:
+            yield "silent: no sample is above -80 dB"
+        share = self._num_full / max(1, self._count)
+        if share > _CLIPPED_SHARE:
+            yield f"clipped: {share:.0%} of the samples are at full scale; expect more errors"
+
+    def _mono(self, block: Samples) -> Samples:
+        """[sample] of [sample, channel]."""
+        if not np.isfinite(block).all():
+            raise audio_error(self._path, "holds samples that are NaN or infinite")
+        if self._channel is not None:
+            mono = np.ascontiguousarray(block[:, self._channel - 1])
+        elif block.shape[1] == 1:
+            mono = block[:, 0]
+        else:
+            mono = block.mean(axis=1, dtype=np.float32)
+            self._mixed_energy += float(np.square(mono, dtype=np.float64).sum())
+            self._channel_energy += float(np.square(block, dtype=np.float64).mean(axis=1).sum())
+        size = np.abs(mono)
+        self._count += len(mono)
+        self._peak = max(self._peak, float(size.max(initial=0.0)))
+        self._num_full += int((size > _FULL_SCALE).sum())
+        return mono
+
+
+@contextmanager
+def open_audio(
+    path: Path,
+    *,
+    sample_rate: int,
+    offset: float = 0.0,
+    duration: float | None = None,
+    channel: int | None = None,
+    raw: RawFormat | None = None,
+) -> Iterator[AudioStream]:
+    """`read_audio` as a stream, of which a block is held at a time."""
+    with open_sound(path, offset=offset, duration=duration, raw=raw) as source:
+        yield AudioStream(source, path, sample_rate=sample_rate, channel=channel)
 
 
 def read_audio(
-    path: Path, *, sample_rate: int, offset: float = 0.0, duration: float | None = None
+    path: Path,
+    *,
+    sample_rate: int,
+    offset: float = 0.0,
+    duration: float | None = None,
+    channel: int | None = None,
 ) -> Audio:
-    """Decode a file or a stretch of it, average its channels and resample it.
+    """Decode a file or a stretch of it, average its channels or take one, and resample it.
 
     Args:
         offset: seconds from the start of the file.
         duration: seconds, or as many as there are; none means up to the end.
+        channel: counted from 1; none is the mean of all.
 
     Raises:
         AudioError: missing, empty, not audio, truncated, damaged, NaN or infinite samples, a
-            sample rate that cannot be, or nothing at `offset`.
+            sample rate that cannot be, no such channel, or nothing at `offset`.
     """
-    if not (0 <= offset < float("inf")) or (duration is not None and not duration > 0):
-        raise _error(path, f"offset {offset:g} s and duration {duration} s name no stretch of it")
-    _check_file(path)
-    with _sound_file(path) as sound:
-        if sound is not None:
-            source_rate = sound.samplerate
-            start, stop = _stretch(source_rate, offset, duration)
-            blocks = _sound_blocks(sound, path, start, stop)
-            samples = _mono(blocks, path)
-        else:
-            with _container(path) as container:
-                source_rate = _av_rate(container, path)
-                start, stop = _stretch(source_rate, offset, duration)
-                samples = _mono(_av_blocks(container, path, start, stop), path)
-    if not len(samples):
-        raise _error(path, f"no samples at {offset:g} s" if offset else "no samples")
-    samples = _resampled(samples, source_rate, sample_rate)
-    if not len(samples):
-        raise _error(path, f"too short to be resampled to {sample_rate} Hz")
-    return Audio(samples=samples, sample_rate=sample_rate, source_rate=source_rate)
+    with open_audio(
+        path, sample_rate=sample_rate, offset=offset, duration=duration, channel=channel
+    ) as stream:
+        samples = np.concatenate(list(stream))
+    return Audio(samples=samples, sample_rate=sample_rate, source_rate=stream.source_rate)
 
 
-def to_mono(samples: Samples, source_rate: int, sample_rate: int) -> Samples:
-    """Samples that are in memory, as `read_audio` gives those of a file.
+def stream_samples(samples: Samples, source_rate: int, sample_rate: int) -> AudioStream:
+    """Samples that are in memory, as `open_audio` gives those of a file.
 
     Args:
         samples: in [-1, 1], [sample] or [sample, channel].
 
     Raises:
-        AudioError: another shape, no samples, NaN or infinite ones, a rate that cannot be.
+        AudioError: another shape, no samples, a rate that cannot be.
     """
-    path = Path("samples")  # what errors call it
-    _check_rate(path, source_rate)
+    check_rate(_SAMPLES, source_rate)
     if samples.ndim not in (1, 2):
-        raise _error(path, f"[sample] or [sample, channel] is expected, found {samples.shape}")
+        raise audio_error(
+            _SAMPLES, f"[sample] or [sample, channel] is expected, found {samples.shape}"
+        )
     if not samples.size:
-        raise _error(path, "no samples")
-    mono = _mono([samples.reshape(len(samples), -1)], path)
-    return _resampled(mono, source_rate, sample_rate)
+        raise audio_error(_SAMPLES, "no samples")
+    rows = samples.reshape(len(samples), -1)
+    source = SoundSource(
+        sample_rate=source_rate,
+        num_channels=rows.shape[1],
+        num_samples=len(rows),
+        blocks=(rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)),
+    )
+    return AudioStream(source, _SAMPLES, sample_rate=sample_rate)
 
 
-def inspect_audio(path: Path) -> AudioInfo:
-    """Length, rate, channels and format; from the header where it tells them.
+def to_mono(samples: Samples, source_rate: int, sample_rate: int) -> Samples:
+    """Samples that are in memory, as `read_audio` gives those of a file.
 
     Raises:
-        AudioError: as `read_audio`, as far as the header shows it.
+        AudioError: as `stream_samples`; NaN or infinite samples.
     """
-    _check_file(path)
-    with _sound_file(path) as sound:
-        if sound is None:
-            return _inspect_container(path)
-        num_samples = sound.frames
-        if not 0 < num_samples < _UNKNOWN_LENGTH:
-            num_samples = sum(len(block) for block in _sound_blocks(sound, path, 0, None))
-        if not num_samples:
-            raise _error(path, "no samples")
-        return AudioInfo(
-            duration=num_samples / sound.samplerate,
-            sample_rate=sound.samplerate,
-            num_channels=sound.channels,
-            num_samples=num_samples,
-            format=f"{sound.format} {sound.subtype}",
-        )
-
-
-def _error(path: Path, cause: str) -> AudioError:
-    """One line, whatever the name of the file and the text of a library hold."""
-    name = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
-    return AudioError(f"{name}: {' '.join(cause.split())}")
-
-
-def _check_file(path: Path) -> None:
-    try:
-        status = path.stat()
-        if stat.S_ISREG(status.st_mode):
-            path.open("rb").close()
-    except (OSError, ValueError) as error:
-        raise _error(path, getattr(error, "strerror", None) or str(error)) from error
-    if stat.S_ISDIR(status.st_mode):
-        raise _error(path, "is a directory, not an audio file")
-    if not stat.S_ISREG(status.st_mode):
-        raise _error(path, "is not a regular file")
-    if not status.st_size:
-        raise _error(path, "is empty (0 bytes)")
-
-
-def _check_rate(path: Path, rate: int) -> None:
-    if not _MIN_RATE <= rate <= _MAX_RATE:
-        raise _error(path, f"a sample rate of {rate} Hz; {_MIN_RATE} to {_MAX_RATE} Hz can be read")
-
-
-def _stretch(rate: int, offset: float, duration: float | None) -> tuple[int, int | None]:
-    """First sample, and the one after the last."""
-    start = round(offset * rate)
-    return start, None if duration is None else start + max(1, round(duration * rate))
-
-
-def _mono(blocks: Iterable[Samples], path: Path) -> Samples:
-    """Blocks [sample, channel] as one row, the channels averaged."""
-    parts = [np.zeros(0, np.float32)]
-    for block in blocks:
-        if not np.isfinite(block).all():
-            raise _error(path, "holds samples that are NaN or infinite")
-        parts.append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32))
-    return np.concatenate(parts)
-
-
-def _resampled(samples: Samples, source_rate: int, sample_rate: int) -> Samples:
-    """At another rate; what overshoots full scale is clipped."""
-    import soxr
-
-    if source_rate != sample_rate:
-        samples = soxr.resample(samples, source_rate, sample_rate, quality="HQ")
-    return np.clip(samples, -1, 1)
-
-
-class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
-    """Read on without the seek that soundfile adds to each read: MP3 complains of it on stderr."""
-
-    def seekable(self) -> bool:
-        return False
-
-
-@contextmanager
-def _sound_file(path: Path) -> Iterator[Any]:
-    """The file opened by libsndfile, or none if libsndfile does not know its format."""
-    try:
-        # By descriptor: from a name, soundfile would take the suffix .raw for a format.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        sound = _ForwardFile(descriptor, closefd=True)
-    except OSError as error:
-        raise _error(path, error.strerror or str(error)) from error
-    except soundfile.LibsndfileError as error:
-        _check_refused(path, error)
-        sound = None
-    if sound is None:
-        yield None
-        return
-    with sound:
-        _check_rate(path, sound.samplerate)
-        _check_promise(path, sound)
-        yield sound
-
-
-def _check_refused(path: Path, error: soundfile.LibsndfileError) -> None:
-    """Say what is wrong with a file that libsndfile refuses although it knows its format."""
-    with path.open("rb") as file:
-        head = file.read(28)
-    if head[:4] == b"RIFF" and head[12:16] == b"fmt " and len(head) == 28:
-        _check_rate(path, int.from_bytes(head[24:28], "little"))
-    if head[:4] in (b"caff", b"fLaC", b"OggS", b"FORM"):
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: soundfile.LibsndfileError) -> AudioError:
-    cause = error.error_string.removeprefix("Error : ").rstrip(".")
-    return _error(path, f"truncated or damaged ({cause})")
-
-
-def _check_promise(path: Path, sound: Any) -> None:
-    """Refuse a file whose header promises more than the file holds."""
-    log = sound.extra_info
-    promised = held = 0
-    if sound.format == "NIST":
-        with path.open("rb") as file:
-            counts = re.search(rb"sample_count -i (\d+)", file.read(1024))
-        promised, held = int(counts[1]) if counts else 0, sound.frames
-    elif sound.format == "OGG":
-        promised, held = _ogg_page(path)
-    else:
-        sizes = re.search(
-            r"(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", log
-        )
-        if sizes:
-            promised, held = int(sizes[1]), int(sizes[2])
-    if held + 1 < promised < _STREAMED:
-        unit = "samples" if sound.format == "NIST" else "bytes"
-        raise _error(path, f"truncated: {promised} {unit} expected, {held} there")
-
-
-def _ogg_page(path: Path) -> tuple[int, int]:
-    """Bytes that the last page of an Ogg file should have, and has; RFC 3533, section 6."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL))
-        tail = file.read()
-    page = tail[max(0, tail.rfind(b"OggS")) :]
-    num_segments = page[26] if len(page) > 26 else 255
-    header = 27 + num_segments
-    return header + sum(page[27:header]), len(page)
-
-
-def _sound_blocks(sound: Any, path: Path, start: int, stop: int | None) -> Iterator[Samples]:
-    known = 0 < sound.frames < _UNKNOWN_LENGTH
-    if known and start >= sound.frames:
-        end = sound.frames / sound.samplerate
-        raise _error(path, f"nothing at {start / sound.samplerate:g} s, it ends at {end:g} s")
-    position = start
-    last = min(sound.frames if known else _UNKNOWN_LENGTH, stop or _UNKNOWN_LENGTH)
-    try:
-        if sound.format == "MP3":
-            # Its frames refer to bits of earlier ones, so that a seek gives other samples.
-            for _ in range(0, start - _BLOCK + 1, _BLOCK):
-                sound.read(_BLOCK, dtype="float32")
-            sound.read(start % _BLOCK, dtype="float32")
-        elif start:
-            sound.seek(start)
-        while position < last:
-            count = min(_BLOCK, last - position)
-            block = sound.read(count, dtype="float32", always_2d=True)
-            position += len(block)
-            yield block
-            if len(block) < count:
-                break
-    except soundfile.LibsndfileError as error:
-        raise _damaged(path, error) from error
-    if known and position < last:
-        raise _error(path, f"truncated: {sound.frames} samples expected, {position} there")
-
-
-@contextmanager
-def _container(path: Path) -> Iterator[Any]:
-    """The file opened by FFmpeg; its errors, on opening and in the block, as AudioError."""
-    import av
-
-    av.logging.set_level(None)
-    try:
-        # A file object, so that a name that looks like an URL or protocol is only a name.
-        with (
-            path.open("rb") as file,
-            av.open(file, metadata_errors="ignore", options={"format_whitelist": _AV_FORMATS}) as c,
-        ):
-            if not c.streams.audio:
-                raise _error(path, f"no sound in it, only {_kinds(c)}")
-            yield c
-    except AudioError:
-        raise
-    except (av.error.FFmpegError, OSError, ValueError, RuntimeError) as error:
-        cause = getattr(error, "strerror", None) or str(error)
-        raise _error(path, f"not audio that can be read, or damaged ({cause})") from error
-
-
-def _kinds(container: Any) -> str:
-    return ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-
-
-def _av_rate(container: Any, path: Path) -> int:
-    rate = int(container.streams.audio[0].rate or 0)
-    _check_rate(path, rate)
-    return rate
-
-
-def _av_blocks(container: Any, path: Path, start: int, stop: int | None) -> Iterator[Samples]:
-    """Decoded from the beginning, as seeking is inexact in these containers."""
-    import av
-
-    stream = container.streams.audio[0]
-    resampler = av.AudioResampler(format="fltp", rate=stream.rate)
-    position = 0
-    last = _UNKNOWN_LENGTH if stop is None else stop
-    for decoded in container.decode(stream):
-        for frame in resampler.resample(decoded):
-            block = frame.to_ndarray().T.astype(np.float32)
-            yield block[max(0, start - position) : max(0, last - position)]
-            position += len(block)
-        if position >= last:
-            return
-    seconds = position / stream.rate
-    expected = _av_seconds(container)
-    if expected is not None and seconds + _AV_SLACK < expected:
-        raise _error(path, f"truncated: {expected:.2f} s expected, {seconds:.2f} s there")
-    if start >= position:
-        raise _error(path, f"nothing at {start / stream.rate:g} s, it ends at {seconds:g} s")
-
-
-def _av_seconds(container: Any) -> float | None:
-    stream = container.streams.audio[0]
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    if container.duration and len(container.streams) == 1:
-        return float(container.duration / 1_000_000)  # FFmpeg's AV_TIME_BASE, microseconds
-    return None
-
-
-def _inspect_container(path: Path) -> AudioInfo:
-    with _container(path) as container:
-        rate = _av_rate(container, path)
-        stream = container.streams.audio[0]
-        seconds = _av_seconds(container)
-        if seconds is None:
-            count = sum(len(block) for block in _av_blocks(container, path, 0, None))
-        else:
-            count = round(seconds * rate)
-        if not count:
-            raise _error(path, "no samples")
-        return AudioInfo(
-            duration=count / rate,
-            sample_rate=rate,
-            num_channels=stream.channels,
-            num_samples=count,
-            format=f"{container.format.name.partition(',')[0]} {stream.codec_context.name}",
-        )
+    return np.concatenate(list(stream_samples(samples, source_rate, sample_rate)))

@@ -7,10 +7,12 @@ import av
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.audio import inspect_audio, read_audio, to_mono
+from asr.audio import open_audio, read_audio, stream_samples, to_mono
+from asr.audio_files import RawFormat, inspect_audio
 from asr.errors import AudioError
 
 RATE = 16000
@@ -213,6 +215,85 @@ def test_samples_in_memory_take_the_same_way_as_a_file(tmp_path: Path) -> None:
 def test_bad_samples_in_memory_are_refused(samples: np.ndarray, rate: int, message: str) -> None:
     with pytest.raises(AudioError, match=message):
         to_mono(samples, rate, RATE)
+
+
+@pytest.mark.parametrize(("rate", "model_rate"), [(44100, 16000), (8000, 16000), (22050, 8000)])
+def test_a_stream_is_bit_for_bit_what_one_piece_gives(rate: int, model_rate: int) -> None:
+    samples = noise(300_007)
+    blocks = list(stream_samples(samples, rate, model_rate))
+    assert len(blocks) > 4
+    at_once = np.clip(soxr.resample(samples, rate, model_rate, quality="HQ"), -1, 1)
+    assert np.array_equal(np.concatenate(blocks), at_once)
+
+
+@pytest.mark.parametrize("rate", [RATE, 8000])
+def test_one_channel_can_be_taken(tmp_path: Path, rate: int) -> None:
+    left, right = noise(3000, seed=1), noise(3000, seed=2)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right], 1), RATE, subtype="FLOAT")
+    audio = read_audio(tmp_path / "a.wav", sample_rate=rate, channel=2)
+    assert np.array_equal(audio.samples, to_mono(right, RATE, rate))
+    with pytest.raises(AudioError, match="channel 3, but it has 2"):
+        read_audio(tmp_path / "a.wav", sample_rate=RATE, channel=3)
+
+
+def tone(level: float) -> np.ndarray:
+    return level * sine(1, RATE)
+
+
+@pytest.mark.parametrize(
+    ("samples", "warning"),
+    [
+        pytest.param(tone(1.0), None, id="a tone"),
+        pytest.param(np.stack([tone(1), tone(1)], 1), None, id="in phase"),
+        pytest.param(np.stack([noise(9000, 1), noise(9000, 2)], 1), None, id="two speakers"),
+        pytest.param(np.stack([tone(1), tone(0)], 1), None, id="one channel silent"),
+        pytest.param(np.stack([tone(1), tone(-1)], 1), "antiphase", id="antiphase"),
+        pytest.param(np.stack([tone(1), tone(-0.9)], 1), "antiphase", id="nearly antiphase"),
+        pytest.param(tone(0.0), "silent", id="silence"),
+        pytest.param(tone(8.0), "clipped: 8", id="clipped"),
+        pytest.param(np.stack([tone(0), tone(0)], 1), "silent", id="two silent channels"),
+    ],
+)
+def test_what_costs_accuracy_is_noticed(samples: np.ndarray, warning: str | None) -> None:
+    stream = stream_samples(samples.clip(-1, 1), RATE, RATE)
+    assert sum(len(block) for block in stream) == len(samples)
+    assert [warning in text for text in stream.warnings()] == ([] if warning is None else [True])
+
+
+def test_samples_without_a_header_are_read_as_said(tmp_path: Path) -> None:
+    written = noise(2000).reshape(-1, 2)
+    path = tmp_path / "a.pcm"
+    path.write_bytes(written.astype("<f4").tobytes())
+    raw = RawFormat.parse("8000:f32:2")
+    with open_audio(path, sample_rate=8000, channel=2, raw=raw) as stream:
+        assert stream.duration == 1000 / 8000
+        assert np.array_equal(np.concatenate(list(stream)), written[:, 1])
+    path.write_bytes((written[:, 0] * 32768).astype("<i2").tobytes())
+    with open_audio(path, sample_rate=RATE, raw=RawFormat.parse("16000")) as stream:
+        assert np.concatenate(list(stream)) == pytest.approx(written[:, 0], abs=1e-4)
+
+
+@pytest.mark.parametrize("text", ["", "s16", "0", "16000:s12", "16000:s16:0", "16000:s16:1:1"])
+def test_another_raw_format_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="RATE"):
+        RawFormat.parse(text)
+
+
+def read_and_fail(path: Path) -> None:
+    with open_audio(path, sample_rate=RATE) as stream:
+        next(iter(stream))
+        raise OSError("disk full")
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.mkv"])
+def test_an_error_of_who_reads_is_not_the_files(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "a.wav":
+        soundfile.write(path, noise(32_000), RATE)
+    else:
+        write_av(path, noise(32_000), "pcm_s16le", RATE)
+    with pytest.raises(OSError, match="disk full"):
+        read_and_fail(path)
 
 
 def patch(path: Path, mark: bytes, offset: int, value: bytes) -> None:

@@ -81,7 +81,7 @@ def _describe_manifest(path: Path) -> list[str]:
 
 
 def _describe_audio(path: Path) -> list[str]:
-    from asr.audio import inspect_audio
+    from asr.audio_files import inspect_audio
 
     audio = inspect_audio(path)
     return [

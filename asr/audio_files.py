@@ -1,0 +1,406 @@
+"""Samples out of sound files of any rate, width and container, a block at a time.
+
+libsndfile reads WAV, FLAC, MP3, Ogg, SPHERE, AIFF and more; PyAV (FFmpeg) reads the containers
+that it does not: m4a, mp4, webm, mkv. Whatever is wrong with a file becomes one line. Never more
+than a block is held, whatever a header says.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from asr.errors import AudioError
+
+Samples = npt.NDArray[np.float32]
+
+_MIN_RATE, _MAX_RATE = 1000, 768_000  # Hz; what lies outside is a damaged header
+_BLOCK = 65_536  # samples decoded at a time, of all channels together
+_TAIL = 65_536  # bytes; more than the longest Ogg page (RFC 3533: 65,307)
+_STREAMED = 0x7FFF_0000  # bytes; a size from here on says "unknown", written to a pipe
+_UNKNOWN_LENGTH = 1 << 48  # samples; libsndfile's answer for a FLAC stream without a length
+_AV_SLACK = 0.5  # seconds; a container's duration counts encoder delay and padding
+_ENCODINGS = {"s16": "PCM_16", "s24": "PCM_24", "s32": "PCM_32", "f32": "FLOAT", "u8": "PCM_U8"}
+
+# Demuxers that FFmpeg may use: none that follows links to other files or hosts (hls, concat, sdp).
+_AV_FORMATS = "mov,matroska,webm,asf,avi,flv,aac,ac3,eac3,amr,mpegts,mpeg,mp3,ape,wv,tta,wav,ogg"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RawFormat:
+    """What samples without a header are, as `16000:s16:1`; little-endian."""
+
+    sample_rate: int
+    """Hz."""
+    encoding: str = "s16"
+    """`s16`, `s24`, `s32`, `f32` or `u8`."""
+    num_channels: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "RawFormat":
+        """From `RATE[:ENCODING[:CHANNELS]]`.
+
+        Raises:
+            ValueError: it is not that.
+        """
+        found = re.fullmatch(r"(\d{1,6})(?::(\w+))?(?::(\d{1,4}))?", text)
+        rate, encoding, channels = found.groups() if found else ("0", None, None)
+        raw = cls(
+            sample_rate=int(rate), encoding=encoding or "s16", num_channels=int(channels or 1)
+        )
+        known = raw.encoding in _ENCODINGS and _MIN_RATE <= raw.sample_rate <= _MAX_RATE
+        if not known or not 1 <= raw.num_channels <= 1024:
+            raise ValueError(
+                f"{text}: RATE[:ENCODING[:CHANNELS]] is expected, as 16000:s16:1; encodings are "
+                + ", ".join(_ENCODINGS)
+            )
+        return raw
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SoundSource:
+    """A stretch of sound while its file is open."""
+
+    sample_rate: int
+    """Hz."""
+    num_channels: int
+    num_samples: int | None
+    """In one channel, as far as the header tells."""
+    blocks: Iterator[Samples]
+    """[sample, channel], in [-1, 1]; to be taken once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AudioInfo:
+    """What a file says of itself."""
+
+    duration: float
+    """Seconds."""
+    sample_rate: int
+    """Hz."""
+    num_channels: int
+    num_samples: int
+    """In one channel, at `sample_rate`."""
+    format: str
+    """Container and encoding, as `WAV PCM_16`."""
+
+
+@contextmanager
+def open_sound(
+    path: Path, *, offset: float = 0.0, duration: float | None = None, raw: RawFormat | None = None
+) -> Iterator[SoundSource]:
+    """A file or a stretch of it, to be read in blocks.
+
+    Args:
+        offset: seconds from the start of the file.
+        duration: seconds, or as many as there are; none means up to the end.
+        raw: what the samples are, if the file has no header.
+
+    Raises:
+        AudioError: missing, empty, not audio, truncated, damaged, a sample rate that cannot be, or
+            nothing at `offset`; the last ones only when the blocks are read.
+    """
+    if not (0 <= offset < float("inf")) or (duration is not None and not duration > 0):
+        raise audio_error(path, f"offset {offset:g} s and duration {duration} s name no stretch")
+    _check_file(path)
+    with _sound_file(path, raw) as sound:
+        if sound is not None:
+            rate = sound.samplerate
+            start, stop = _stretch(rate, offset, duration)
+            known = 0 < sound.frames < _UNKNOWN_LENGTH
+            yield SoundSource(
+                sample_rate=rate,
+                num_channels=sound.channels,
+                num_samples=_length(sound.frames, start, stop) if known else None,
+                blocks=_sound_blocks(sound, path, start, stop),
+            )
+            return
+    with _container(path) as container:
+        rate = check_rate(path, int(container.streams.audio[0].rate or 0))
+        start, stop = _stretch(rate, offset, duration)
+        seconds = _av_seconds(container)
+        yield SoundSource(
+            sample_rate=rate,
+            num_channels=container.streams.audio[0].channels,
+            num_samples=None if seconds is None else _length(round(seconds * rate), start, stop),
+            blocks=_av_blocks(container, path, start, stop),
+        )
+
+
+def inspect_audio(path: Path) -> AudioInfo:
+    """Length, rate, channels and format; from the header where it tells them.
+
+    Raises:
+        AudioError: as `open_sound`, as far as the header shows it.
+    """
+    _check_file(path)
+    with _sound_file(path) as sound:
+        if sound is None:
+            return _inspect_container(path)
+        num_samples = sound.frames
+        if not 0 < num_samples < _UNKNOWN_LENGTH:
+            num_samples = sum(len(block) for block in _sound_blocks(sound, path, 0, None))
+        if not num_samples:
+            raise audio_error(path, "no samples")
+        return AudioInfo(
+            duration=num_samples / sound.samplerate,
+            sample_rate=sound.samplerate,
+            num_channels=sound.channels,
+            num_samples=num_samples,
+            format=f"{sound.format} {sound.subtype}",
+        )
+
+
+def audio_error(path: Path, cause: str) -> AudioError:
+    """One line, whatever the name of the file and the text of a library hold."""
+    return AudioError(f"{printable(path)}: {' '.join(cause.split())}")
+
+
+def printable(path: Path | str) -> str:
+    """A name that may hold anything, as one line of characters that can be seen."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
+
+
+def check_rate(path: Path, rate: int) -> int:
+    """The rate, if a file can have it.
+
+    Raises:
+        AudioError: it cannot.
+    """
+    if not _MIN_RATE <= rate <= _MAX_RATE:
+        raise audio_error(
+            path, f"a sample rate of {rate} Hz; {_MIN_RATE} to {_MAX_RATE} Hz can be read"
+        )
+    return rate
+
+
+def _check_file(path: Path) -> None:
+    try:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            path.open("rb").close()
+    except (OSError, ValueError) as error:
+        raise audio_error(path, getattr(error, "strerror", None) or str(error)) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise audio_error(path, "is a directory, not an audio file")
+    if not stat.S_ISREG(status.st_mode):
+        raise audio_error(path, "is not a regular file")
+    if not status.st_size:
+        raise audio_error(path, "is empty (0 bytes)")
+
+
+def _stretch(rate: int, offset: float, duration: float | None) -> tuple[int, int | None]:
+    """First sample, and the one after the last."""
+    start = round(offset * rate)
+    return start, None if duration is None else start + max(1, round(duration * rate))
+
+
+def _length(num_samples: int, start: int, stop: int | None) -> int:
+    return max(0, min(num_samples, stop or num_samples) - start)
+
+
+class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
+    """Read on without the seek that soundfile adds to each read: MP3 complains of it on stderr."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+@contextmanager
+def _sound_file(path: Path, raw: RawFormat | None = None) -> Iterator[Any]:
+    """The file opened by libsndfile, or none if libsndfile does not know its format."""
+    layout: dict[str, Any] = {}
+    if raw is not None:
+        layout = {
+            "format": "RAW",
+            "subtype": _ENCODINGS[raw.encoding],
+            "endian": "LITTLE",
+            "samplerate": raw.sample_rate,
+            "channels": raw.num_channels,
+        }
+    try:
+        # By descriptor: from a name, soundfile would take the suffix .raw for a format.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        sound = _ForwardFile(descriptor, closefd=True, **layout)
+    except OSError as error:
+        raise audio_error(path, error.strerror or str(error)) from error
+    except soundfile.LibsndfileError as error:
+        _check_refused(path, error)
+        sound = None
+    if sound is None:
+        yield None
+        return
+    with sound:
+        check_rate(path, sound.samplerate)
+        _check_promise(path, sound)
+        yield sound
+
+
+def _check_refused(path: Path, error: soundfile.LibsndfileError) -> None:
+    """Say what is wrong with a file that libsndfile refuses although it knows its format."""
+    with path.open("rb") as file:
+        head = file.read(28)
+    if head[:4] == b"RIFF" and head[12:16] == b"fmt " and len(head) == 28:
+        check_rate(path, int.from_bytes(head[24:28], "little"))
+    if head[:4] in (b"caff", b"fLaC", b"OggS", b"FORM"):
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: soundfile.LibsndfileError) -> AudioError:
+    cause = error.error_string.removeprefix("Error : ").rstrip(".")
+    return audio_error(path, f"truncated or damaged ({cause})")
+
+
+def _check_promise(path: Path, sound: Any) -> None:
+    """Refuse a file whose header promises more than the file holds."""
+    log = sound.extra_info
+    promised = held = 0
+    if sound.format == "NIST":
+        with path.open("rb") as file:
+            counts = re.search(rb"sample_count -i (\d+)", file.read(1024))
+        promised, held = int(counts[1]) if counts else 0, sound.frames
+    elif sound.format == "OGG":
+        promised, held = _ogg_page(path)
+    else:
+        sizes = re.search(
+            r"(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", log
+        )
+        if sizes:
+            promised, held = int(sizes[1]), int(sizes[2])
+    if held + 1 < promised < _STREAMED:
+        unit = "samples" if sound.format == "NIST" else "bytes"
+        raise audio_error(path, f"truncated: {promised} {unit} expected, {held} there")
+
+
+def _ogg_page(path: Path) -> tuple[int, int]:
+    """Bytes that the last page of an Ogg file should have, and has; RFC 3533, section 6."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        tail = file.read()
+    page = tail[max(0, tail.rfind(b"OggS")) :]
+    num_segments = page[26] if len(page) > 26 else 255
+    header = 27 + num_segments
+    return header + sum(page[27:header]), len(page)
+
+
+def _sound_blocks(sound: Any, path: Path, start: int, stop: int | None) -> Iterator[Samples]:
+    known = 0 < sound.frames < _UNKNOWN_LENGTH
+    if known and start >= sound.frames:
+        end = sound.frames / sound.samplerate
+        raise audio_error(path, f"nothing at {start / sound.samplerate:g} s, it ends at {end:g} s")
+    block_size = max(1, _BLOCK // sound.channels)
+    position = start
+    last = min(sound.frames if known else _UNKNOWN_LENGTH, stop or _UNKNOWN_LENGTH)
+    try:
+        if sound.format == "MP3":
+            # Its frames refer to bits of earlier ones, so that a seek gives other samples.
+            for _ in range(0, start - block_size + 1, block_size):
+                sound.read(block_size, dtype="float32")
+            sound.read(start % block_size, dtype="float32")
+        elif start:
+            sound.seek(start)
+        while position < last:
+            count = min(block_size, last - position)
+            block = sound.read(count, dtype="float32", always_2d=True)
+            position += len(block)
+            yield block
+            if len(block) < count:
+                break
+    except soundfile.LibsndfileError as error:
+        raise _damaged(path, error) from error
+    if known and position < last:
+        raise audio_error(path, f"truncated: {sound.frames} samples expected, {position} there")
+
+
+@contextmanager
+def _container(path: Path) -> Iterator[Any]:
+    """The file opened by FFmpeg."""
+    import av
+
+    av.logging.set_level(None)
+    # A file object, so that a name that looks like an URL or protocol is only a name.
+    with path.open("rb") as file:
+        with _explained(path):
+            options = {"format_whitelist": _AV_FORMATS}
+            container = av.open(file, metadata_errors="ignore", options=options)
+        with container:
+            if not container.streams.audio:
+                raise audio_error(path, f"no sound in it, only {_kinds(container)}")
+            yield container
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """FFmpeg's errors as AudioError."""
+    import av
+
+    try:
+        yield
+    except (av.error.FFmpegError, OSError, ValueError, RuntimeError) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        raise audio_error(path, f"not audio that can be read, or damaged ({cause})") from error
+
+
+def _kinds(container: Any) -> str:
+    return ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+
+
+def _av_blocks(container: Any, path: Path, start: int, stop: int | None) -> Iterator[Samples]:
+    """Decoded from the beginning, as seeking is inexact in these containers."""
+    import av
+
+    stream = container.streams.audio[0]
+    resampler = av.AudioResampler(format="fltp", rate=stream.rate)
+    position = 0
+    last = _UNKNOWN_LENGTH if stop is None else stop
+    with _explained(path):
+        for decoded in container.decode(stream):
+            for frame in resampler.resample(decoded):
+                block = frame.to_ndarray().T.astype(np.float32)
+                yield block[max(0, start - position) : max(0, last - position)]
+                position += len(block)
+            if position >= last:
+                return
+    seconds = position / stream.rate
+    expected = _av_seconds(container)
+    if expected is not None and seconds + _AV_SLACK < expected:
+        raise audio_error(path, f"truncated: {expected:.2f} s expected, {seconds:.2f} s there")
+    if start >= position:
+        raise audio_error(path, f"nothing at {start / stream.rate:g} s, it ends at {seconds:g} s")
+
+
+def _av_seconds(container: Any) -> float | None:
+    stream = container.streams.audio[0]
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    if container.duration and len(container.streams) == 1:
+        return float(container.duration / 1_000_000)  # FFmpeg's AV_TIME_BASE, microseconds
+    return None
+
+
+def _inspect_container(path: Path) -> AudioInfo:
+    with _container(path) as container:
+        rate = check_rate(path, int(container.streams.audio[0].rate or 0))
+        stream = container.streams.audio[0]
+        seconds = _av_seconds(container)
+        if seconds is None:
+            count = sum(len(block) for block in _av_blocks(container, path, 0, None))
+        else:
+            count = round(seconds * rate)
+        if not count:
+            raise audio_error(path, "no samples")
+        return AudioInfo(
+            duration=count / rate,
+            sample_rate=rate,
+            num_channels=stream.channels,
+            num_samples=count,
+            format=f"{container.format.name.partition(',')[0]} {stream.codec_context.name}",
+        )
