@@ -26,17 +26,21 @@ MAX_MEMBERS = 1_000_000
 
 _CHUNK_BYTES = 2**20
 _TIMEOUT = 30.0  # seconds without an answer
+_CHECKSUMS = {32: "MD5", 64: "SHA-256"}  # by the number of their digits
 
 _Kind = Literal["file", "folder", "other"]
 
 
-def download(url: str, path: Path, sha256: str | None = None) -> None:
+def download(url: str, path: Path, checksum: str | None = None) -> None:
     """Fetch `url` to `path`, going on from `<path>.part` where an earlier attempt stopped.
 
     A `path` that exists is not fetched again, but its checksum is checked.
 
+    Args:
+        checksum: SHA-256, or MD5 where no other is published; hexadecimal.
+
     Raises:
-        DataError: no network, an answer other than the file, or another checksum than `sha256`.
+        DataError: no network, an answer other than the file, or another checksum.
     """
     if not path.exists():
         part = path.with_name(f"{path.name}.part")
@@ -48,10 +52,10 @@ def download(url: str, path: Path, sha256: str | None = None) -> None:
                 f"{url}: cannot be downloaded: {_reason(error)}; try again, or get it by other "
                 "means and name the folder with --corpus DIR"
             ) from error
-        _check(part, sha256, url)
+        _check(part, checksum, url)
         part.replace(path)
     else:
-        _check(path, sha256, url)
+        _check(path, checksum, url)
 
 
 def extract(
@@ -147,16 +151,17 @@ def _fetch(url: str, part: Path) -> None:
         raise OSError(f"the connection ended {num_missing} bytes early")
 
 
-def _check(path: Path, sha256: str | None, url: str) -> None:
-    if sha256 is None:
+def _check(path: Path, checksum: str | None, url: str) -> None:
+    if checksum is None:
         return
+    name = _CHECKSUMS[len(checksum)]
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
+        found = hashlib.file_digest(file, name.replace("-", "").lower()).hexdigest()
+    if found != checksum:
         # The next attempt must not go on from it.
         path.unlink()
         raise DataError(
-            f"{url}: SHA-256 is {found}, expected {sha256}; the file was removed, try again"
+            f"{url}: {name} is {found}, expected {checksum}; the file was removed, try again"
         )
 
 

@@ -15,6 +15,7 @@ from asr.errors import DataError
 
 CONTENT = bytes(range(256)) * 4096
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -106,12 +107,15 @@ def test_another_range_than_asked_for_is_refused(address, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["file", "file.part"])
-def test_a_wrong_checksum_is_named_and_the_next_call_begins_again(address, tmp_path, name):
+@pytest.mark.parametrize(("kind", "checksum"), [("SHA-256", SHA256), ("MD5", MD5)])
+def test_a_wrong_checksum_is_named_and_the_next_call_begins_again(
+    address, tmp_path, name, kind, checksum
+):
     (tmp_path / name).write_bytes(b"x" * 100)
-    with pytest.raises(DataError, match=f"/file: SHA-256 is [0-9a-f]{{64}}, expected {SHA256}"):
-        download(f"{address}/file", tmp_path / "file", SHA256)
+    with pytest.raises(DataError, match=f"/file: {kind} is [0-9a-f]{{32,64}}, expected {checksum}"):
+        download(f"{address}/file", tmp_path / "file", checksum)
     assert list(tmp_path.iterdir()) == []
-    download(f"{address}/file", tmp_path / "file", SHA256)
+    download(f"{address}/file", tmp_path / "file", checksum)
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 

@@ -259,7 +259,8 @@ def test_recipes_are_listed(
     assert main(["recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[0] for line in lines] == [
-        f"recipes/{name}" for name in ("an4", "digits", "fsdd", "yesno")
+        f"recipes/{name}"
+        for name in ("an4", "digits", "fsdd", "librispeech", "speechocean762", "yesno")
     ]
 
 

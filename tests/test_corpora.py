@@ -17,6 +17,7 @@ from asr.manifest import Utterance, read_manifest
 from recipes.an4 import corpus as an4
 from recipes.digits import corpus as digits
 from recipes.fsdd import corpus as fsdd
+from recipes.speechocean762 import corpus as speechocean762
 from recipes.yesno import corpus as yesno
 
 SPLITS = ("train", "dev", "test")
@@ -330,7 +331,11 @@ def test_a_download_with_another_recording_than_published_is_refused(
         yesno.download(tmp_path)
 
 
-@pytest.mark.parametrize("corpus", [an4, fsdd, yesno], ids=["an4", "fsdd", "yesno"])
+@pytest.mark.parametrize(
+    "corpus",
+    [an4, fsdd, speechocean762, yesno],
+    ids=["an4", "fsdd", "speechocean762", "yesno"],
+)
 @pytest.mark.parametrize("exists", [True, False], ids=["an empty folder", "no folder"])
 def test_a_missing_corpus_says_where_to_get_it(tmp_path, corpus, exists):
     source = tmp_path / "nowhere"

@@ -193,7 +193,8 @@ def prepare(source: Path, folder: Path, corpus: Corpus) -> None:
 
 
 def _find_root(source: Path, subset: str) -> Path:
-    for folder in (source, source / "LibriSpeech", source / subset / "LibriSpeech"):
+    # A download is unpacked to <subset>/LibriSpeech/<subset>.
+    for folder in (source / subset / "LibriSpeech", source, source / "LibriSpeech"):
         if (folder / subset).is_dir():
             return folder
     raise DataError(
