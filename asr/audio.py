@@ -57,6 +57,7 @@ class AudioStream:
         """
         if channel is not None and not 1 <= channel <= source.num_channels:
             raise audio_error(path, f"channel {channel}, but it has {source.num_channels}")
+        self.name = printable(path)
         self.sample_rate = sample_rate
         self.source_rate = source.sample_rate
         self.duration = source.num_samples and source.num_samples / source.sample_rate
@@ -98,7 +99,7 @@ class AudioStream:
 
     def warnings(self) -> tuple[str, ...]:
         """What may cost accuracy, a line each; complete after the last block."""
-        return tuple(f"{printable(self._path)}: {text}" for text in self._findings())
+        return tuple(f"{self.name}: {text}" for text in self._findings())
 
     def _findings(self) -> Iterator[str]:
         if self.source_rate < self.sample_rate:

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from asr.recognizer import Word
+from asr.transcript import Word
 
 LINE_LENGTH = 42  # characters
 NUM_LINES = 2

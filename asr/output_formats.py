@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from asr.captions import Caption, make_captions
 from asr.manifest import Utterance
-from asr.recognizer import Transcript, Word
+from asr.transcript import Transcript, Word
 
 
 def as_text(utterance: Utterance, transcript: Transcript) -> str:  # noqa: ARG001

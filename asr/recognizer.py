@@ -1,79 +1,60 @@
-"""Speech to text with a model folder.
+"""Speech to text with a model folder; no torch, which the network brings along.
 
-Dimension names: batch (utterances), frame, bin, step, token.
+Dimension names: frame, bin, step, token.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from asr.alignment import TokenSpan, align
-from asr.audio import read_audio, to_mono
+from asr.audio import AudioStream, stream_samples
 from asr.batches import plan_batches
-from asr.decoding import Decoder, DecodingConfig, Hypothesis
+from asr.decoding import Decoder, DecodingConfig
 from asr.errors import AsrError, AudioError, DataError
 from asr.manifest import Utterance
 from asr.model_folder import WEIGHTS, DecodingOptions, LoadedModel, read_decoder, read_model
-from asr.stored_features import is_feature_path, read_features
+from asr.pieces import Piece, Segment, Stitcher
+from asr.reading import OpenAudio, Reading, audio_opener, read_ahead
+from asr.transcript import Alternative, Transcript, Word, join_transcripts, make_transcript
 
 if TYPE_CHECKING:
     from asr.network import TorchNetwork
 
-_READ_AHEAD = 64  # files held in memory while batches of similar length are made of them
+__all__ = ["Alternative", "Recognizer", "Transcript", "Word"]
+
 _BATCH_SECONDS = 120.0
+_POOL_SECONDS, _POOL_PIECES = 480.0, 256  # in memory while batches of similar length are made
+
+Watch = Callable[[Utterance, float, float | None], None]
+"""Is told an utterance, the seconds of it that are done, and those it has in all if known."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Word:
-    """A word of a transcript."""
+@dataclass
+class _Job:
+    """An utterance on its way to a transcript."""
 
-    text: str
-    start: float
-    """Seconds from the start of the audio."""
-    end: float
-    confidence: float
-    """Geometric mean of the probabilities of its tokens, 0 to 1."""
+    reading: Reading
+    stitcher: Stitcher
+    parts: dict[int, Transcript] = field(default_factory=dict)
+    """By the segments' starts."""
+    waiting: int = 0
+    """Pieces that the network has not seen."""
+    seconds: float = 0.0
+    """Done."""
+    is_read: bool = False
+    error: AsrError | None = None
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Alternative:
-    """One of several readings of an utterance."""
-
-    text: str
-    log_prob: float
-    """Of the network, in nats."""
-    score: float
-    """By which they are ordered, with language model, word bonus and hot words."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Transcript:
-    """What was recognized in one utterance."""
-
-    text: str
-    words: tuple[Word, ...]
-    log_prob: float
-    """Of the decoder's path, in nats."""
-    duration: float
-    """Seconds of audio."""
-    warnings: tuple[str, ...] = ()
-    nbest: tuple[Alternative, ...] = ()
-    """Best first, this transcript among them, where several are asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Input:
-    values: NDArray[np.float32]
-    """Samples [sample] or frames without deltas [frame, bin]."""
-    duration: float
-    warnings: tuple[str, ...] = ()
+    @property
+    def is_done(self) -> bool:
+        return self.is_read and not self.waiting
 
 
 class Recognizer:
@@ -134,13 +115,14 @@ class Recognizer:
         Samples may be [sample] or [sample, channel].
 
         Raises:
-            AudioError: the audio cannot be read or is shorter than a frame.
+            DataError: the audio cannot be read or is shorter than a frame.
         """
-        if isinstance(audio, Path | str):
-            item = self._read(Utterance(id="", audio_filepath=Path(audio), duration=0.0))
-        else:
-            item = self._from_samples(audio, sample_rate)
-        (result,) = self._transcribe_batch([item])
+        opener = self._opener()
+        if not isinstance(audio, Path | str):
+            stream = self._stream_of(audio, sample_rate)
+            audio, opener = Path("samples"), lambda _: nullcontext(stream)
+        utterance = Utterance(id="", audio_filepath=Path(audio), duration=0.0)
+        ((_, result),) = self.transcribe_utterances([utterance], opener=opener)
         if isinstance(result, AsrError):
             raise result
         return result
@@ -154,31 +136,39 @@ class Recognizer:
             yield utterance.audio_filepath, result
 
     def transcribe_utterances(
-        self, utterances: Iterable[Utterance]
+        self,
+        utterances: Iterable[Utterance],
+        *,
+        opener: OpenAudio | None = None,
+        watch: Watch | None = None,
     ) -> Iterator[tuple[Utterance, Transcript | AsrError]]:
-        """The same for stretches of files; a duration of 0 means to the end."""
-        remaining = iter(utterances)
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            while window := list(islice(remaining, _READ_AHEAD)):
-                items = list(pool.map(self._try_read, window))
-                yield from zip(window, self._transcribe_window(items), strict=True)
+        """The same for stretches of files; a duration of 0 means to the end.
 
-    def _transcribe_window(self, items: Sequence[_Input | AsrError]) -> list[Transcript | AsrError]:
-        results: list[Transcript | AsrError | None] = [
-            item if isinstance(item, AsrError) else None for item in items
-        ]
-        rows = [row for row, item in enumerate(items) if isinstance(item, _Input)]
-        readable = [item for item in items if isinstance(item, _Input)]
-        milliseconds = np.array([math.ceil(1000 * item.duration) for item in readable], np.int64)
-        # Samples and frames cannot share a batch.
-        for kind in (1, 2):
-            chosen = [i for i, item in enumerate(readable) if item.values.ndim == kind]
-            for part in plan_batches(milliseconds[chosen], int(1000 * _BATCH_SECONDS)):
-                places = [chosen[i] for i in part]
-                transcripts = self._transcribe_batch([readable[i] for i in places])
-                for place, transcript in zip(places, transcripts, strict=True):
-                    results[rows[place]] = transcript
-        return [result for result in results if result is not None]
+        A few minutes of audio are held, however many and long the files are.
+
+        Args:
+            opener: opens the audio of an utterance, in place of its file.
+            watch: is called now and then.
+        """
+        opener = opener or self._opener()
+        readings = (Reading(utterance, self.config, opener) for utterance in utterances)
+        jobs: deque[_Job] = deque()
+        pool: list[tuple[_Job, Piece]] = []
+        seconds = 0.0
+        for handful in read_ahead(readings, self._network.threads):
+            if not jobs or jobs[-1].is_read:
+                jobs.append(_Job(handful.reading, Stitcher(handful.reading.lengths)))
+            job = jobs[-1]
+            job.is_read, job.error = handful.is_last, handful.error
+            job.waiting += len(handful.pieces)
+            pool += [(job, piece) for piece in handful.pieces]
+            seconds += sum(len(p.values) for p in handful.pieces) / job.reading.rate
+            if seconds > _POOL_SECONDS or len(pool) > _POOL_PIECES:
+                self._run(pool, watch)
+                pool, seconds = [], 0.0
+            yield from self._finished(jobs)
+        self._run(pool, watch)
+        yield from self._finished(jobs)
 
     @property
     def step_seconds(self) -> float:
@@ -190,104 +180,76 @@ class Recognizer:
         """Log-probabilities [step, token] of each input: samples at the model's rate, or frames."""
         return self._network.log_probs(inputs)
 
-    def _transcribe_batch(self, items: Sequence[_Input]) -> list[Transcript | AsrError]:
-        all_log_probs = self.log_probs([item.values for item in items])
-        with ThreadPoolExecutor(max_workers=self._network.threads) as pool:
-            return list(pool.map(self._try_decode, all_log_probs, items))
+    def _opener(self) -> OpenAudio:
+        return audio_opener(self.config.features.sample_rate)
 
-    def _try_decode(self, log_probs: NDArray[np.float32], item: _Input) -> Transcript | AsrError:
-        try:
-            hypotheses = self._decoder.decode(log_probs)
-        except DataError as error:
-            return error
-        best = hypotheses[0]
-        words = tuple(self._words(best, align(log_probs, best.tokens), item.duration))
-        return Transcript(
-            text=self._text(best),
-            words=words,
-            log_prob=best.log_prob,
-            duration=item.duration,
-            warnings=item.warnings,
-            nbest=tuple(self._alternatives(hypotheses)),
-        )
-
-    def _text(self, hypothesis: Hypothesis) -> str:
-        found = hypothesis.words
-        return self.tokens.decode(hypothesis.tokens) if found is None else hypothesis.text
-
-    def _alternatives(self, hypotheses: Sequence[Hypothesis]) -> Iterator[Alternative]:
-        if self._decoder.config.nbest == 1:
-            return
-        for hypothesis in hypotheses:
-            score = hypothesis.log_prob if hypothesis.score is None else hypothesis.score
-            yield Alternative(
-                text=self._text(hypothesis), log_prob=hypothesis.log_prob, score=score
-            )
-
-    def _words(
-        self, hypothesis: Hypothesis, spans: Sequence[TokenSpan], duration: float
-    ) -> Iterator[Word]:
-        step_seconds = self.step_seconds
-        if hypothesis.words is None:
-            bounds = [
-                (first, last, self.tokens.decode(hypothesis.tokens[first:last]))
-                for first, last in self.tokens.word_bounds(hypothesis.tokens)
-            ]
-        else:
-            bounds = [(word.first, word.last, word.text) for word in hypothesis.words]
-        for first, last, text in bounds:
-            own = spans[first:last]
-            logs = [math.log(max(span.probability, 1e-10)) for span in own]
-            yield Word(
-                text=text,
-                start=min(own[0].start * step_seconds, duration),
-                end=min(own[-1].end * step_seconds, duration),
-                confidence=math.exp(sum(logs) / len(logs)),
-            )
-
-    def _try_read(self, utterance: Utterance) -> _Input | AsrError:
-        try:
-            return self._read(utterance)
-        except AsrError as error:
-            return error
-
-    def _read(self, utterance: Utterance) -> _Input:
-        features = self.config.features
-        if is_feature_path(utterance.audio_filepath):
-            frames = read_features(utterance.audio_filepath)
-            if frames.shape[1] != features.num_base_bins:
-                raise DataError(
-                    f"{utterance.audio_filepath}: {frames.shape[1]} values a frame, but the "
-                    f"model's features have {features.num_base_bins}"
-                )
-            return _Input(frames, len(frames) * features.frame_shift / features.sample_rate)
-        audio = read_audio(
-            utterance.audio_filepath,
-            sample_rate=features.sample_rate,
-            offset=utterance.offset,
-            duration=utterance.duration or None,
-        )
-        return self._checked(audio.samples, audio.source_rate, str(utterance.audio_filepath))
-
-    def _from_samples(self, samples: ArrayLike, sample_rate: int | None) -> _Input:
+    def _stream_of(self, samples: ArrayLike, sample_rate: int | None) -> AudioStream:
         if sample_rate is None:
             raise AudioError("samples come without sample_rate; give transcribe(..., sample_rate=)")
-        mono = to_mono(
-            np.asarray(samples, np.float32), sample_rate, self.config.features.sample_rate
-        )
-        return self._checked(mono, sample_rate, "samples")
+        values = np.asarray(samples, np.float32)
+        return stream_samples(values, sample_rate, self.config.features.sample_rate)
 
-    def _checked(self, samples: NDArray[np.float32], source_rate: int, name: str) -> _Input:
-        features = self.config.features
-        if len(samples) < features.frame_length:
-            raise AudioError(
-                f"{name}: {len(samples)} samples at {features.sample_rate} Hz are less than one "
-                f"frame of {features.frame_length}"
+    def _run(self, pool: Sequence[tuple[_Job, Piece]], watch: Watch | None) -> None:
+        """The network and the decoder, for pieces of any utterances, in batches."""
+        milliseconds = np.array(
+            [math.ceil(1000 * len(piece.values) / job.reading.rate) for job, piece in pool],
+            np.int64,
+        )
+        # Samples and frames cannot share a batch.
+        for is_audio in (True, False):
+            rows = np.array(
+                [i for i, (job, _) in enumerate(pool) if job.reading.is_audio == is_audio], np.int64
             )
-        warnings: tuple[str, ...] = ()
-        if source_rate < features.sample_rate:
-            warnings = (
-                f"{name}: its rate of {source_rate} Hz is below the model's "
-                f"{features.sample_rate} Hz; expect more errors",
+            for batch in plan_batches(milliseconds[rows], int(1000 * _BATCH_SECONDS)):
+                self._run_batch([pool[row] for row in rows[batch]], watch)
+
+    def _run_batch(self, batch: Sequence[tuple[_Job, Piece]], watch: Watch | None) -> None:
+        segments: list[tuple[_Job, Segment]] = []
+        all_log_probs = self.log_probs([piece.values for _, piece in batch])
+        for (job, piece), log_probs in zip(batch, all_log_probs, strict=True):
+            segments += [(job, segment) for segment in job.stitcher.add(piece, log_probs)]
+            job.waiting -= 1
+            overlap = job.reading.lengths.overlap if piece.continues else 0
+            job.seconds += (len(piece.values) - overlap) / job.reading.rate
+        with ThreadPoolExecutor(max_workers=self._network.threads) as threads:
+            for (job, segment), part in zip(
+                segments, threads.map(self._try_decode, segments), strict=True
+            ):
+                if isinstance(part, AsrError):
+                    job.error = job.error or part
+                else:
+                    job.parts[segment.start] = part
+        if watch is not None:
+            for job, _ in batch:
+                watch(job.reading.utterance, job.seconds, job.reading.expected)
+
+    def _try_decode(self, task: tuple[_Job, Segment]) -> Transcript | AsrError:
+        job, segment = task
+        try:
+            hypotheses = self._decoder.decode(segment.log_probs)
+        except DataError as error:
+            return error
+        return make_transcript(
+            hypotheses,
+            segment.log_probs,
+            self.tokens,
+            start=segment.start / job.reading.rate,
+            step_seconds=self.step_seconds,
+            nbest=self._decoder.config.nbest,
+        )
+
+    def _finished(self, jobs: deque[_Job]) -> Iterator[tuple[Utterance, Transcript | AsrError]]:
+        """Takes away the jobs that are done, in order."""
+        while jobs and jobs[0].is_done:
+            job = jobs.popleft()
+            yield (
+                job.reading.utterance,
+                job.error
+                or join_transcripts(
+                    [job.parts[start] for start in sorted(job.parts)],
+                    self.tokens,
+                    duration=job.reading.duration,
+                    warnings=job.reading.warnings,
+                    nbest=self._decoder.config.nbest,
+                ),
             )
-        return _Input(samples, len(samples) / features.sample_rate, warnings)

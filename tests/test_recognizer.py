@@ -7,7 +7,11 @@ import soundfile
 
 from asr.audio import read_audio
 from asr.errors import AsrError, AudioError, ModelError
-from asr.recognizer import Recognizer, Transcript
+from asr.manifest import Utterance
+from asr.pieces import LONGEST_SECONDS
+from asr.recognizer import Recognizer
+from asr.tokens import TokenTable
+from asr.transcript import Alternative, Transcript, join_transcripts
 from tests.tones import RATE, TONES, write_corpus
 
 
@@ -72,9 +76,79 @@ def test_samples_of_another_rate_and_two_channels_are_taken(
 
 
 def test_a_rate_below_the_models_is_warned_about(recognizer: Recognizer) -> None:
-    transcript = recognizer.transcribe(np.zeros(4000, np.float32), sample_rate=4000)
-    (warning,) = transcript.warnings
-    assert "its rate of 4000 Hz is below the model's 8000 Hz" in warning
+    samples = 0.1 * np.random.default_rng(0).standard_normal(4000)
+    (warning,) = recognizer.transcribe(samples, sample_rate=4000).warnings
+    assert warning.startswith("samples: its rate of 4000 Hz is below the model's 8000 Hz")
+
+
+def long_speech(num_words: int, gap: float) -> tuple[np.ndarray, list[tuple[str, float, float]]]:
+    """Samples, and words with their times; gaps of `gap` to twice as many seconds."""
+    random = np.random.default_rng(1)
+    parts: list[np.ndarray] = []
+    words: list[tuple[str, float, float]] = []
+    position = 0
+    for word in random.choice(list(TONES), num_words):
+        silence, length = random.integers(gap * RATE, 2 * gap * RATE), random.integers(1200, 2000)
+        tone = 0.3 * np.sin(2 * np.pi * TONES[word] * np.arange(length) / RATE)
+        parts += [np.zeros(silence), tone]
+        words.append((str(word), (position + silence) / RATE, (position + silence + length) / RATE))
+        position += silence + length
+    samples = np.concatenate([*parts, np.zeros(800)])
+    return samples + 0.003 * random.standard_normal(len(samples)), words
+
+
+@pytest.mark.parametrize(
+    "gap", [pytest.param(0.1, id="without pauses"), pytest.param(0.4, id="with pauses")]
+)
+def test_a_long_recording_gives_its_words_where_they_are(
+    recognizer: Recognizer, gap: float
+) -> None:
+    samples, words = long_speech(400, gap)
+    assert len(samples) > 3 * LONGEST_SECONDS * RATE
+    transcript = recognizer.transcribe(samples, sample_rate=RATE)
+    assert [word.text for word in transcript.words] == [word for word, _, _ in words]
+    assert transcript.text == " ".join(word for word, _, _ in words)
+    assert transcript.duration == len(samples) / RATE
+    for found, (_, start, end) in zip(transcript.words, words, strict=True):
+        assert found.start == pytest.approx(start, abs=0.2)
+        assert found.end == pytest.approx(end, abs=0.2)
+
+
+def test_progress_is_told_and_readings_of_several_pieces_are_joined(
+    recognizer: Recognizer, files: list[Path], tmp_path: Path
+) -> None:
+    samples, words = long_speech(200, 0.3)
+    path = tmp_path / "long.flac"
+    soundfile.write(path, samples, RATE)
+    told: list[tuple[str, float, float | None]] = []
+    utterances = [
+        Utterance(id=name.name, audio_filepath=name, duration=0.0) for name in (files[0], path)
+    ]
+    results = {
+        utterance.id: result
+        for utterance, result in recognizer.transcribe_utterances(
+            utterances, watch=lambda u, done, all_: told.append((u.id, done, all_))
+        )
+    }
+    transcript = results["long.flac"]
+    assert isinstance(transcript, Transcript)
+    assert transcript.text == " ".join(word for word, _, _ in words)
+    seconds = len(samples) / RATE
+    assert max(done for name, done, _ in told if name == "long.flac") == pytest.approx(seconds)
+    assert {total for name, _, total in told if name == "long.flac"} == {seconds}
+
+
+def test_readings_of_a_long_recording_are_the_best_of_all_combinations() -> None:
+    tokens = TokenTable(("<blank>", "a", " "))
+
+    def part(*rows: tuple[str, float]) -> Transcript:
+        nbest = tuple(Alternative(text=t, log_prob=s, score=s) for t, s in rows)
+        return Transcript(text=rows[0][0], words=(), log_prob=0, duration=1, nbest=nbest)
+
+    parts = [part(("a", -1), ("b", -3)), part(("", 0)), part(("c", -1), ("d", -1.5), ("e", -9))]
+    joined = join_transcripts(parts, tokens, duration=3, nbest=3)
+    assert joined.text == "a c"
+    assert [(a.text, a.score) for a in joined.nbest] == [("a c", -2), ("a d", -2.5), ("b c", -4)]
 
 
 def test_a_bad_file_does_not_stop_the_others(

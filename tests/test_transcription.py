@@ -12,8 +12,8 @@ from asr.captions import make_captions
 from asr.lines import read_lines
 from asr.manifest import Utterance
 from asr.output_formats import FORMATS
-from asr.recognizer import Transcript, Word
 from asr.timed_text import parse_ctm
+from asr.transcript import Transcript, Word
 from asr.transcription import output_stems
 
 Row = tuple[float, float, str]

@@ -1,0 +1,231 @@
+"""Long inputs in pieces that a network takes at once, and its output in one again; no torch.
+
+A piece ends in a pause of the speech where there is one. Where there is none, as in music or a
+machine room, pieces overlap, and of the log-probabilities half of the overlap is taken from each:
+what a recurrent network says far from the ends of its input hardly depends on where they are.
+
+Dimension names: sample, frame (of features), step (model outputs in time), token. A unit is a
+sample or a frame, whichever the input has.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.config import Config
+
+Values = NDArray[np.float32]
+
+LONGEST_SECONDS = 40.0
+"""What is not longer stays whole."""
+_SHORTEST_SECONDS = 10.0
+_OVERLAP_SECONDS = 4.0
+
+_HOP_SECONDS = 0.01  # from one measurement of the level to the next
+_SMOOTHING = 5  # hops
+_PAUSE_SECONDS = 0.3  # closures of plosives are shorter
+_CONTRAST = 10.0  # dB between speech and pauses; with less of it pauses are not told from speech
+_PAUSE_SHARE = 0.3  # a pause is in the lowest part of the range of levels
+_PREEMPHASIS = 0.97
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PieceLengths:
+    """In units."""
+
+    longest: int
+    shortest: int
+    """Where a pause ends it."""
+    overlap: int
+    step: int
+
+    @classmethod
+    def of_samples(cls, config: Config) -> "PieceLengths":
+        """For audio."""
+        features = config.features
+        step = config.encoder.subsampling * features.frame_shift
+        return cls._of_seconds(features.sample_rate, step)
+
+    @classmethod
+    def of_frames(cls, config: Config) -> "PieceLengths":
+        """For stored features."""
+        rate = config.features.sample_rate / config.features.frame_shift
+        return cls._of_seconds(rate, config.encoder.subsampling)
+
+    @classmethod
+    def _of_seconds(cls, rate: float, step: int) -> "PieceLengths":
+        # Whole steps, so that those of overlapping pieces lie on one another.
+        half = max(1, round(_OVERLAP_SECONDS / 2 * rate / step)) * step
+        return cls(
+            longest=max(4, round(LONGEST_SECONDS * rate / step)) * step,
+            shortest=round(_SHORTEST_SECONDS * rate),
+            overlap=2 * half,
+            step=step,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """A stretch of an input."""
+
+    values: Values
+    """[sample] or [frame, bin]."""
+    start: int
+    """Units from the start of the input."""
+    follows: bool = False
+    """It begins with what the piece before ends with."""
+    continues: bool = False
+    """It ends with what the piece after begins with."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """Log-probabilities that are decoded at once."""
+
+    log_probs: Values
+    """[step, token]."""
+    start: int
+    """Units from the start of the input."""
+
+
+PauseFinder = Callable[[Values, int, int], int | None]
+"""Takes values, a first and a last place; gives the middle of a pause between them, if any."""
+
+
+def cut(
+    blocks: Iterable[Values], lengths: PieceLengths, find_pause: PauseFinder
+) -> Iterator[Piece]:
+    """The pieces of an input that comes in blocks; one is held at a time.
+
+    An input that is not longer than `lengths.longest` is one piece.
+    """
+    remaining = iter(blocks)
+    held = next(remaining)
+    start, follows = 0, False
+    while True:
+        parts = [held]
+        length = len(held)
+        while length <= lengths.longest and (block := next(remaining, None)) is not None:
+            parts.append(block)
+            length += len(block)
+        held = np.concatenate(parts) if len(parts) > 1 else held
+        if length <= lengths.longest:
+            yield Piece(values=held, start=start, follows=follows)
+            return
+        pause = find_pause(held[: lengths.longest], lengths.shortest, lengths.longest)
+        end = pause or lengths.longest
+        continues = pause is None
+        # A copy, since a view would keep all that is held.
+        values = held[:end].copy()
+        yield Piece(values=values, start=start, follows=follows, continues=continues)
+        follows = continues
+        advance = end - lengths.overlap if continues else end
+        start += advance
+        held = held[advance:]
+
+
+def no_pause(values: Values, first: int, last: int) -> None:  # noqa: ARG001
+    """A `PauseFinder` for features, whose level nobody knows."""
+    return
+
+
+def pause_finder(sample_rate: int) -> PauseFinder:
+    """The middle of the longest pause, by level."""
+
+    def find(samples: Values, first: int, last: int) -> int | None:
+        hop = round(_HOP_SECONDS * sample_rate)
+        levels = _levels(samples, hop)
+        floor, speech = np.percentile(levels, [10, 98])
+        if speech - floor < _CONTRAST:
+            return None
+        quiet = levels < floor + _PAUSE_SHARE * (speech - floor)
+        quiet[: first // hop] = quiet[last // hop :] = False
+        start, end = _longest_run(quiet)
+        if (end - start) * hop < _PAUSE_SECONDS * sample_rate:
+            return None
+        return (start + end) // 2 * hop
+
+    return find
+
+
+def _levels(samples: Values, hop: int) -> NDArray[np.float64]:
+    """Of each hop in dB, with the low frequencies of hum and rumble weakened, smoothed."""
+    differences = samples[1:] - _PREEMPHASIS * samples[:-1]
+    count = len(differences) // hop
+    rows = differences[: count * hop].reshape(count, hop)
+    power = np.square(rows).mean(axis=1, dtype=np.float64)
+    smooth = np.convolve(power, np.full(_SMOOTHING, 1 / _SMOOTHING), mode="same")
+    levels: NDArray[np.float64] = 10 * np.log10(smooth + 1e-10)
+    return levels
+
+
+def _longest_run(marks: NDArray[np.bool_]) -> tuple[int, int]:
+    """First place and the one after the last; the first of the longest runs, or an empty one."""
+    bounds = np.flatnonzero(np.diff(marks.astype(np.int8), prepend=0, append=0))
+    starts, ends = bounds[::2], bounds[1::2]
+    if not len(starts):
+        return 0, 0
+    best = int((ends - starts).argmax())
+    return int(starts[best]), int(ends[best])
+
+
+class Stitcher:
+    """The log-probabilities of an input's pieces, joined where they overlap."""
+
+    def __init__(self, lengths: PieceLengths):
+        self._lengths = lengths
+        self._early: dict[int, tuple[Piece, Values]] = {}
+        self._next = 0  # start of the piece that is joined next
+        self._pending: list[Values] = []
+        self._start = 0
+
+    def add(self, piece: Piece, log_probs: Values) -> list[Segment]:
+        """What is complete with one more piece; pieces may come in any order.
+
+        Args:
+            log_probs: [step, token] of the piece.
+        """
+        self._early[piece.start] = piece, log_probs
+        segments: list[Segment] = []
+        while (found := self._early.pop(self._next, None)) is not None:
+            segments += self._join(*found)
+            overlap = self._lengths.overlap if found[0].continues else 0
+            self._next += len(found[0].values) - overlap
+        return segments
+
+    def _join(self, piece: Piece, log_probs: Values) -> Iterator[Segment]:
+        step, half = self._lengths.step, self._lengths.overlap // 2
+        if not piece.follows:
+            self._start = piece.start
+        first = half // step if piece.follows else 0
+        last = (len(piece.values) - half) // step if piece.continues else len(log_probs)
+        self._pending.append(log_probs[first:last])
+        if not piece.continues:
+            yield self._take(sum(map(len, self._pending)))
+        elif sum(map(len, self._pending)) * step > 2 * self._lengths.longest:
+            # A beam search and a language model need no more, and memory stays bounded.
+            joined = np.concatenate(self._pending)
+            self._pending = [joined]
+            yield self._take(blank_step(joined, self._lengths.longest // step))
+
+    def _take(self, num_steps: int) -> Segment:
+        joined = np.concatenate(self._pending)
+        segment = Segment(log_probs=joined[:num_steps], start=self._start)
+        self._pending = [joined[num_steps:]] if num_steps < len(joined) else []
+        self._start += num_steps * self._lengths.step
+        return segment
+
+
+def blank_step(log_probs: Values, first: int) -> int:
+    """The step, from `first` on, before which a transcript is best cut: amid most blanks.
+
+    Args:
+        log_probs: [step, token].
+    """
+    late = log_probs[first:]
+    start, end = _longest_run(late.argmax(axis=1) == 0)
+    if start == end:
+        return first + int(late[:, 0].argmax())
+    return first + (start + end) // 2
