@@ -49,8 +49,10 @@ class FeatureConfig(Settings):
     """Cepstra kept, the zeroth included; for `mfcc`."""
     deltas: int = Field(0, ge=0, le=2)
     """Highest order of time derivative that is appended: 0, 1 or 2."""
-    normalization: Literal["none", "utterance", "global"] = "utterance"
-    """Mean and variance: of each utterance, of the training set, or left as they are."""
+    normalization: Literal["none", "utterance", "speaker", "global"] = "utterance"
+    """Mean and variance: left as they are, or of each utterance, of all utterances of its speaker
+    that are in the same manifest (of the utterance where no speaker is known), or of the training
+    set."""
 
     @property
     def frame_length(self) -> int:

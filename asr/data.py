@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import safetensors.torch
@@ -25,6 +25,7 @@ from asr.config import FeatureConfig
 from asr.errors import DataError
 from asr.files import open_atomic
 from asr.manifest import Utterance, read_manifest, write_manifest
+from asr.moments import GroupStatistics
 from asr.progress import track
 from asr.stored_features import is_feature_path, read_features
 
@@ -47,12 +48,24 @@ class Batch:
     """Token ids, [batch, token]; zeros at the end."""
     num_tokens: Tensor
     """Tokens of each utterance, [batch]."""
+    statistics: Tensor | None = None
+    """Means and standard deviations of each one's speaker, [batch, two, bin]; for normalization
+    by "speaker"."""
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The same on another device."""
-        names = ("inputs", "lengths", "targets", "num_tokens")
-        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in names}
+        moved: dict[str, Any] = {
+            name: tensor.to(device, non_blocking=non_blocking)
+            for name, tensor in self.tensors.items()
+        }
         return replace(self, **moved)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All of its tensors by name."""
+        names = ("inputs", "lengths", "targets", "num_tokens", "statistics")
+        values = {name: getattr(self, name) for name in names}
+        return {name: tensor for name, tensor in values.items() if tensor is not None}
 
     @property
     def is_audio(self) -> bool:
@@ -62,8 +75,7 @@ class Batch:
 
 def write_batch(batch: Batch, path: Path) -> None:
     """A file that shows a batch: its tensors, and the ids under `ids` in its metadata."""
-    names = ("inputs", "lengths", "targets", "num_tokens")
-    tensors = {name: getattr(batch, name).cpu().contiguous() for name in names}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in batch.tensors.items()}
     with open_atomic(path, "wb") as file:
         file.write(safetensors.torch.save(tensors, {"ids": json.dumps(batch.ids)}))
 
@@ -78,6 +90,8 @@ class PackedCorpus:
     """Samples [sample] or frames [frame, bin]; memory-mapped."""
     starts: NDArray[np.int64]
     """Where each utterance begins, and the end."""
+    speakers: GroupStatistics | None = None
+    """Of the features of each utterance's speaker; for normalization by "speaker"."""
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -103,6 +117,7 @@ class PackedCorpus:
             lengths=torch.from_numpy(lengths),
             targets=torch.from_numpy(padded_targets),
             num_tokens=torch.tensor(num_tokens),
+            statistics=None if self.speakers is None else torch.from_numpy(self.speakers.of(rows)),
         )
 
 

@@ -80,11 +80,20 @@ class Frontend(nn.Module):
         return max(1, count) * (num_samples > 0)
 
     def forward(
-        self, waveforms: Float[Tensor, "batch sample"], num_samples: Int[Tensor, " batch"]
+        self,
+        waveforms: Float[Tensor, "batch sample"],
+        num_samples: Int[Tensor, " batch"],
+        statistics: Float[Tensor, "batch two bin"] | None = None,
     ) -> tuple[Float[Tensor, "batch frame bin"], Int[Tensor, " batch"]]:
-        """Normalized features with their deltas, and the frames of each row."""
+        """Normalized features with their deltas, and the frames of each row.
+
+        Args:
+            waveforms: see `base`.
+            num_samples: of each row.
+            statistics: see `finish`.
+        """
         base, num_frames = self.base(waveforms, num_samples)
-        return self.finish(base, num_frames), num_frames
+        return self.finish(base, num_frames, statistics), num_frames
 
     def base(
         self, waveforms: Float[Tensor, "batch sample"], num_samples: Int[Tensor, " batch"]
@@ -126,23 +135,51 @@ class Frontend(nn.Module):
         return torch.where(_within(num_frames, width)[..., None], features, 0.0), num_frames
 
     def finish(
-        self, base: Float[Tensor, "batch frame base_bin"], num_frames: Int[Tensor, " batch"]
+        self,
+        base: Float[Tensor, "batch frame base_bin"],
+        num_frames: Int[Tensor, " batch"],
+        statistics: Float[Tensor, "batch two bin"] | None = None,
     ) -> Float[Tensor, "batch frame bin"]:
         """Deltas, then normalization; frames beyond `num_frames` are 0.
 
         Beyond its ends an utterance goes on with its first and last frame. Normalized by
         "utterance", a bin that does not vary becomes 0.
+
+        Args:
+            base: features without deltas.
+            num_frames: of each row.
+            statistics: means and standard deviations of each row's speaker, for normalization by
+                "speaker"; without them it is by "utterance".
         """
+        features = self.with_deltas(base, num_frames)
+        inside = _within(num_frames, base.shape[1])[..., None]
+        kind = self.config.normalization
+        if kind == "global":
+            features = (features - self.mean) / self.std
+        elif kind == "speaker" and statistics is not None:
+            mean, std = statistics[:, :1], statistics[:, 1:]
+            features = (features - mean) / std.clamp(min=_MIN_STD)
+        elif kind != "none":
+            features = _standardized(features, num_frames, inside)
+        return torch.where(inside, features, 0.0)
+
+    def with_deltas(
+        self, base: Float[Tensor, "batch frame base_bin"], num_frames: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch frame bin"]:
+        """Features and their derivatives, not normalized; frames beyond `num_frames` are 0."""
         inside = _within(num_frames, base.shape[1])[..., None]
         orders = [base]
         for _ in range(self.config.deltas):
             orders.append(_deltas(orders[-1], num_frames, inside))
-        features = torch.cat(orders, dim=-1)
-        if self.config.normalization == "global":
-            features = (features - self.mean) / self.std
-        elif self.config.normalization == "utterance":
-            features = _standardized(features, num_frames, inside)
-        return torch.where(inside, features, 0.0)
+        return torch.where(inside, torch.cat(orders, dim=-1), 0.0)
+
+    def moments(
+        self, base: Float[Tensor, "batch frame base_bin"], num_frames: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch three bin"]:
+        """Count, sum and sum of squares of each row's features with deltas, in float64."""
+        features = self.with_deltas(base, num_frames).double()
+        total, squares = features.sum(dim=1), features.square().sum(dim=1)
+        return torch.stack([num_frames[:, None].expand_as(total), total, squares], dim=1)
 
     def _frames(
         self, signal: Float[Tensor, "batch frame tap_and_one"]

@@ -3,6 +3,9 @@
 Dimension names: batch (utterances), sample (of audio), frame and bin (of features).
 """
 
+from collections.abc import Hashable, Sequence
+
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -19,6 +22,7 @@ from asr.config import Config, FeatureConfig
 from asr.data import Batch, PackedCorpus
 from asr.features import Frontend
 from asr.model import Windows
+from asr.moments import GroupStatistics, group_rows, statistics
 from asr.progress import track
 
 _INT16_SCALE = 32768
@@ -27,10 +31,15 @@ _STATISTICS_SECONDS = 600
 
 def input_features(frontend: Frontend, batch: Batch) -> tuple[Tensor, Tensor]:
     """Features [batch, frame, bin] without augmentation, and numbers of frames [batch]."""
-    if batch.is_audio:
-        features, num_frames = frontend(batch.inputs / _INT16_SCALE, batch.lengths)
-        return features, num_frames
-    return frontend.finish(batch.inputs, batch.lengths), batch.lengths
+    base, num_frames = _base(frontend, batch)
+    return frontend.finish(base, num_frames, batch.statistics), num_frames
+
+
+def _base(frontend: Frontend, batch: Batch) -> tuple[Tensor, Tensor]:
+    if not batch.is_audio:
+        return batch.inputs, batch.lengths
+    base, num_frames = frontend.base(batch.inputs / _INT16_SCALE, batch.lengths)
+    return base, num_frames
 
 
 def augmented_features(
@@ -67,7 +76,7 @@ def augmented_features(
     if settings.vocal_tract:
         factors = draw_factors(len(num_frames), settings.vocal_tract, generator)
         base = warp_frequencies(base, factors, config.features, frontend.dct)
-    features = frontend.finish(base, num_frames)
+    features = frontend.finish(base, num_frames, batch.statistics)
     features, num_frames = features.repeat(views, 1, 1), num_frames.repeat(views)
     rate = 1000 / config.features.frame_shift_ms
     strength = min(1.0, done / settings.mask_ramp) if settings.mask_ramp else 1.0
@@ -85,20 +94,23 @@ def draw_windows(config: Config, generator: Generator) -> Windows | None:
     return Windows(width=width, phase=1 + int(phase * width))
 
 
-def measure_statistics(corpus: PackedCorpus, config: FeatureConfig) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each bin over a corpus, before normalization."""
-    frontend = Frontend(config.model_copy(update={"normalization": "none"}))
-    count = 0
-    total = torch.zeros(config.num_bins, dtype=torch.double)
-    squares = torch.zeros_like(total)
+def measure_statistics(
+    corpus: PackedCorpus, config: FeatureConfig, keys: Sequence[Hashable | None]
+) -> GroupStatistics:
+    """Mean and standard deviation of each bin over each group of utterances, not augmented.
+
+    Args:
+        corpus: of which every utterance is looked at.
+        config: of the features.
+        keys: of each utterance; those with the same one are a group, one without is its own.
+    """
+    frontend = Frontend(config)
+    groups = group_rows(keys)
+    moments = np.zeros((int(groups.max()) + 1, 3, config.num_bins))
     unit = config.frame_shift if corpus.kind == "features" else 1
     plan = plan_batches(corpus.lengths, _STATISTICS_SECONDS * config.sample_rate // unit)
     no_targets: list[list[int]] = [[]] * len(corpus)
     for rows in track(plan, total=len(plan), label="statistics", unit="batches"):
-        features, num_frames = input_features(frontend, corpus.batch(rows.tolist(), no_targets))
-        count += int(num_frames.sum())
-        total += features.sum(dim=(0, 1)).double()
-        squares += features.square().sum(dim=(0, 1)).double()
-    mean = total / count
-    deviation = (squares / count - mean**2).clamp_min(1e-10).sqrt()
-    return mean.float(), deviation.float()
+        base, num_frames = _base(frontend, corpus.batch(rows.tolist(), no_targets))
+        np.add.at(moments, groups[rows], frontend.moments(base, num_frames).numpy())
+    return GroupStatistics(groups=groups, values=statistics(moments))

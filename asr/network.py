@@ -37,21 +37,37 @@ class TorchNetwork:
         self.network = network.eval().requires_grad_(False).to(device)
         self._device = device
 
-    def log_probs(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """Log-probabilities [step, token] of each input: samples at the model's rate, or frames."""
-        values, counts = padded(inputs)
-        batch = torch.from_numpy(values).to(self._device)
-        lengths = torch.from_numpy(counts).to(self._device)
-        frontend = self.network.frontend
+    def log_probs(
+        self,
+        inputs: Sequence[NDArray[np.float32]],
+        statistics: NDArray[np.float32] | None = None,
+    ) -> list[NDArray[np.float32]]:
+        """Log-probabilities [step, token] of each input: samples at the model's rate, or frames.
+
+        Args:
+            inputs: all of them samples, or all of them frames.
+            statistics: of each one's speaker, [input, two, bin]; see `Frontend.finish`.
+        """
+        known = None if statistics is None else torch.from_numpy(statistics).to(self._device)
         with torch.inference_mode():
-            features, num_frames = (
-                frontend(batch, lengths)
-                if batch.ndim == 2
-                else (frontend.finish(batch, lengths), lengths)
-            )
+            base, num_frames = self._base(inputs)
+            features = self.network.frontend.finish(base, num_frames, known)
             log_probs, num_steps = self.network.encoder(features, num_frames)
         rows = zip(log_probs.cpu().numpy(), num_steps.tolist(), strict=True)
         return [row[:steps] for row, steps in rows]
+
+    def moments(self, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+        """Of each input's features, [input, three, bin]; see `asr.moments`."""
+        with torch.inference_mode():
+            moments: Tensor = self.network.frontend.moments(*self._base(inputs))
+        return moments.cpu().numpy()
+
+    def _base(self, inputs: Sequence[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
+        """Features without deltas and normalization, and numbers of frames."""
+        values, counts = padded(inputs)
+        batch = torch.from_numpy(values).to(self._device)
+        lengths = torch.from_numpy(counts).to(self._device)
+        return self.network.frontend.base(batch, lengths) if batch.ndim == 2 else (batch, lengths)
 
 
 def read_network(

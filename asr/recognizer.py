@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from asr.decoding import Decoder, DecodingConfig
 from asr.errors import AsrError, AudioError, DataError
 from asr.manifest import Utterance
 from asr.model_folder import WEIGHTS, DecodingOptions, LoadedModel, read_decoder, read_model
+from asr.moments import group_rows, statistics
 from asr.pieces import Piece, Segment, Stitcher
 from asr.reading import OpenAudio, Reading, audio_opener, read_ahead
 from asr.transcript import Alternative, Transcript, Word, join_transcripts, make_transcript
@@ -43,6 +45,8 @@ class _Job:
 
     reading: Reading
     stitcher: Stitcher
+    statistics: NDArray[np.float32] | None = None
+    """Of its speaker's features, [two, bin]; for normalization by "speaker"."""
     parts: dict[int, Transcript] = field(default_factory=dict)
     """By the segments' starts."""
     waiting: int = 0
@@ -144,20 +148,27 @@ class Recognizer:
     ) -> Iterator[tuple[Utterance, Transcript | AsrError]]:
         """The same for stretches of files; a duration of 0 means to the end.
 
-        A few minutes of audio are held, however many and long the files are.
+        A few minutes of audio are held, however many and long the files are. A model whose
+        features are normalized by speaker reads utterances with speakers twice.
 
         Args:
             opener: opens the audio of an utterance, in place of its file.
             watch: is called now and then.
         """
         opener = opener or self._opener()
+        known: Iterator[NDArray[np.float32] | None] = repeat(None)
+        if self.config.features.normalization == "speaker":
+            utterances = list(utterances)
+            if any(utterance.speaker is not None for utterance in utterances):
+                known = iter(self._speaker_statistics(utterances, opener))
         readings = (Reading(utterance, self.config, opener) for utterance in utterances)
         jobs: deque[_Job] = deque()
         pool: list[tuple[_Job, Piece]] = []
         seconds = 0.0
         for handful in read_ahead(readings, self._network.threads):
             if not jobs or jobs[-1].is_read:
-                jobs.append(_Job(handful.reading, Stitcher(handful.reading.lengths)))
+                stitcher = Stitcher(handful.reading.lengths)
+                jobs.append(_Job(handful.reading, stitcher, next(known)))
             job = jobs[-1]
             job.is_read, job.error = handful.is_last, handful.error
             job.waiting += len(handful.pieces)
@@ -179,6 +190,21 @@ class Recognizer:
     def log_probs(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Log-probabilities [step, token] of each input: samples at the model's rate, or frames."""
         return self._network.log_probs(inputs)
+
+    def _speaker_statistics(
+        self, utterances: Sequence[Utterance], opener: OpenAudio
+    ) -> NDArray[np.float32]:
+        """Of the speaker of each utterance, [utterance, two, bin]; see `asr.moments`."""
+        groups = group_rows(utterance.speaker for utterance in utterances)
+        moments = np.zeros((len(utterances), 3, self.config.features.num_bins))
+        readings = (Reading(utterance, self.config, opener) for utterance in utterances)
+        row = 0
+        for handful in read_ahead(readings, self._network.threads):
+            for piece in handful.pieces:
+                moments[groups[row]] += self._network.moments([piece.values])[0]
+            row += handful.is_last
+        moments[:, 0] = np.maximum(moments[:, 0], 1)  # a speaker of whom nothing could be read
+        return statistics(moments)[groups]
 
     def _opener(self) -> OpenAudio:
         return audio_opener(self.config.features.sample_rate)
@@ -205,7 +231,10 @@ class Recognizer:
 
     def _run_batch(self, batch: Sequence[tuple[_Job, Piece]], watch: Watch | None) -> None:
         segments: list[tuple[_Job, Segment]] = []
-        all_log_probs = self.log_probs([piece.values for _, piece in batch])
+        known = [job.statistics for job, _ in batch if job.statistics is not None]
+        all_log_probs = self._network.log_probs(
+            [piece.values for _, piece in batch], np.stack(known) if known else None
+        )
         for (job, piece), log_probs in zip(batch, all_log_probs, strict=True):
             segments += [(job, segment) for segment in job.stitcher.add(piece, log_probs)]
             job.waiting -= 1

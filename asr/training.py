@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,12 @@ def encode_texts(corpus: PackedCorpus, tokens: TokenTable) -> Targets:
     return [tokens.encode(text) for text in texts]
 
 
+def _by_speaker(corpus: PackedCorpus, config: Config) -> PackedCorpus:
+    """The corpus with the statistics of its speakers' features."""
+    speakers = [utterance.speaker for utterance in corpus.utterances]
+    return replace(corpus, speakers=measure_statistics(corpus, config.features, speakers))
+
+
 class _Run:
     """A training run: its networks, where it stands, and what it has seen."""
 
@@ -158,12 +165,15 @@ class _Run:
         fabric: Fabric,
     ):
         self.config, self.settings, self.tokens = config, config.training, tokens
+        self.network = Network(config, len(tokens))
+        if config.features.normalization == "global":
+            everything = measure_statistics(train_set, config.features, [""] * len(train_set))
+            self.network.frontend.set_statistics(*torch.from_numpy(everything.values[0]))
+        if config.features.normalization == "speaker":
+            train_set, dev_set = (_by_speaker(part, config) for part in (train_set, dev_set))
         self.train_set, self.train_targets, self.rows = train_set, train_targets, rows
         self.dev_set, self.dev_targets = dev_set, encode_texts(dev_set, tokens)
         self.folder, self.scratch, self.report, self.fabric = folder, scratch, report, fabric
-        self.network = Network(config, len(tokens))
-        if config.features.normalization == "global":
-            self.network.frontend.set_statistics(*measure_statistics(train_set, config.features))
         unit = config.features.frame_shift if train_set.kind == "features" else 1
         seconds = self.settings.batch_seconds
         self._budget = int(seconds * config.features.sample_rate / unit)

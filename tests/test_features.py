@@ -15,6 +15,7 @@ from asr.audio import read_audio
 from asr.config import FeatureConfig
 from asr.errors import ConfigError, DataError
 from asr.features import Frontend
+from asr.moments import statistics
 from asr.stored_features import is_feature_path, read_feats_scp, read_features
 
 SPHINX = FeatureConfig(
@@ -324,6 +325,31 @@ def test_global_normalization_uses_the_statistics_that_were_set() -> None:
     assert features.isfinite().all()
     assert not features[1, 5:].any()
     assert set(frontend.state_dict()) == {"mean", "std"}
+
+
+def test_speaker_normalization_uses_each_rows_statistics_or_its_own() -> None:
+    frontend = Frontend(FeatureConfig(num_mel_bins=4, normalization="speaker"))
+    base, num_frames = random_waveforms(2, 9, 4), torch.tensor([9, 5])
+    statistics = torch.tensor([[[1.0, 2, 3, 4], [1, 2, 3, 4]], [[0.0, 0, 0, 0], [2, 2, 2, 2]]])
+    features = frontend.finish(base, num_frames, statistics)
+    torch.testing.assert_close(features[0], (base[0] - statistics[0, 0]) / statistics[0, 1])
+    torch.testing.assert_close(features[1, :5], base[1, :5] / 2)
+    assert not features[1, 5:].any()
+    by_utterance = Frontend(FeatureConfig(num_mel_bins=4)).finish(base, num_frames)
+    assert torch.equal(frontend.finish(base, num_frames), by_utterance)
+
+
+def test_the_moments_of_one_utterance_normalize_it_as_an_utterance() -> None:
+    config = FeatureConfig(num_mel_bins=7, deltas=1, normalization="speaker")
+    frontend, waveforms = Frontend(config), random_waveforms(2, 16000)
+    base, num_frames = frontend.base(waveforms, torch.tensor([16000, 9000]))
+    known = torch.from_numpy(statistics(frontend.moments(base, num_frames).numpy()))
+    torch.testing.assert_close(
+        frontend.finish(base, num_frames, known),
+        frontend.finish(base, num_frames),
+        atol=1e-4,
+        rtol=1e-4,
+    )
 
 
 def test_filters_narrower_than_the_fft_are_refused() -> None:

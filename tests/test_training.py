@@ -16,6 +16,7 @@ import torch
 from asr.config import Config
 from asr.data import PackedCorpus
 from asr.errors import DataError, StoppedError, TrainingError
+from asr.evaluation import evaluate
 from asr.features import Frontend
 from asr.learner import Learner
 from asr.network import Network
@@ -351,6 +352,32 @@ def test_a_step_that_is_left_out_changes_no_weight(
     fresh = Network(config, len(read_tokens(tmp_path / "model"))).state_dict()
     for name, tensor in weights(tmp_path).items():
         assert torch.equal(tensor, fresh[name]), name
+
+
+def test_speaker_normalization_scores_dev_as_evaluation_does(
+    tone_corpus: dict[str, PackedCorpus], tmp_path: Path
+) -> None:
+    """Each speaker has a level of its own; evaluation sees the utterances in another order."""
+    config = Config.model_validate(
+        {
+            **CONFIG.model_dump(),
+            "features": {**CONFIG.features.model_dump(), "normalization": "speaker"},
+            "training": {**CONFIG.training.model_dump(), "epochs": 7},
+        }
+    )
+    run(tone_corpus, tmp_path, config)
+    recognizer = Recognizer.load(tmp_path / "model", device="cpu")
+    utterances = tone_corpus["dev"].utterances[::-1]
+    anonymous = [replace(utterance, speaker=None) for utterance in utterances]
+    known, unknown = (
+        evaluate(recognizer, part, name="", test_set="").report.score.words
+        for part in (utterances, anonymous)
+    )
+    assert known.rate == pytest.approx(recognizer.training["dev_wer"], abs=1e-3)
+    alone = [recognizer.transcribe(u.audio_filepath).text for u in utterances]
+    by_id = dict(recognizer.transcribe_utterances(anonymous))
+    assert [by_id[u].text for u in anonymous] == alone
+    assert known.reference_length == unknown.reference_length
 
 
 def test_global_normalization_is_measured_on_the_training_set(
