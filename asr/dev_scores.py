@@ -1,9 +1,10 @@
 """How well a network does on the dev set while it is trained: greedy decoding, unaugmented."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from lightning.fabric import Fabric
 
 from asr.batches import plan_batches
 from asr.ctc import ctc_loss
@@ -11,18 +12,9 @@ from asr.data import PackedCorpus
 from asr.decoding import greedy
 from asr.inputs import input_features
 from asr.network import Network
-from asr.scoring import ErrorCounts, count_errors
+from asr.processes import gather
+from asr.scoring import ErrorCounts, UtteranceScore, score
 from asr.tokens import TokenTable
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sample:
-    """An utterance of the dev set and what was made of it."""
-
-    id: str
-    reference: str
-    hypothesis: str
-    characters: ErrorCounts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,26 +25,26 @@ class DevScores:
     characters: ErrorCounts
     loss: float
     """Nats a token."""
-    samples: tuple[Sample, ...]
+    utterances: tuple[UtteranceScore, ...]
     """All utterances, those with the lowest character error rate first."""
 
     @property
     def row(self) -> dict[str, float]:
         """Columns of the history."""
-        empty = sum(not sample.hypothesis for sample in self.samples)
+        empty = sum(not utterance.hypothesis for utterance in self.utterances)
         return {
             "dev_wer": self.words.rate or 0.0,
             "dev_cer": self.characters.rate or 0.0,
             "dev_loss": self.loss,
-            "dev_empty": 100 * empty / max(1, len(self.samples)),
+            "dev_empty": 100 * empty / max(1, len(self.utterances)),
         }
 
-    def examples(self, count: int) -> list[Sample]:
+    def examples(self, count: int) -> list[UtteranceScore]:
         """`count` utterances spread from the best to the worst; three are best, median, worst."""
-        if count <= 1 or len(self.samples) <= count:
-            return list(self.samples[:count])
-        last = len(self.samples) - 1
-        return [self.samples[round(place * last / (count - 1))] for place in range(count)]
+        if count <= 1 or len(self.utterances) <= count:
+            return list(self.utterances[:count])
+        last = len(self.utterances) - 1
+        return [self.utterances[round(place * last / (count - 1))] for place in range(count)]
 
 
 def score_dev(
@@ -61,39 +53,42 @@ def score_dev(
     targets: Sequence[Sequence[int]],
     tokens: TokenTable,
     budget: int,
-    device: torch.device,
+    fabric: Fabric,
 ) -> DevScores:
-    """Score the corpus, in batches of at most `budget` padded samples or frames."""
-    words = characters = ErrorCounts()
-    loss = torch.zeros((), dtype=torch.double, device=device)
-    samples = []
+    """Score the corpus, in batches of at most `budget` padded samples or frames.
+
+    Processes share the batches; the outcome is that of one process, to the bit.
+    """
+    own: list[tuple[int, float, str]] = []  # row, loss, hypothesis
     network.eval()
-    for rows in plan_batches(corpus.lengths, budget):
-        batch = corpus.batch(rows.tolist(), targets).to(device)
+    for rows in plan_batches(corpus.lengths, budget)[fabric.global_rank :: fabric.world_size]:
+        batch = corpus.batch(rows.tolist(), targets).to(fabric.device)
         with torch.inference_mode():
             features, num_frames = input_features(network.frontend, batch)
             log_probs, num_steps = network.encoder(features, num_frames)
-            loss += ctc_loss(log_probs, num_steps, batch.targets, batch.num_tokens).sum()
-        outputs = zip(rows, log_probs.cpu().numpy(), num_steps.tolist(), strict=True)
-        for row, values, steps in outputs:
-            reference = tokens.decode(targets[row])
-            hypothesis = tokens.decode(greedy(values[:steps]).tokens)
-            words += count_errors(reference.split(), hypothesis.split())
-            errors = count_errors(reference, hypothesis)
-            characters += errors
-            samples.append(
-                Sample(
-                    id=corpus.utterances[row].id,
-                    reference=reference,
-                    hypothesis=hypothesis,
-                    characters=errors,
-                )
+            losses = ctc_loss(log_probs, num_steps, batch.targets, batch.num_tokens)
+        values = log_probs.cpu().numpy()
+        own += [
+            (row, loss, tokens.decode(greedy(steps[:count]).tokens))
+            for row, loss, steps, count in zip(
+                rows.tolist(), losses.tolist(), values, num_steps.tolist(), strict=True
             )
-    samples.sort(key=lambda sample: (sample.characters.rate or 0.0, sample.id))
+        ]
+    rows_in_order = sorted(gather(fabric, own))
+    scores = score(
+        {str(row): tokens.decode(targets[row]) for row, _, _ in rows_in_order},
+        {str(row): hypothesis for row, _, hypothesis in rows_in_order},
+    )
+    utterances = [
+        replace(scored, id=utterance.id)
+        for scored, utterance in zip(scores.utterances, corpus.utterances, strict=True)
+    ]
     num_tokens = sum(map(len, targets))
     return DevScores(
-        words=words,
-        characters=characters,
-        loss=float(loss) / max(1, num_tokens),
-        samples=tuple(samples),
+        words=scores.words,
+        characters=scores.characters,
+        loss=sum(loss for _, loss, _ in rows_in_order) / max(1, num_tokens),
+        utterances=tuple(
+            sorted(utterances, key=lambda each: (each.characters.rate or 0.0, each.id))
+        ),
     )

@@ -223,7 +223,8 @@ class Learner:
         named = [name for name, good in zip(batch.ids, finite, strict=True) if not good]
         what = "the loss is" if named else "a gradient is"
         names = ", ".join((named or batch.ids)[:5])
-        path = self.folder / "bad_batches" / f"step-{suspect.step:06d}.safetensors"
+        process = f"-{self.fabric.global_rank}" if self.fabric.world_size > 1 else ""
+        path = self.folder / "bad_batches" / f"step-{suspect.step:06d}{process}.safetensors"
         write_batch(batch, path)
         message = (
             f"step {suspect.step}: {what} not a number at {names}; the step is left out, its "

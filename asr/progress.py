@@ -1,12 +1,15 @@
 """How far something long is, with rate and time left, on stderr.
 
-A bar on a terminal; elsewhere a plain line now and then. Nothing is shown in the first seconds.
+A bar on a terminal; elsewhere a plain line now and then. Nothing is shown in the first seconds, and
+only the first of several processes shows something.
 """
 
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
+
+from asr.launch import find_launch
 
 _T = TypeVar("_T")
 Report = Callable[[str], None]
@@ -16,8 +19,15 @@ _QUIET_SECONDS = 2.0
 _LINE_SECONDS = 15.0
 
 
+def silent(line: str) -> None:
+    """Report to nobody."""
+    del line
+
+
 def track(items: Iterable[_T], *, total: int, label: str, unit: str) -> Iterator[_T]:
     """The items, one by one, while the progress through `total` of them is shown."""
+    if find_launch().rank:
+        return iter(items)
     if sys.stderr.isatty():
         return _track_with_bar(items, total, label)
     return _track_with_lines(items, total, label, unit)

@@ -26,9 +26,10 @@ from types import ModuleType
 from asr.config import Config, Settings, fingerprint, load_config, parse_settings, write_config
 from asr.errors import AsrError, ConfigError
 from asr.files import open_atomic
+from asr.launch import find_launch
 from asr.marks import Ledger, StagePlan
-from asr.progress import Report, format_seconds
-from asr.work import Stage, Work, first_line, is_within, silent
+from asr.progress import Report, format_seconds, silent
+from asr.work import Stage, Work, first_line, is_within
 
 if sys.platform != "win32":
     import fcntl
@@ -196,6 +197,8 @@ def run_recipe(
 ) -> None:
     """Run the stages from `first` to `last` (names, or numbers from 1) that are not done.
 
+    Of several processes, the first runs them and calls the others to those that they share.
+
     Args:
         force: run those that are done, too.
         command: what the user typed; kept in the work folder.
@@ -207,6 +210,9 @@ def run_recipe(
     """
     selected = _select(recipe, first, last)
     work = replace(work, report=report)
+    if find_launch().rank:
+        _follow(selected, work)
+        return
     with _misfortune(str(work.folder)):
         work.folder.mkdir(parents=True, exist_ok=True)
         with _lock(work.folder):
@@ -225,6 +231,7 @@ def _run_stage(stage: Stage, ledger: Ledger, force: bool, title: str) -> None:
     if found.state == "left out" or (found.state == "done" and not force):
         work.report(f"{title}: {found.state}")
         _discard(scratch)
+        _call(stage, "", work)
         return
     if stage.reads_corpus and work.corpus is None:
         raise ConfigError(f"stage {stage.name} reads the corpus: give its folder with --corpus")
@@ -239,10 +246,32 @@ def _run_stage(stage: Stage, ledger: Ledger, force: bool, title: str) -> None:
                 _discard(old)
         for path in stage.makes:
             _remove_leftovers(work.path(path))
-        stage.run(replace(work, stage_key=f"{stage.name}/{key}"))
+        work = replace(work, stage_key=f"{stage.name}/{key}")
+        _call(stage, work.stage_key, work)
+        stage.run(work)
         ledger.close(stage, inputs)
         _discard(scratch)
     work.report(f"{title}: done in {format_seconds(time.monotonic() - start)}")
+
+
+def _call(stage: Stage, key: str, work: Work) -> str:
+    """Have all processes know under which key a shared stage runs; empty when it does not."""
+    if not stage.shared or find_launch().world_size == 1:
+        return key
+    from asr.processes import agree
+
+    return agree(key, work.device, work.folder)
+
+
+def _follow(stages: Sequence[Stage], work: Work) -> None:
+    """Wait for the first process, and take part in the stages that are shared."""
+    name = f"process {find_launch().rank}"
+    report = work.report
+    work = replace(work, report=lambda line: report(f"{name}: {line}"))
+    for stage in stages:
+        if stage.shared and (key := _call(stage, "", work)):
+            with _misfortune(f"stage {stage.name}"):
+                stage.run(replace(work, stage_key=key))
 
 
 def _discard(folder: Path) -> None:

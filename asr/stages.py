@@ -138,6 +138,7 @@ def model_stages(*sources: str) -> tuple[Stage, ...]:
                 "training.html",
                 "tensorboard",
             ),
+            shared=True,
         ),
         Stage(
             name="evaluate",

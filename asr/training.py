@@ -36,7 +36,7 @@ from asr.model import count_parameters
 from asr.model_folder import WEIGHTS, write_model
 from asr.network import Network, load_weights, write_weights
 from asr.processes import open_fabric
-from asr.progress import Report, format_seconds, track
+from asr.progress import Report, format_seconds, silent, track
 from asr.tokens import TokenTable, build_tokens
 from asr.training_report import write_training_report
 from asr.version import program_version
@@ -67,8 +67,9 @@ def train(
         StoppedError: SIGTERM; the state was saved.
     """
     fabric = open_fabric(device, folder)
+    warn = report  # a process tells of bad numbers in its own share
     if fabric.global_rank:
-        report = _nobody
+        report = silent
     tokens = build_tokens([text_of(u.text) for u in train_set.utterances], config.tokens)
     tokens.check((text_of(u.text) for u in dev_set.utterances), "dev set")
     train_targets = encode_texts(train_set, tokens)
@@ -96,6 +97,7 @@ def train(
         scratch=scratch,
         folder=folder,
         report=report,
+        warn=warn,
         fabric=fabric,
     )
     for finding in run.findings.values():
@@ -105,7 +107,12 @@ def train(
         f"{len(rows)} utterances, {run.num_steps_total} steps, {run.learner.dtype} products"
     )
     with _sigterm() as stopping:
-        run.fit(stopping)
+        try:
+            run.fit(stopping)
+        except RuntimeError as error:  # torch's, for the first process has saved all and is gone
+            if not (stopping.is_set() and fabric.global_rank):
+                raise
+            raise StoppedError(_STOPPED) from error
     if fabric.is_global_zero:
         best = Network(config, len(tokens))
         load_weights(best, scratch / "best.safetensors")
@@ -162,6 +169,7 @@ class _Run:
         folder: Path,
         scratch: Path,
         report: Report,
+        warn: Report,
         fabric: Fabric,
     ):
         self.config, self.settings, self.tokens = config, config.training, tokens
@@ -187,7 +195,7 @@ class _Run:
             num_steps=self.num_steps_total,
             folder=folder,
             fabric=fabric,
-            report=report,
+            report=warn,
         )
         self.findings = diagnose_sets(train_set, dev_set, self._budget)
         # What a checkpoint holds beside the learner's.
@@ -248,11 +256,10 @@ class _Run:
             now = time.perf_counter()
             self.learner.sums.times["seconds"] += now - since
             since = now
-            if stopping.is_set():
+            # The other processes go on until the first has gone, which needs them in its step.
+            if stopping.is_set() and self.fabric.is_global_zero:
                 self._save()
-                raise StoppedError(
-                    "SIGTERM: the state is saved; the same command goes on from here"
-                )
+                raise StoppedError(_STOPPED)
             if time.monotonic() - self._saved_at >= self.settings.checkpoint_seconds:
                 self._save()
 
@@ -274,7 +281,7 @@ class _Run:
                 self.dev_targets,
                 self.tokens,
                 self._budget,
-                self.fabric.device,
+                self.fabric,
             )
             row |= scores.row
             self._keep_best(row, scores)
@@ -298,7 +305,7 @@ class _Run:
             return
         self.best = {k: row[k] for k in ("epoch", *keys)}
         self.samples = [
-            {"id": s.id, "reference": s.reference, "hypothesis": s.hypothesis}
+            {"id": s.id, "reference": s.reference, "hypothesis": s.hypothesis or ""}
             for s in scores.examples(9)
         ]
         if self.fabric.is_global_zero:
@@ -361,6 +368,7 @@ class _Run:
         }
 
 
+_STOPPED = "SIGTERM: the state is saved; the same command goes on from here"
 _STATE = ("epoch", "batch", "history", "best", "samples", "findings")
 
 
@@ -376,7 +384,3 @@ def _sigterm() -> Iterator[threading.Event]:
         yield stopping
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _nobody(line: str) -> None:
-    del line

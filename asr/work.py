@@ -7,12 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from asr.config import Config
-from asr.progress import Report
-
-
-def silent(line: str) -> None:
-    """Report to nobody."""
-    del line
+from asr.progress import Report, silent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +57,8 @@ class Stage:
     """Cannot run without --corpus, and depends on what is in that folder."""
     fetches_corpus: bool = False
     """Left out with --corpus, which then stands for its files in the `needs` of others."""
+    shared: bool = False
+    """Whether all processes take part, where several were started; the first does the others."""
     version: int = 1
     """Raised when its code changes what it makes."""
 

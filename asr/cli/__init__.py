@@ -84,7 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(message: str) -> None:
-    print("asr: " + " ".join(message.split()), file=sys.stderr)
+    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))  # several say the same
+    prefix = "asr: " if rank == "0" else f"asr (process {rank}): "
+    print(prefix + " ".join(message.split()), file=sys.stderr)
 
 
 def run() -> None:

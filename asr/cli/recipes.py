@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from asr import recipe as recipes_module
+from asr.launch import find_launch
 from asr.recipe import Work
 
 
@@ -76,7 +77,7 @@ def run(
         report=lambda line: print(line, file=sys.stderr, flush=True),
     )
     result = folder / "result.txt"
-    if last is None and result.exists():
+    if last is None and result.exists() and not find_launch().rank:
         print(result.read_text(encoding="utf-8"), end="")
 
 
