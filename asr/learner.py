@@ -31,6 +31,7 @@ from asr.objective import Objective
 from asr.optimization import is_out_of_memory, make_optimizer, rate_share
 from asr.processes import choose_precision
 from asr.progress import Report
+from asr.training_screen import Pace
 
 
 class Learner:
@@ -74,6 +75,16 @@ class Learner:
         self.bad_steps = 0
         self._suspect: _Suspect | None = None
         self.sums = EpochSums(network.encoder, self.device)
+
+    def pace(self) -> Pace:
+        """How the epoch goes, without a look at the device."""
+        times = self.sums.times
+        seconds = max(times["seconds"], 1e-9)
+        return Pace(
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            real_time_factor=times["audio"] * self.fabric.world_size / seconds,
+            data_wait=times["wait"] / seconds,
+        )
 
     def start_epoch(self) -> None:
         """Begin new sums."""

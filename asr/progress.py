@@ -4,6 +4,7 @@ A bar on a terminal; elsewhere a plain line now and then. Nothing is shown in th
 only the first of several processes shows something.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,11 +25,16 @@ def silent(line: str) -> None:
     del line
 
 
+def is_terminal() -> bool:
+    """Whether stderr is a terminal on which lines can be drawn anew."""
+    return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
 def track(items: Iterable[_T], *, total: int, label: str, unit: str) -> Iterator[_T]:
     """The items, one by one, while the progress through `total` of them is shown."""
     if find_launch().rank:
         return iter(items)
-    if sys.stderr.isatty():
+    if is_terminal():
         return _track_with_bar(items, total, label)
     return _track_with_lines(items, total, label, unit)
 

@@ -36,9 +36,10 @@ from asr.model import count_parameters
 from asr.model_folder import WEIGHTS, write_model
 from asr.network import Network, load_weights, write_weights
 from asr.processes import open_fabric
-from asr.progress import Report, format_seconds, silent, track
+from asr.progress import Report, silent
 from asr.tokens import TokenTable, build_tokens
 from asr.training_report import write_training_report
+from asr.training_screen import TrainingLines, open_display
 from asr.version import program_version
 
 Targets = Sequence[Sequence[int]]
@@ -106,7 +107,7 @@ def train(
         f"{count_parameters(run.network) / 1e6:.2f} million parameters, {len(tokens)} tokens, "
         f"{len(rows)} utterances, {run.num_steps_total} steps, {run.learner.dtype} products"
     )
-    with _sigterm() as stopping:
+    with _sigterm() as stopping, run.display:
         try:
             run.fit(stopping)
         except RuntimeError as error:  # torch's, for the first process has saved all and is gone
@@ -197,6 +198,8 @@ class _Run:
             fabric=fabric,
             report=warn,
         )
+        kind = open_display if fabric.is_global_zero else TrainingLines
+        self.display = kind(self.settings.epochs, self.num_steps_total, report)
         self.findings = diagnose_sets(train_set, dev_set, self._budget)
         # What a checkpoint holds beside the learner's.
         self.epoch = 0  # being trained
@@ -204,7 +207,6 @@ class _Run:
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
         self.samples: list[dict[str, str]] = []
-        self._started, self._steps_here = time.monotonic(), 0
         self._saved_at = time.monotonic()
 
     # Plan
@@ -246,13 +248,13 @@ class _Run:
 
     def _train_epoch(self, stopping: threading.Event) -> None:
         plan = self._plan(self.epoch)[self.batch :]
-        label = f"epoch {self.epoch + 1}/{self.settings.epochs}"
         self.network.train()
         since = time.perf_counter()
-        for rows in track(plan, total=len(plan), label=label, unit="batches"):
+        for rows in self.display.steps(
+            plan, epoch=self.epoch + 1, step=self.step, pace=self.learner.pace
+        ):
             self.learner.step(rows, self.step)
             self.batch += 1
-            self._steps_here += 1
             now = time.perf_counter()
             self.learner.sums.times["seconds"] += now - since
             since = now
@@ -290,11 +292,12 @@ class _Run:
         if self.fabric.is_global_zero:
             write_history(self.history, self.folder / "history.csv")
         self.fabric.log_dict(row, step=self.epoch)
-        self._say(row, scores)
-        for kind, finding in findings.items():
-            if kind not in self.findings:
-                self.report(f"warning: {finding}")
-                self.findings[kind] = finding
+        fresh = {kind: text for kind, text in findings.items() if kind not in self.findings}
+        self.findings |= fresh
+        samples = scores.examples(self.settings.num_samples) if scores else []
+        self.display.show(self.history, samples, [*self.findings.values()])
+        for finding in fresh.values():
+            self.report(f"warning: {finding}")
         self.epoch, self.batch = self.epoch + 1, 0
         self.learner.start_epoch()
 
@@ -310,27 +313,6 @@ class _Run:
         ]
         if self.fabric.is_global_zero:
             write_weights(self.learner.average.state_dict(), self.scratch / "best.safetensors")
-
-    def _say(self, row: dict[str, float], scores: DevScores | None) -> None:
-        line = f"epoch {row['epoch']}/{self.settings.epochs}: loss {row['loss']:.3f}"
-        if scores is not None:
-            line += f", dev WER {row['dev_wer']:.2f} %, CER {row['dev_cer']:.2f} %"
-            line += f" (best {self.best['dev_wer']:.2f} % at {self.best['epoch']:.0f})"
-        if row["skipped"]:
-            line += f", {row['skipped']:.0f} skipped as too short for their text"
-        norms = [f"{v:.2f}" for k, v in row.items() if k.startswith("gradient_")]
-        steps_left = sum(self._plan_sizes[self.epoch + 1 :])
-        left = (time.monotonic() - self._started) / max(1, self._steps_here) * steps_left
-        line += f"; gradients {' '.join(norms)}; {row['real_time_factor']:.0f} x real time"
-        line += f", {100 * row['data_wait']:.1f} % waiting for data; {format_seconds(left)} left"
-        self.report(line)
-        if scores is not None:
-            for sample in scores.examples(self.settings.num_samples):
-                rate = sample.characters.rate or 0.0
-                self.report(
-                    f"  {sample.id} (CER {rate:.0f} %)\n"
-                    f"    ref {sample.reference}\n    hyp {sample.hypothesis}"
-                )
 
     # Checkpoints
 
