@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from asr.data import PackedCorpus
 
 _PATIENCE = 10
+_PLATEAU_SHARE = 0.2  # of the epochs, in which nothing need be learnt
 _SHOWN = 3
 
 
@@ -57,7 +58,9 @@ def diagnose_history(history: Sequence[Mapping[str, float]], epochs: int) -> dic
             f"the loss has risen from {min(losses):.3f} to {losses[-1]:.3f}: the learning rate is "
             f"too high for this network; try half of training.learning_rate"
         )
-    if len(losses) > _PATIENCE and losses[-1] > 0.98 * losses[-_PATIENCE] and losses[-1] > 1:
+    stood = len(losses) > _PATIENCE and losses[-1] > max(1.0, 0.98 * losses[-_PATIENCE])
+    # Consistency training and deep networks stand still for a while before they learn.
+    if stood and history[-1]["epoch"] > _PLATEAU_SHARE * epochs:
         findings["plateau"] = (
             f"the training loss has stood at {losses[-1]:.3f} for {_PATIENCE} epochs: raise "
             f"training.learning_rate or training.warmup_share, or look at the transcripts"
@@ -66,7 +69,7 @@ def diagnose_history(history: Sequence[Mapping[str, float]], epochs: int) -> dic
     if not scored:
         return findings
     last = scored[-1]
-    if last.get("dev_empty", 0.0) > 90 and last["epoch"] > max(3, 0.2 * epochs):
+    if last.get("dev_empty", 0.0) > 90 and last["epoch"] > max(3, _PLATEAU_SHARE * epochs):
         findings["blanks"] = (
             f"{last['dev_empty']:.0f} % of the dev hypotheses are empty at epoch "
             f"{last['epoch']:.0f}: the network writes blanks only; if it stays so, lower "
@@ -74,7 +77,8 @@ def diagnose_history(history: Sequence[Mapping[str, float]], epochs: int) -> dic
         )
     dev_losses = [row["dev_loss"] for row in scored]
     best = min(range(len(dev_losses)), key=dev_losses.__getitem__)
-    if len(dev_losses) - best > _PATIENCE and best > 0:
+    # CTC's dev loss often rises a little while there are fewer and fewer errors.
+    if len(dev_losses) - best > _PATIENCE and dev_losses[-1] > 1.2 * dev_losses[best] and best > 0:
         findings["by heart"] = (
             f"the dev loss was lowest at epoch {scored[best]['epoch']:.0f} "
             f"({dev_losses[best]:.3f}) and is {dev_losses[-1]:.3f} now: the network learns the "

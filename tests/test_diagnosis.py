@@ -61,6 +61,16 @@ def test_what_goes_wrong_is_said(columns: dict[str, list[float]], finding: str) 
     assert said.startswith(finding)
 
 
+def test_a_run_that_learns_late_is_left_in_peace() -> None:
+    """As CR-CTC on AN4: for a fifth of the epochs all is blank; later the dev loss creeps up."""
+    loss = [3.0] * 20 + [3 * 0.9**epoch for epoch in range(80)]
+    dev = [3.0] * 20 + [3 * 0.9**epoch for epoch in range(30)] + [0.13] * 49 + [0.15]
+    late = history(loss=loss, dev_loss=dev, dev_empty=[100] * 20 + [0] * 80)
+    for count in range(len(late) + 1):
+        assert diagnose_history(late[:count], epochs=100) == {}
+    assert set(diagnose_history(late[:20], epochs=50)) == {"plateau", "blanks"}
+
+
 def test_a_run_that_learns_is_left_in_peace() -> None:
     loss = [3 * 0.8**epoch for epoch in range(20)]
     good = history(loss=loss, dev_loss=loss, dev_empty=[100, 90, 50, *[0] * 17])
