@@ -126,6 +126,7 @@ def train(
             run.samples,
             [*run.findings.values()],
             run.origin(),
+            config.model_dump(mode="json"),
         )
     fabric.barrier()
 

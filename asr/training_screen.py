@@ -17,11 +17,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from asr.history import History, find_best
 from asr.progress import Report, format_seconds, is_terminal, track
 from asr.scoring import CORRECT, UtteranceScore
 
 _T = TypeVar("_T")
-History = Sequence[Mapping[str, float]]
 
 _REFRESH_SECONDS = 1.0
 _DRAWING_SHARE = 0.02  # of the time, at most
@@ -99,8 +99,8 @@ class TrainingLines:
         del findings
         row = history[-1]
         line = f"epoch {row['epoch']}/{self.epochs}: loss {row['loss']:.3f}"
-        if "dev_wer" in row:
-            best = find_best(history)
+        best = find_best(history)
+        if "dev_wer" in row and best is not None:
             line += f", dev WER {row['dev_wer']:.2f} %, CER {row['dev_cer']:.2f} %"
             line += f" (best {best['dev_wer']:.2f} % at {best['epoch']:.0f})"
         if row["skipped"]:
@@ -222,18 +222,12 @@ def open_display(epochs: int, num_steps: int, report: Report) -> "TrainingLines 
     return kind(epochs, num_steps, report)
 
 
-def find_best(history: History) -> Mapping[str, float]:
-    """The epoch with the fewest dev errors; of equal ones the first."""
-    scored = [row for row in history if "dev_wer" in row]
-    return min(scored, key=lambda row: (row["dev_wer"], row["dev_cer"], row["dev_loss"]))
-
-
 def epochs_table(history: History, num_rows: int) -> Table:
     """The last epochs, and the best one."""
     table = Table(box=None, padding=(0, 1), header_style="dim")
     for name in ("epoch", "loss", "dev loss", "WER %", "CER %", "rate", "x real time", "wait %"):
         table.add_column(name, justify="right", no_wrap=True)
-    best = find_best(history) if any("dev_wer" in row for row in history) else None
+    best = find_best(history)
     shown = list(history[-num_rows:])
     if best is not None and best not in shown:
         shown[0] = best
