@@ -63,8 +63,8 @@ def test_what_goes_wrong_is_said(columns: dict[str, list[float]], finding: str) 
 
 def test_a_run_that_learns_late_is_left_in_peace() -> None:
     """As CR-CTC on AN4: for a fifth of the epochs all is blank; later the dev loss creeps up."""
-    loss = [3.0] * 20 + [3 * 0.9**epoch for epoch in range(80)]
-    dev = [3.0] * 20 + [3 * 0.9**epoch for epoch in range(30)] + [0.13] * 49 + [0.15]
+    loss = [3.0] * 20 + [2.5 * 0.9**epoch for epoch in range(80)]
+    dev = [3.0] * 20 + [2.5 * 0.9**epoch for epoch in range(30)] + [0.13] * 50
     late = history(loss=loss, dev_loss=dev, dev_empty=[100] * 20 + [0] * 80)
     for count in range(len(late) + 1):
         assert diagnose_history(late[:count], epochs=100) == {}
