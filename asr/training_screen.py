@@ -124,7 +124,7 @@ class TrainingScreen(TrainingLines):
         self._console = console or Console(stderr=True)
         self._next_drawing = 0.0
         self._epoch, self._batch, self._num_batches = 1, 0, 1
-        self._pace: Callable[[], Pace] | None = None
+        self._pace: Pace | None = None
         self._history: History = ()
         self._samples: Sequence[UtteranceScore] = ()
         self._findings: Sequence[str] = ()
@@ -147,17 +147,18 @@ class TrainingScreen(TrainingLines):
         self, plan: Sequence[_T], *, epoch: int, step: int, pace: Callable[[], Pace]
     ) -> Iterator[_T]:
         """As `TrainingLines.steps`."""
-        self._epoch, self._pace = epoch, pace
+        self._epoch = epoch
         self._num_batches = len(plan)
         for done, batch in enumerate(self._count(plan, step)):
             self._batch = done
             yield batch
             now = time.monotonic()
             if now >= self._next_drawing:
+                self._pace = pace()
                 self._live.refresh()
                 drawing = time.monotonic() - now
                 self._next_drawing = now + max(_REFRESH_SECONDS, drawing / _DRAWING_SHARE)
-        self._batch = len(plan)
+        self._batch, self._pace = len(plan), pace()
         self._live.refresh()
 
     def show(
@@ -206,9 +207,9 @@ class TrainingScreen(TrainingLines):
             f"{self._batch} of {self._num_batches} batches",
             "scoring the dev set" if ended and len(self._history) < self._epoch else "",
         )
-        if self._pace is None:
+        pace = self._pace
+        if pace is None:
             return grid
-        pace = self._pace()
         line = Text(
             f"learning rate {pace.learning_rate:.2e}   {pace.real_time_factor:.0f} x real time   "
             f"{100 * pace.data_wait:.1f} % waiting for data"
