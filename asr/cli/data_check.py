@@ -1,0 +1,89 @@
+"""`asr data check`: reads all of a corpus and says what is wrong with it."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from asr.files import open_atomic
+
+if TYPE_CHECKING:
+    from asr.doctor import Examination
+
+_FILE = click.Path(path_type=Path)
+_FORMATS = ("text", "json", "html")
+_SUFFIXES = {"text": "txt", "json": "json", "html": "html"}
+_MAX_JOBS = 8
+
+
+def _formats(_context: click.Context, _option: click.Parameter, value: str) -> list[str]:
+    names = [name.strip() for name in value.split(",")]
+    for name in names:
+        if name not in _FORMATS:
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(_FORMATS)}")
+    return names
+
+
+@click.command()
+@click.argument("manifests", metavar="MANIFEST...", type=_FILE, nargs=-1, required=True)
+@click.option("--tokens", type=_FILE, help="Token table that texts must fit: tokens.txt or folder.")
+@click.option("--fix", type=_FILE, help="Write the first manifest without what has errors.")
+@click.option(
+    "--format", "formats", default="text", callback=_formats, help="text, json, html, with commas."
+)
+@click.option("--output-dir", type=_FILE, help="Folder for reports; a stopped run goes on there.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Files read at once; one for each core.")
+def check(
+    manifests: tuple[Path, ...],
+    tokens: Path | None,
+    fix: Path | None,
+    formats: list[str],
+    output_dir: Path | None,
+    jobs: int | None,
+) -> int:
+    """Decode every file of the MANIFESTs and report what is wrong with audio and texts.
+
+    Name the training manifest first: --fix cleans that one. Exits with 1 if there are errors.
+    """
+    if output_dir is None and (len(formats) > 1 or "html" in formats):
+        raise click.UsageError(f"--format {','.join(formats)} needs --output-dir")
+    if len(set(manifests)) < len(manifests):
+        raise click.UsageError("a manifest is named twice")
+    if fix is not None and fix.absolute() in {path.absolute() for path in manifests}:
+        raise click.UsageError(f"--fix {fix}: is read as well; name another file")
+    from asr.doctor import examine, write_cure
+    from asr.doctor_report import cure_lines, text_lines
+
+    count_unknown = None
+    if tokens is not None:
+        from asr.tokens import read_tokens
+
+        count_unknown = read_tokens(tokens if tokens.is_dir() else tokens.parent).count_unknown
+    examination = examine(
+        manifests,
+        jobs=jobs or min(_MAX_JOBS, os.cpu_count() or 1),
+        store_path=None if output_dir is None else output_dir / ".measures.jsonl",
+        count_unknown=count_unknown,
+    )
+    if output_dir is None and formats == ["json"]:
+        print(_rendered(examination, "json"), end="")
+    else:
+        print("\n".join(text_lines(examination)))
+    if output_dir is not None:
+        for name in formats:
+            with open_atomic(output_dir / f"check.{_SUFFIXES[name]}") as file:
+                file.write(_rendered(examination, name))
+    if fix is not None:
+        cure = write_cure(examination, manifests[0], fix)
+        click.echo("\n".join(cure_lines(cure, str(fix))), err=formats == ["json"])
+    return 1 if examination.num_errors else 0
+
+
+def _rendered(examination: "Examination", name: str) -> str:
+    from asr.doctor_report import report_row, text_lines
+
+    if name == "json":
+        return json.dumps(report_row(examination), ensure_ascii=False, indent=1) + "\n"
+    return "\n".join(text_lines(examination, num_shown=len(examination.findings))) + "\n"

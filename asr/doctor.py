@@ -1,0 +1,174 @@
+"""Examine a corpus: read all of it, and say what is wrong."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from asr.audio_checks import Case, check_audio
+from asr.audio_measures import FeatureMeasures, FileMeasures
+from asr.corpus_checks import check_corpus
+from asr.files import open_atomic
+from asr.findings import SEVERITIES, Finding
+from asr.manifest import Utterance, moved_row, read_entries, read_manifest, write_row
+from asr.measurements import Request, Result, Store, measure
+from asr.progress import track
+from asr.stored_features import is_feature_path
+from asr.text_checks import Texts, check_characters, check_texts
+
+CountUnknown = Callable[[Sequence[str]], Counter[str]]
+"""`TokenTable.count_unknown`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Examination:
+    """All that was found out about a corpus."""
+
+    manifests: tuple[str, ...]
+    cases: tuple[Case, ...]
+    """Utterances in the order of the manifests."""
+    findings: tuple[Finding, ...]
+    """Errors first; in the order of the manifests."""
+
+    @property
+    def num_errors(self) -> int:
+        """Findings that are errors."""
+        return sum(finding.severity == "error" for finding in self.findings)
+
+
+def examine(
+    manifests: Sequence[Path],
+    *,
+    jobs: int = 1,
+    store_path: Path | None = None,
+    count_unknown: CountUnknown | None = None,
+) -> Examination:
+    """Read every file of the manifests once, and check audio, texts and what they share.
+
+    Args:
+        manifests: that of training first.
+        jobs: files read at once.
+        store_path: keeps measures, so that files that have not changed are not read again.
+        count_unknown: of the token table that texts must fit.
+
+    Raises:
+        DataError: a manifest cannot be read; with file and line.
+    """
+    utterances = {str(path): read_manifest(path) for path in manifests}
+    cases = list(_measured(utterances, jobs, store_path))
+    findings = list(check_audio(cases))
+    for name, own in utterances.items():
+        texts = Texts(name, own)
+        findings += check_texts(texts)
+        if count_unknown is not None:
+            findings += check_characters(texts, count_unknown)
+    findings += check_corpus(cases)
+    return Examination(
+        manifests=tuple(utterances), cases=tuple(cases), findings=sort_findings(findings)
+    )
+
+
+def sort_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Errors first, otherwise in their order."""
+    return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cure:
+    """What `write_cure` did."""
+
+    num_kept: int
+    left_out: Mapping[str, tuple[str, ...]]
+    """Kinds of errors by utterance id."""
+    num_durations: int
+    """Durations that were not given, or not right, and are now those of the audio."""
+
+
+def write_cure(examination: Examination, manifest: Path, output: Path) -> Cure:
+    """Write the manifest without the utterances that have errors, with measured durations.
+
+    Beside it, `<output>.left_out.tsv` says what was left out and why.
+    """
+    name = str(manifest)
+    errors: dict[str, list[Finding]] = defaultdict(list)
+    durations: dict[str, float] = {}
+    for finding in examination.findings:
+        if finding.manifest != name or finding.utterance is None:
+            continue
+        if finding.severity == "error":
+            errors[finding.utterance].append(finding)
+        if finding.kind == "duration" and finding.value is not None:
+            durations[finding.utterance] = finding.value
+    for case in examination.cases:
+        if case.manifest == name and case.audio is not None and not case.utterance.duration:
+            durations[case.utterance.id] = case.audio.seconds
+    kept = written = 0
+    with open_atomic(output) as file:
+        for entry in read_entries(manifest):
+            utterance_id = entry.utterance.id
+            if utterance_id in errors:
+                continue
+            row = moved_row(entry, output.parent)
+            if utterance_id in durations:
+                row["duration"] = round(durations[utterance_id], 6)
+                written += 1
+            write_row(file, row)
+            kept += 1
+    with open_atomic(output.with_name(f"{output.name}.left_out.tsv")) as file:
+        file.write("id\tkind\tmessage\n")
+        for utterance_id, findings in errors.items():
+            for finding in findings:
+                cells = (utterance_id, finding.kind, finding.message)
+                file.write("\t".join(" ".join(cell.split()) for cell in cells) + "\n")
+    return Cure(
+        num_kept=kept,
+        left_out={i: tuple(dict.fromkeys(f.kind for f in own)) for i, own in errors.items()},
+        num_durations=written,
+    )
+
+
+def _measured(
+    utterances: Mapping[str, Sequence[Utterance]], jobs: int, store_path: Path | None
+) -> Iterator[Case]:
+    """A case for each utterance; a file is decoded once, however many lie in it."""
+    stretches: dict[Path, dict[tuple[float, float], int]] = defaultdict(dict)
+    counts: Counter[Path] = Counter()
+    for own in utterances.values():
+        for utterance in own:
+            known = stretches[utterance.audio_filepath]
+            known.setdefault((utterance.offset, utterance.duration), len(known))
+            counts[utterance.audio_filepath] += 1
+    requests = [Request(path, tuple(own)) for path, own in stretches.items()]
+    results: dict[Path, Result] = {}
+    with Store(store_path) if store_path is not None else nullcontext() as store:
+        measured = track(
+            measure(requests, jobs, store), total=len(requests), label="reading", unit="files"
+        )
+        for request, result in zip(requests, measured, strict=True):
+            results[request.path] = result
+    for name, own in utterances.items():
+        for utterance in own:
+            path = utterance.audio_filepath
+            place = stretches[path][utterance.offset, utterance.duration]
+            yield _case(name, utterance, results[path], place, counts[path] == 1)
+
+
+def _case(name: str, utterance: Utterance, result: Result, place: int, alone: bool) -> Case:
+    case = Case(manifest=name, utterance=utterance, has_file_alone=alone)
+    if isinstance(result, FeatureMeasures):
+        return replace(case, features=result)
+    if isinstance(result, FileMeasures):
+        return replace(case, file=result, audio=result.stretches[place])
+    path = utterance.audio_filepath
+    kind = "truncated" if "truncated:" in result else "unreadable"
+    if not is_feature_path(path) and not _exists(path):
+        kind = "missing"
+    return replace(case, error=case.finding(kind, result))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False

@@ -1,0 +1,236 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr import measurements
+from asr.cli import main
+from asr.doctor import Examination, examine
+from asr.findings import KINDS
+from asr.manifest import Utterance, read_manifest, write_manifest
+from tests import planted
+
+# What else a fault shows in, rightly: by fault, kinds beside the one it stands for.
+COMPANIONS = {
+    "damaged flac": {"orphan"},
+    "no file": {"orphan"},
+    "text in a wav": {"orphan"},
+    "offset after the end": {"orphan"},
+    "features among audio": {"orphan"},
+    "half the rate": {"speaking-rate", "cut-spectrum"},
+    "test audio": {"shared-recording", "shared-text"},
+    "test sentence": {"speaking-rate"},
+    "same sound, other text": {"speaking-rate"},
+    "far too long": {"speaking-rate"},
+    "next to nothing": {"quiet"},
+    "opposite channels": {"silent"},
+}
+OF_THE_MODEL = {"infeasible", "wrong-transcript", "unknown-character"}
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clean") / "corpus"
+    planted.make_corpus(folder).write()
+    return folder
+
+
+def load(clean: Path, folder: Path) -> planted.Corpus:
+    """The clean corpus with its files in place, and a folder for those of a fault."""
+    folder.mkdir(exist_ok=True)
+    train, test = (read_manifest(clean / f"{name}.jsonl") for name in ("train", "test"))
+    return planted.Corpus(folder, train, test)
+
+
+def look(corpus: planted.Corpus, clean: Path) -> Examination:
+    return examine(corpus.write(), jobs=2, store_path=clean.parent / "measures.jsonl")
+
+
+def test_the_clean_corpus_has_no_findings(clean, tmp_path):
+    assert look(load(clean, tmp_path), clean).findings == ()
+
+
+@pytest.mark.parametrize("fault", planted.FAULTS)
+def test_a_planted_fault_is_found_and_nothing_else(fault, clean, tmp_path):
+    corpus = load(clean, tmp_path)
+    kind, plant = planted.FAULTS[fault]
+    plant(corpus)
+    findings = look(corpus, clean).findings
+    kinds = {finding.kind for finding in findings}
+    assert kind in kinds
+    assert kinds <= {kind, "orphan"} | COMPANIONS.get(fault, set())
+    # What is said of an utterance is said of the one that the fault was planted in.
+    named = {finding.utterance for finding in findings if finding.kind == kind}
+    others = {"train3"} if kind == "conflicting-text" else set()
+    assert named <= {corpus.target.id, None} | others
+
+
+def test_every_kind_of_finding_has_a_planted_fault():
+    assert {kind for kind, _ in planted.FAULTS.values()} == KINDS.keys() - OF_THE_MODEL
+
+
+def test_all_faults_at_once_are_all_found(clean, tmp_path):
+    corpus = load(clean, tmp_path)
+    wanted = []
+    # Those that need one another's absence are planted alone above.
+    for place, (fault, (kind, plant)) in enumerate(planted.FAULTS.items(), start=4):
+        if kind in ("mixed-inputs", "shared-recording", "orphan", "missing", "unreadable"):
+            continue
+        corpus.place = place
+        plant(corpus)
+        wanted.append((kind, corpus.target.id, fault))
+    findings = {(finding.kind, finding.utterance) for finding in look(corpus, clean).findings}
+    of_manifests = {"shared-speaker", "shared-text", "no-speaker"}
+    lost = [
+        fault
+        for kind, utterance, fault in wanted
+        if (kind, None if kind in of_manifests else utterance) not in findings
+    ]
+    assert lost == []
+
+
+def run_check(*arguments: str | Path) -> int:
+    return main(["data", "check", *map(str, arguments)])
+
+
+def test_check_exits_with_1_on_errors_and_with_0_on_warnings(clean, tmp_path, capsys):
+    corpus = load(clean, tmp_path)
+    planted.FAULTS["soft"][1](corpus)
+    train, _ = corpus.write()
+    assert run_check(train) == 0
+    printed = capsys.readouterr().out
+    assert "warning  quiet" in printed
+    assert "60 utterances" in printed
+    planted.FAULTS["cut wav"][1](corpus)
+    corpus.write()
+    assert run_check(train, "--format", "json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["kinds"]["truncated"]["count"] == 1
+    assert report["error"] == 1
+    (finding,) = [f for f in report["findings"] if f["severity"] == "error"]
+    assert finding["utterance"] == corpus.target.id
+    assert "truncated: " in finding["message"]
+
+
+def test_characters_without_a_token_are_errors_with_counts(clean, tmp_path, capsys):
+    corpus = load(clean, tmp_path)
+    corpus.change(text=f"{corpus.target.text} q\u00e9q")
+    train, _ = corpus.write()
+    letters = sorted({c for u in planted.make_corpus(tmp_path / "x").train for c in u.text or ""})
+    symbols = ["<blank>", *("<space>" if c == " " else c for c in letters)]
+    (tmp_path / "tokens.txt").write_text("\n".join(symbols) + "\n", encoding="utf-8")
+    assert run_check(train, "--tokens", tmp_path / "tokens.txt") == 1
+    printed = capsys.readouterr().out
+    assert f"{corpus.target.id}: 'q' (U+0071), '\u00e9' (U+00E9) in" in printed
+    assert "'q' (U+0071) 2 times, '\u00e9' (U+00E9) 1 times" in printed
+
+
+def test_a_fixed_manifest_leaves_out_errors_and_says_why(clean, tmp_path, capsys):
+    corpus = load(clean, tmp_path)
+    planted.FAULTS["test audio"][1](corpus)
+    leaked = corpus.target.id
+    corpus.place = 20
+    planted.FAULTS["zeros"][1](corpus)
+    silent = corpus.target.id
+    corpus.place = 21
+    corpus.change(duration=0.0)
+    corpus.place = 22
+    corpus.change(duration=corpus.target.duration + 0.3)
+    train, test = corpus.write()
+    fixed = tmp_path / "sub" / "fixed.jsonl"
+    assert run_check(train, test, "--fix", fixed) == 1
+    kept = read_manifest(fixed)
+    assert {u.id for u in read_manifest(train)} - {u.id for u in kept} == {leaked, silent}
+    assert all(u.duration == pytest.approx(_seconds(u.audio_filepath), abs=1e-5) for u in kept)
+    reasons = (tmp_path / "sub" / "fixed.jsonl.left_out.tsv").read_text(encoding="utf-8")
+    assert sorted(line.split("\t")[:2] for line in reasons.splitlines()[1:]) == sorted(
+        [[leaked, "leaked-audio"], [silent, "silent"]]
+    )
+    assert "58 utterances kept, 2 left out" in capsys.readouterr().out
+    assert run_check(fixed, test) == 0
+
+
+def _seconds(path: Path) -> float:
+    return float(soundfile.info(path).duration)
+
+
+def test_files_that_have_not_changed_are_not_read_again(clean, tmp_path, monkeypatch):
+    corpus = load(clean, tmp_path)
+    corpus.save(corpus.sound())
+    train, _ = corpus.write()
+    store = tmp_path / "store.jsonl"
+    first = examine([train], store_path=store)
+    # A kill cut the last line off.
+    store.write_bytes(store.read_bytes()[:-20])
+    corpus.target.audio_filepath.write_bytes(b"RIFF")
+    read: list[Path] = []
+    original = measurements.measure_file
+
+    def noting(path: Path, stretches: object) -> object:
+        read.append(path)
+        return original(path, stretches)
+
+    monkeypatch.setattr(measurements, "measure_file", noting)
+    second = examine([train], store_path=store)
+    assert set(read) == {corpus.target.audio_filepath, corpus.train[-1].audio_filepath}
+    assert first.num_errors == 0
+    assert [f.kind for f in second.findings if f.severity != "note"] == ["unreadable"]
+    assert [case.audio for case in second.cases if not case.error] == [
+        case.audio for case in first.cases if case.utterance.id != corpus.target.id
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["--format", "html"], id="html without a folder"),
+        pytest.param(["--format", "pdf"], id="a format that is none"),
+        pytest.param(["--fix", "train.jsonl"], id="its own manifest"),
+        pytest.param(["train.jsonl"], id="a manifest twice"),
+        pytest.param(["other.jsonl"], id="a manifest that is not there"),
+    ],
+)
+def test_wrong_usage_of_check_is_one_line_and_code_2(
+    arguments, clean, tmp_path, capsys, monkeypatch
+):
+    load(clean, tmp_path).write()
+    monkeypatch.chdir(tmp_path)
+    assert run_check("train.jsonl", *arguments) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_long_recording_is_decoded_once_and_measured_by_stretches(tmp_path):
+    random = np.random.default_rng(0)
+    samples = np.concatenate(
+        [planted.speech(2, random), np.zeros(32000), planted.speech(2, random)]
+    )
+    soundfile.write(tmp_path / "a.wav", samples, planted.RATE)
+    utterances = [
+        Utterance(id=name, audio_filepath=tmp_path / "a.wav", offset=o, duration=d, text="oh one")
+        for name, o, d in (("first", 0.0, 2.0), ("silence", 2.5, 1.0), ("last", 4.0, 0.0))
+    ]
+    write_manifest(utterances, tmp_path / "m.jsonl")
+    examination = examine([tmp_path / "m.jsonl"])
+    assert [(f.kind, f.utterance) for f in examination.findings] == [("silent", "silence")]
+    assert [case.seconds for case in examination.cases] == [2, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["yesno", "an4"])
+def test_real_corpora_have_no_errors_and_only_the_warnings_that_they_deserve(
+    name, corpora, tmp_path
+):
+    from recipes.an4 import corpus as an4
+    from recipes.yesno import corpus as yesno
+
+    if name == "an4":
+        an4.prepare(corpora / "an4", tmp_path, an4.Corpus())
+    else:
+        yesno.prepare(corpora / "yesno", tmp_path, yesno.Corpus())
+    paths = [tmp_path / f"{split}.jsonl" for split in ("train", "dev", "test")]
+    kinds = {f.kind: f.severity for f in examine(paths, jobs=2).findings}
+    assert "error" not in kinds.values()
+    warnings = {kind for kind, severity in kinds.items() if severity == "warning"}
+    # One man said all of yesno.
+    assert warnings == ({"shared-speaker"} if name == "yesno" else set())
