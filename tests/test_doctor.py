@@ -164,7 +164,9 @@ def test_files_that_have_not_changed_are_not_read_again(clean, tmp_path, monkeyp
     first = examine([train], store_path=store)
     # A kill cut the last line off.
     store.write_bytes(store.read_bytes()[:-20])
-    corpus.target.audio_filepath.write_bytes(b"RIFF")
+    # Another content of the same size.
+    changed = corpus.target.audio_filepath
+    changed.write_bytes(bytes(changed.stat().st_size))
     read: list[Path] = []
     original = measurements.measure_file
 
@@ -174,7 +176,7 @@ def test_files_that_have_not_changed_are_not_read_again(clean, tmp_path, monkeyp
 
     monkeypatch.setattr(measurements, "measure_file", noting)
     second = examine([train], store_path=store)
-    assert set(read) == {corpus.target.audio_filepath, corpus.train[-1].audio_filepath}
+    assert set(read) == {changed, corpus.train[-1].audio_filepath}
     assert first.num_errors == 0
     assert [f.kind for f in second.findings if f.severity != "note"] == ["unreadable"]
     assert [case.audio for case in second.cases if not case.error] == [
