@@ -1,6 +1,9 @@
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -10,6 +13,7 @@ from asr.cli import main
 from asr.errors import ConfigError
 from asr.history import read_history
 from asr.launch import Launch, find_launch
+from asr.learner import Learner
 from tests.conftest import ROOT
 
 TORCHRUN = {
@@ -106,11 +110,49 @@ training: {epochs: 3, batch_seconds: 5, learning_rate: 0.02}
 """
 
 
-def test_two_processes_end_as_one(tmp_path: Path) -> None:
-    recipe = tmp_path / "tones"
-    (recipe / "conf").mkdir(parents=True)
-    (recipe / "recipe.py").write_text(RECIPE)
-    (recipe / "conf" / "default.yaml").write_text(CONF)
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    folder = tmp_path / "tones"
+    (folder / "conf").mkdir(parents=True)
+    (folder / "recipe.py").write_text(RECIPE)
+    (folder / "conf" / "default.yaml").write_text(CONF)
+    return folder
+
+
+def test_sigterm_within_an_epoch_exits_with_143_and_the_same_command_goes_on(
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    step, numbers = Learner.step, []
+
+    def ended(self: Learner, rows: Any, number: int) -> None:
+        numbers.append(number)
+        if numbers == [0, 1, 2]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        step(self, rows, number)
+
+    monkeypatch.setattr(Learner, "step", ended)
+    command = [
+        "run",
+        str(recipe),
+        "--to",
+        "train",
+        "--device",
+        "cpu",
+        "--work",
+        str(tmp_path / "w"),
+    ]
+    command += ["--set", "training.epochs=1"]
+    assert main(command) == 143
+    assert "SIGTERM: the state is saved; the same command goes on" in capsys.readouterr().err
+    assert main(command) == 0
+    assert "going on from the last checkpoint, before step 3" in capsys.readouterr().err
+    assert numbers == [*range(len(numbers))]
+
+
+def test_two_processes_end_as_one(recipe: Path, tmp_path: Path) -> None:
     arguments = ["run", str(recipe), "--to", "train", "--device", "cpu", "--work"]
     assert main([*arguments, str(tmp_path / "one")]) == 0
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "asr"]
