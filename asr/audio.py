@@ -14,8 +14,8 @@ from asr.audio_files import (
     audio_error,
     check_rate,
     open_sound,
-    printable,
 )
+from asr.errors import printable
 
 _SAMPLES = Path("samples")  # what errors call audio that is in memory
 _BLOCK = 65_536  # samples

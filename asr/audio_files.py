@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from asr.errors import AudioError
+from asr.errors import AudioError, printable
 
 Samples = npt.NDArray[np.float32]
 
@@ -159,14 +159,19 @@ def inspect_audio(path: Path) -> AudioInfo:
         )
 
 
+def count_channels(path: Path, raw: RawFormat | None = None) -> int:
+    """Channels, by the header.
+
+    Raises:
+        AudioError: as `open_sound`.
+    """
+    with open_sound(path, raw=raw) as source:
+        return source.num_channels
+
+
 def audio_error(path: Path, cause: str) -> AudioError:
     """One line, whatever the name of the file and the text of a library hold."""
     return AudioError(f"{printable(path)}: {' '.join(cause.split())}")
-
-
-def printable(path: Path | str) -> str:
-    """A name that may hold anything, as one line of characters that can be seen."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
 
 
 def check_rate(path: Path, rate: int) -> int:
@@ -334,6 +339,8 @@ def _container(path: Path) -> Iterator[Any]:
         with container:
             if not container.streams.audio:
                 raise audio_error(path, f"no sound in it, only {_kinds(container)}")
+            if container.streams.audio[0].codec_context is None:
+                raise audio_error(path, "sound of a kind that cannot be decoded")
             yield container
 
 

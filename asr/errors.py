@@ -6,7 +6,7 @@ AsrError
 │   └── AudioError    one audio file
 ├── ModelError        a model folder
 ├── TrainingError     a run that cannot go on
-└── StoppedError      a run that SIGTERM has ended, with all saved
+└── StoppedError      SIGTERM, with all saved
 """
 
 
@@ -35,4 +35,9 @@ class TrainingError(AsrError):
 
 
 class StoppedError(AsrError):
-    """Told to stop by SIGTERM; the same command goes on."""
+    """Told to stop by SIGTERM; what is done is saved."""
+
+
+def printable(name: object) -> str:
+    """A name that may hold anything, as one line of characters that can be seen."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))

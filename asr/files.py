@@ -14,7 +14,8 @@ def open_atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """A file that takes the name `path` when the block ends well, and leaves nothing otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     encoding = None if "b" in mode else "utf-8"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # Not longer than `path`, which may be as long as names can be.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.")
     temporary = Path(name)
     try:
         with os.fdopen(handle, mode, encoding=encoding) as file:

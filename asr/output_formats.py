@@ -18,7 +18,7 @@ def as_text(utterance: Utterance, transcript: Transcript) -> str:  # noqa: ARG00
 def as_json(utterance: Utterance, transcript: Transcript) -> str:
     """Whisper's shape: text, and segments with words; `probability` is the word's confidence."""
     values: dict[str, object] = {
-        "audio_filepath": str(utterance.audio_filepath),
+        "audio_filepath": _utf8(str(utterance.audio_filepath)),
         "text": transcript.text,
         "duration": round(transcript.duration, 3),
         "log_prob": round(transcript.log_prob, 4),
@@ -105,7 +105,12 @@ def _word_values(word: Word) -> dict[str, object]:
 
 def _nist_id(utterance: Utterance) -> str:
     """The id without what these formats use as marks: white space and parentheses."""
-    return re.sub(r"[\s()]", "_", utterance.id)
+    return re.sub(r"[\s()]", "_", _utf8(utterance.id))
+
+
+def _utf8(name: str) -> str:
+    """A name that may come from bytes that are no UTF-8, as text that can be written."""
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def _times(caption: Caption, point: str) -> str:

@@ -5,7 +5,7 @@ Dimension names: frame, bin, step, token.
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -145,7 +145,7 @@ class Recognizer:
         *,
         opener: OpenAudio | None = None,
         watch: Watch | None = None,
-    ) -> Iterator[tuple[Utterance, Transcript | AsrError]]:
+    ) -> Generator[tuple[Utterance, Transcript | AsrError], None, None]:
         """The same for stretches of files; a duration of 0 means to the end.
 
         A few minutes of audio are held, however many and long the files are. A model whose

@@ -25,39 +25,6 @@ def is_feature_path(path: Path) -> bool:
     return path.suffix == ".mfc" or _ARK_ENTRY.fullmatch(str(path)) is not None
 
 
-def read_feats_scp(path: Path) -> dict[str, Path]:
-    """Feature path of each utterance id of a Kaldi `feats.scp`.
-
-    Relative paths stay as written: relative to the working directory, as Kaldi has it.
-
-    Raises:
-        DataError: unreadable, an id twice, a command, or something else than `file.ark:offset`.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text") from error
-    entries: dict[str, Path] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        utterance_id, *rest = line.split(maxsplit=1)
-        entry = rest[0].strip() if rest else ""
-        if entry.endswith("|"):
-            raise DataError(
-                f"{path}:{number}: a command, which is not run because it could do anything; "
-                "run `copy-feats` once and name its archive"
-            )
-        if not is_feature_path(Path(entry)):
-            raise DataError(f"{path}:{number}: ID file.ark:OFFSET is expected, found {line!r}")
-        if utterance_id in entries:
-            raise DataError(f"{path}:{number}: id {utterance_id!r} occurs twice")
-        entries[utterance_id] = Path(entry)
-    return entries
-
-
 def read_features(path: Path) -> Features:
     """Stored features, [frame, bin]: a Sphinx `.mfc` file or an entry `file.ark:offset`.
 

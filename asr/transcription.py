@@ -1,70 +1,29 @@
-"""Files in, transcripts out: which files are meant, and what is written for each."""
+"""What a transcription leaves behind: where each input's results go, and the list of failures."""
 
-import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from asr.errors import AudioError, DataError
-from asr.manifest import Utterance, read_manifest
-from asr.stored_features import read_feats_scp
+from asr.errors import printable
+from asr.manifest import Utterance
+from asr.sources import AUDIO_SUFFIXES
 
-AUDIO_SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("aac", "aif", "aiff", "amr", "au", "caf", "flac", "m4a", "mka", "mkv", "mov", "mp3"),
-        *("mp4", "oga", "ogg", "opus", "sph", "voc", "w64", "wav", "weba", "webm", "wma"),
-    )
-)
+_CHANNEL = re.compile(r"(.*)(-ch\d+)")
 
 
-def find_inputs(
-    names: Sequence[str], *, recursive: bool
-) -> tuple[list[Utterance], list[tuple[str, DataError]]]:
-    """The utterances that the arguments of a command mean, and the arguments that mean nothing.
-
-    An argument is a file, a folder (its audio files, sorted), a pattern, a `.jsonl` manifest or a
-    Kaldi `feats.scp`.
-    The id of an utterance from a file is its path.
-    """
-    found: list[Utterance] = []
-    failed: list[tuple[str, DataError]] = []
-    for name in names:
-        try:
-            found += _expand(name, recursive)
-        except DataError as error:
-            failed.append((name, error))
-    return list({utterance.id: utterance for utterance in found}.values()), failed
+def result_path(output_dir: Path, stem: Path, kind: str) -> Path:
+    """The file of one format."""
+    return output_dir / stem.with_name(f"{stem.name}.{kind}")
 
 
-def _expand(name: str, recursive: bool) -> list[Utterance]:
-    path = Path(name)
-    if path.is_dir():
-        files = sorted(
-            file
-            for file in path.glob("**/*" if recursive else "*")
-            if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file()
-        )
-        if not files:
-            deeper = "" if recursive else "; --recursive looks into its folders"
-            raise AudioError(f"{name}: no audio files in this folder{deeper}")
-        return [_whole(file) for file in files]
-    if path.suffix == ".jsonl" and path.is_file():
-        return read_manifest(path)
-    if path.suffix == ".scp" and path.is_file():
-        entries = read_feats_scp(path)
-        return [Utterance(id=i, audio_filepath=e, duration=0.0) for i, e in entries.items()]
-    if not path.exists() and glob.has_magic(name):
-        files = sorted(Path(match) for match in glob.glob(name, recursive=recursive))  # noqa: PTH207
-        if not files:
-            raise AudioError(f"{name}: the pattern matches no file")
-        return [_whole(file) for file in files]
-    return [_whole(path)]
-
-
-def _whole(path: Path) -> Utterance:
-    return Utterance(id=str(path), audio_filepath=path, duration=0.0)
+def input_size(utterance: Utterance) -> float:
+    """A number that grows with the input's length: seconds if they are known, else bytes."""
+    try:
+        return utterance.duration or float(utterance.audio_filepath.stat().st_size)
+    except (OSError, ValueError):
+        return 0.0
 
 
 def output_stems(utterances: Sequence[Utterance]) -> dict[str, Path]:
@@ -76,23 +35,31 @@ def output_stems(utterances: Sequence[Utterance]) -> dict[str, Path]:
     paths = [Path(os.path.abspath(utterance.id)) for utterance in utterances]  # noqa: PTH100
     root = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
     relative = [path.relative_to(root) for path in paths]
-    stems = Counter(_without_suffix(path) for path in relative)
-    return {
-        utterance.id: path if stems[_without_suffix(path)] > 1 else _without_suffix(path)
-        for utterance, path in zip(utterances, relative, strict=True)
-    }
+    counts = Counter(_without_suffix(path) for path in relative)
+    stems: dict[str, Path] = {}
+    taken: set[Path] = set()
+    for utterance, path in zip(utterances, relative, strict=True):
+        stem = _without_suffix(path)
+        wanted = path if counts[stem] > 1 else stem
+        stem, number = wanted, 1
+        while stem in taken or not stem.name:
+            number += 1
+            stem = wanted.parent / f"{wanted.name}~{number}"
+        taken.add(stem)
+        stems[utterance.id] = stem
+    return stems
 
 
 def _without_suffix(path: Path) -> Path:
-    return path.with_suffix("") if path.suffix.lower() in AUDIO_SUFFIXES else path
+    found = _CHANNEL.fullmatch(path.name)
+    name, channel = found.groups() if found else (path.name, "")
+    own = Path(name)
+    has_suffix = own.suffix.lower() in AUDIO_SUFFIXES
+    return path.with_name(own.stem + channel) if has_suffix else path
 
 
 def failure_lines(failures: Iterable[tuple[str, Exception]]) -> Iterator[str]:
     """Lines of `failures.tsv`: the input and what went wrong."""
     yield "input\terror\n"
     for name, error in failures:
-        yield f"{_one_line(name)}\t{_one_line(str(error))}\n"
-
-
-def _one_line(text: str) -> str:
-    return text.replace("\t", " ").replace("\r", " ").replace("\n", " ")
+        yield f"{printable(name)}\t{printable(str(error))}\n"

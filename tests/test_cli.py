@@ -1,7 +1,13 @@
+import io
+import itertools
 import json
+import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +19,7 @@ import torch
 from asr.cli import main
 from asr.features import Frontend
 from asr.manifest import write_manifest
+from tests import bad_audio
 from tests.conftest import ROOT
 from tests.tones import CONFIG, RATE, write_corpus
 
@@ -157,11 +164,132 @@ def test_what_is_there_is_skipped_when_asked(model: str, speech: Path, tmp_path:
     assert (output / "1.txt").exists()
 
 
+def test_every_bad_file_is_reported_and_the_others_are_done(
+    model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, output = tmp_path / "bad", tmp_path / "out"
+    folder.mkdir()
+    bad_audio.write_bad_audio(folder)
+    failures = {name: cause for name, (_, cause) in bad_audio.FAILURES.items()}
+    failures |= {name: cause for name, (_, cause) in bad_audio.SPECIAL.items()}
+    if os.access(folder / "unreadable.wav", os.R_OK):  # as root
+        del failures["unreadable.wav"]
+    monkeypatch.chdir(folder)
+    vanished = "vanished.wav"
+    arguments = ["--output-dir", str(output), "--format", "txt,json", "--", "-dash.wav", vanished]
+    tracemalloc.start()
+    try:
+        assert main(["transcribe", model, *arguments, "."]) == 1
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 200e6
+    _, *lines = (output / "failures.tsv").read_text().splitlines()
+    found = dict(line.split("\t") for line in lines)
+    for name, cause in {**failures, vanished: "No such file"}.items():
+        assert cause in found.pop(name), name
+    assert not found
+    error = capsys.readouterr().err
+    for name, (_, warning) in bad_audio.WARNINGS.items():
+        (line,) = [line for line in error.splitlines() if line.startswith(f"warning: {name}: ")]
+        assert warning in line
+    done = bad_audio.FINE.keys() | bad_audio.WARNINGS.keys() | bad_audio.SPECIAL.keys() - failures
+    results = [path for path in output.iterdir() if path.name != "failures.tsv"]
+    assert len(results) == 2 * len(done)
+    assert all(path.stat().st_size for path in results)
+    for path in output.glob("*.json"):
+        json.loads(path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"]
+)
+def test_a_stopped_job_leaves_whole_results_and_goes_on(
+    model: str,
+    speech: Path,
+    tmp_path: Path,
+    number: int,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output = tmp_path / "out"
+    count = itertools.count(1)
+
+    def sync(_: int) -> None:
+        # The third file, the second input's text, is written but has no name yet.
+        if next(count) == 3:
+            signal.raise_signal(number)
+
+    arguments = ["transcribe", model, str(speech), "--output-dir", str(output)]
+    arguments += ["--format", "txt,json"]
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", sync)
+        assert main(arguments) == code
+    assert {path.name for path in output.iterdir()} == {"0.txt", "0.json"}
+    assert "1 of 3 inputs were transcribed" in capsys.readouterr().err
+    before = (output / "0.txt").stat()
+    assert main([*arguments, "--skip-existing"]) == 0
+    assert len(list(output.iterdir())) == 6
+    assert (output / "0.txt").stat() == before
+
+
+def test_a_full_disk_stops_the_job_and_leaves_whole_results(
+    model: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The system refuses to write more than 100 bytes to a file, as it would on a full disk."""
+    output = tmp_path / "out"
+    arguments = ["transcribe", model, str(speech), "--output-dir", str(output)]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        assert main([*arguments, "--format", "txt,json"]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name for path in output.iterdir()} == {"0.txt"}
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("0 of 3 inputs were transcribed; their results are complete")
+    assert second == f"asr: {output}: File too large"
+
+
+def test_stdin_of_any_container_or_none_is_read(
+    model: str, speech: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples, _ = soundfile.read(speech / "0.wav", dtype="int16")
+    for content, options in (
+        ((speech / "0.wav").read_bytes(), []),
+        (samples.astype("<i2").tobytes(), ["--raw", str(RATE)]),
+    ):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+        assert main(["transcribe", model, "-", *options]) == 0
+        assert capsys.readouterr().out == texts_of(speech)[0] + "\n"
+
+
+def test_each_channel_gets_a_result(
+    model: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    channels = [soundfile.read(speech / f"{n}.wav", dtype="float32")[0] for n in (0, 1)]
+    length = min(map(len, channels))
+    path = tmp_path / "call.wav"
+    soundfile.write(path, np.stack([samples[:length] for samples in channels], 1), RATE)
+    for number, samples in enumerate(channels):
+        soundfile.write(tmp_path / f"{number}.wav", samples[:length], RATE)
+    expected = ""
+    for number in (0, 1):
+        assert main(["transcribe", model, str(tmp_path / f"{number}.wav")]) == 0
+        expected += f"{path}-ch{number + 1}\t{capsys.readouterr().out}"
+    assert main(["transcribe", model, str(path), "--channel", "each"]) == 0
+    assert capsys.readouterr().out == expected
+
+
 def test_a_low_rate_is_warned_about_by_name(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "low.wav"
-    soundfile.write(path, np.zeros(4000), 4000)
+    soundfile.write(path, 0.1 * np.sin(np.arange(4000)), 4000)
     assert main(["transcribe", model, str(path)]) == 0
     assert f"warning: {path}: its rate of 4000 Hz is below" in capsys.readouterr().err
 
@@ -211,6 +339,8 @@ def test_an_unreadable_utterance_counts_as_deletions(
         pytest.param(
             ["transcribe", "{model}", "x", "--format", "txt,json"], "--output-dir", id="two formats"
         ),
+        pytest.param(["transcribe", "{model}", "x", "--channel", "0"], "mix, each", id="channel"),
+        pytest.param(["transcribe", "{model}", "x", "--raw", "s16"], "16000:s16:1", id="raw"),
         pytest.param(["evaluate", "{model}", "{empty}/no.jsonl"], "no.jsonl", id="manifest"),
         pytest.param(["run", "{empty}"], "not a recipe", id="recipe"),
         pytest.param(["run", "{digits}", "--conf", "defualt"], "did you mean default", id="conf"),

@@ -16,7 +16,7 @@ from asr.config import FeatureConfig
 from asr.errors import ConfigError, DataError
 from asr.features import Frontend
 from asr.moments import statistics
-from asr.stored_features import is_feature_path, read_feats_scp, read_features
+from asr.stored_features import is_feature_path, read_features
 
 SPHINX = FeatureConfig(
     kind="mfcc",
@@ -485,38 +485,6 @@ def test_a_bad_feature_file_is_refused_by_name_and_cause(
 )
 def test_feature_paths_are_known_by_their_names(name: str, expected: bool) -> None:
     assert is_feature_path(Path(name)) is expected
-
-
-def test_a_feats_scp_gives_a_path_for_each_id(tmp_path: Path) -> None:
-    path = tmp_path / "feats.scp"
-    path.write_text("utt1 /data/raw.1.ark:5\n\nutt2\traw.2.ark:77\nutt3  c.mfc\n")
-    assert read_feats_scp(path) == {
-        "utt1": Path("/data/raw.1.ark:5"),
-        "utt2": Path("raw.2.ark:77"),
-        "utt3": Path("c.mfc"),
-    }
-
-
-@pytest.mark.parametrize(
-    ("content", "cause"),
-    [
-        pytest.param(b"u1 a.ark:5\nu2 copy-feats x - |\n", ":2: a command", id="a command"),
-        pytest.param(b"u1 a.ark:5\nu1 a.ark:9\n", ":2: id 'u1' occurs twice", id="an id twice"),
-        pytest.param(b"u1 a.wav\n", ":1: ID file.ark:OFFSET is expected", id="audio"),
-        pytest.param(b"u1\n", ":1: ID file.ark:OFFSET is expected", id="no path"),
-        pytest.param(b"\xff\xfe", ": not UTF-8", id="not text"),
-        pytest.param(None, ": No such file", id="missing"),
-    ],
-)
-def test_a_bad_feats_scp_is_refused_by_line(
-    tmp_path: Path, content: bytes | None, cause: str
-) -> None:
-    path = tmp_path / "feats.scp"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(DataError) as caught:
-        read_feats_scp(path)
-    assert str(caught.value).startswith(f"{path}{cause}")
 
 
 @pytest.mark.parametrize("compute", [Frontend.base, Frontend.forward])

@@ -1,19 +1,32 @@
 """`asr transcribe` and `asr evaluate`."""
 
+import errno
+import re
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from asr.errors import AsrError
+from asr.errors import AsrError, StoppedError, printable
 from asr.files import open_atomic
+
+if TYPE_CHECKING:
+    from asr.manifest import Utterance
+    from asr.recognizer import Recognizer
+    from asr.sources import Source, SourceOptions
+    from asr.transcript import Transcript
 
 _F = TypeVar("_F", bound=Callable[..., object])
 _DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 _THREADS = click.option("--threads", type=click.IntRange(min=1), help="Processor threads to use.")
 _KINDS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "trn")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _FILE = click.Path(path_type=Path)
 _DECODING = (
     click.option("--beam", type=click.IntRange(min=1), help="Prefixes kept; 1 is the best path."),
@@ -44,6 +57,9 @@ def _decoding_options(command: _F) -> _F:
 )
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for the results.")
 @click.option("--recursive", is_flag=True, help="Look into the folders of folders.")
+@click.option("--channel", default="mix", help="`mix` (the mean), a number from 1, or `each`.")
+@click.option("--raw", metavar="RATE[:s16|f32...[:CHANNELS]]", help="Inputs have no headers.")
+@click.option("--allow-commands", is_flag=True, help="Run the commands of a wav.scp, shell-less.")
 @click.option("--skip-existing", is_flag=True, help="Leave out inputs whose results are there.")
 @_decoding_options
 @_DEVICE
@@ -54,56 +70,170 @@ def transcribe(
     formats: str,
     output_dir: Path | None,
     recursive: bool,
+    channel: str,
+    raw: str | None,
+    allow_commands: bool,
     skip_existing: bool,
     device: str,
     threads: int | None,
     **decoding: Any,
 ) -> int:
-    """Turn audio files, folders of them, patterns or manifests into text.
+    """Turn audio files, folders of them, patterns, manifests, wav.scp or stdin (-) into text.
 
     One input prints its text; several print a line each, `path<TAB>text`. Failed inputs are
     listed in failures.tsv (in the output folder, or here), and the exit code is 1.
     """
     kinds = _check_formats(formats, output_dir, skip_existing)
+    options = _source_options(recursive, channel, raw, allow_commands)
     recognizer = _load(model, device, threads, decoding)
-    from asr import transcription
-    from asr.output_formats import FORMATS
-    from asr.progress import track
+    from asr.piped_audio import spooled
+    from asr.sources import STDIN, find_sources
 
-    utterances, failures = transcription.find_inputs(inputs, recursive=recursive)
-    if output_dir is None and len(utterances) > 1 and kinds[0] in ("srt", "vtt", "tsv"):
-        raise click.UsageError(f"--format {kinds[0]} of several inputs needs --output-dir")
-    single = len(inputs) == 1 and [u.audio_filepath for u in utterances] == [Path(inputs[0])]
-    for name, error in failures:
-        _complain(name, error)
-    failed: list[tuple[str, Exception]] = list(failures)
-    stems = transcription.output_stems(utterances)
-    if skip_existing and output_dir is not None:
-        utterances = [
-            utterance
-            for utterance in utterances
-            if not all(_result_path(output_dir, stems[utterance.id], k).exists() for k in kinds)
+    with ExitStack() as stack:
+        stack.enter_context(_stopped_by_sigterm())
+        if STDIN in inputs:
+            spool = stack.enter_context(spooled(sys.stdin.buffer))
+            options = replace(options, stdin=spool)
+        sources, failures = find_sources(inputs, options)
+        single = len(inputs) == 1 and [s.utterance.id for s in sources] == [
+            "stdin" if inputs[0] == STDIN else str(Path(inputs[0]))
         ]
-    results = recognizer.transcribe_utterances(utterances)
-    for utterance, result in track(
-        results, total=len(utterances), label="transcribing", unit="files"
-    ):
-        if isinstance(result, AsrError):
-            failed.append((utterance.id, result))
-            _complain(utterance.id, result)
-            continue
-        for warning in result.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
-        for kind in kinds:
-            text = FORMATS[kind](utterance, result)
-            if output_dir is not None:
-                with open_atomic(_result_path(output_dir, stems[utterance.id], kind)) as file:
+        if output_dir is None and len(sources) > 1 and kinds[0] in ("srt", "vtt", "tsv"):
+            raise click.UsageError(f"--format {kinds[0]} of several inputs needs --output-dir")
+        output = _Output(kinds, output_dir, is_single=single)
+        return _transcribe(recognizer, sources, failures, options, output, skip_existing)
+
+
+@dataclass(frozen=True, kw_only=False, slots=True)
+class _Output:
+    """Where results go."""
+
+    kinds: list[str]
+    folder: Path | None
+    is_single: bool
+
+    def is_there(self, stem: Path) -> bool:
+        from asr.transcription import result_path
+
+        return self.folder is not None and all(
+            result_path(self.folder, stem, kind).exists() for kind in self.kinds
+        )
+
+    def put(self, utterance: "Utterance", transcript: "Transcript", stem: Path) -> None:
+        from asr.output_formats import FORMATS
+        from asr.transcription import result_path
+
+        for kind in self.kinds:
+            text = FORMATS[kind](utterance, transcript)
+            if self.folder is not None:
+                with open_atomic(result_path(self.folder, stem, kind)) as file:
                     file.write(text)
-            elif single or kind != "txt":
+            elif self.is_single or kind != "txt":
                 print(text, end="", flush=True)
             else:
-                print(f"{utterance.id}\t{text}", end="", flush=True)
-    return _report_failures(failed, len(utterances) + len(failures), output_dir)
+                print(f"{printable(utterance.id)}\t{text}", end="", flush=True)
+
+
+def _transcribe(
+    recognizer: "Recognizer",
+    sources: Sequence["Source"],
+    failures: Sequence[tuple[str, Exception]],
+    options: "SourceOptions",
+    output: _Output,
+    skip_existing: bool,
+) -> int:
+    from asr.meter import Meter
+    from asr.sources import source_opener
+    from asr.transcription import input_size, output_stems
+
+    failed = list(failures)
+    for name, error in failures:
+        _complain(name, error)
+    stems = output_stems([source.utterance for source in sources])
+    num_inputs = len(sources) + len(failed)
+    if skip_existing:
+        sources = [s for s in sources if not output.is_there(stems[s.utterance.id])]
+    utterances = [source.utterance for source in sources]
+    meter = Meter({utterance.id: input_size(utterance) for utterance in utterances})
+    results = recognizer.transcribe_utterances(
+        utterances,
+        opener=source_opener(sources, recognizer.config.features.sample_rate, options),
+        watch=lambda utterance, seconds, expected: meter.update(utterance.id, seconds, expected),
+    )
+    try:
+        for utterance, result in results:
+            meter.clear()
+            try:
+                if isinstance(result, AsrError):
+                    raise result
+                for warning in result.warnings:
+                    print(f"warning: {warning}", file=sys.stderr)
+                output.put(utterance, result, stems[utterance.id])
+                meter.finish(utterance.id, result.duration)
+            except (BrokenPipeError, StoppedError):
+                raise
+            except (AsrError, OSError, ValueError) as error:
+                if output.folder is None and not isinstance(error, AsrError):
+                    raise  # stdout is for all
+                if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                    raise OSError(error.errno, error.strerror, str(output.folder)) from error
+                failed.append((utterance.id, error))
+                _complain(utterance.id, error)
+                meter.finish(utterance.id, 0.0)
+    except (OSError, StoppedError, KeyboardInterrupt):
+        meter.clear()
+        done = meter.num_finished - len(failed) + len(failures)
+        hint = "; their results are complete, and --skip-existing goes on" if output.folder else ""
+        print(f"{done} of {num_inputs} inputs were transcribed{hint}", file=sys.stderr)
+        raise
+    finally:
+        results.close()
+        meter.clear()
+    if len(utterances) > 1 or output.folder is not None:
+        print(meter.summary(), file=sys.stderr)
+    return _report_failures(failed, num_inputs, output.folder)
+
+
+def _source_options(
+    recursive: bool, channel: str, raw: str | None, allow_commands: bool
+) -> "SourceOptions":
+    from asr.audio_files import RawFormat
+    from asr.sources import SourceOptions
+
+    if channel not in ("mix", "each") and not re.fullmatch("[1-9][0-9]{0,3}", channel):
+        raise click.UsageError(f"--channel {channel}: mix, each or a number from 1 is expected")
+    try:
+        raw_format = None if raw is None else RawFormat.parse(raw)
+    except ValueError as error:
+        raise click.UsageError(f"--raw {error}") from error
+    return SourceOptions(
+        recursive=recursive,
+        channel=channel if channel in ("mix", "each") else int(channel),  # type: ignore[arg-type]
+        raw=raw_format,
+        allow_commands=allow_commands,
+    )
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """SIGTERM as an exception, so that temporary files go away; commands end at once."""
+    from asr.piped_audio import kill_commands
+
+    def stop(*_: object) -> None:
+        kill_commands()
+        raise StoppedError("stopped by SIGTERM")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        kill_commands()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @click.command()
@@ -168,12 +298,8 @@ def _load(model: Path, device: str, threads: int | None, decoding: dict[str, Any
     return recognizer
 
 
-def _result_path(output_dir: Path, stem: Path, kind: str) -> Path:
-    return output_dir / stem.with_name(f"{stem.name}.{kind}")
-
-
 def _complain(name: str, error: Exception) -> None:
-    message = " ".join(str(error).split())
+    name, message = printable(name), printable(" ".join(str(error).split()))
     print(message if name in message else f"{name}: {message}", file=sys.stderr)
 
 
