@@ -71,7 +71,7 @@ class Ledger:
 
     def inputs(self, stage: Stage) -> dict[str, Any]:
         """All that the outcome of a stage depends on, as JSON values."""
-        left_out = [path for o in self.stages if self._is_left_out(o) for path in o.makes]
+        left_out = [path for o in self.stages if self._is_left_out(o) for path in o.outputs]
         needs = [need for need in stage.needs if not is_within(need, left_out)]
         reads_corpus = stage.reads_corpus or len(needs) < len(stage.needs)
         return {
@@ -89,11 +89,11 @@ class Ledger:
 
     def close(self, stage: Stage, inputs: dict[str, Any]) -> None:
         """Mark a stage as done: the last thing that happens to it."""
-        others = [path for other in self.stages if other is not stage for path in other.makes]
-        inner = [path for path in others if is_within(path, stage.makes)]
+        others = [path for other in self.stages if other is not stage for path in other.outputs]
+        inner = [path for path in others if is_within(path, stage.outputs)]
         made = {}
-        for path in stage.makes:
-            if not self.work.path(path).exists():
+        for path in stage.outputs:
+            if path in stage.makes and not self.work.path(path).exists():
                 raise AsrError(f"stage {stage.name} ended without making {self.work.path(path)}")
             for name in list_files(self.work.folder, path):
                 if not is_within(name, inner):
@@ -119,7 +119,7 @@ class Ledger:
     def _digest(self, need: str, stage: Stage) -> str | None:
         """Of the files in `need`, without those that this stage or a later one puts there."""
         later = self.stages[self.stages.index(stage) :]
-        added = [path for other in later for path in other.makes]
+        added = [path for other in later for path in other.outputs]
         names = [n for n in list_files(self.work.folder, need) if not is_within(n, added)]
         return fingerprint({name: self._sha256(name) for name in names}) if names else None
 

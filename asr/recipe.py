@@ -244,7 +244,7 @@ def _run_stage(stage: Stage, ledger: Ledger, force: bool, title: str) -> None:
         for old in scratch.glob("*"):
             if force or old.name != key:
                 _discard(old)
-        for path in stage.makes:
+        for path in stage.outputs:
             _remove_leftovers(work.path(path))
         work = replace(work, stage_key=f"{stage.name}/{key}")
         _call(stage, work.stage_key, work)
@@ -416,7 +416,7 @@ def _problems(recipe: Recipe) -> Iterator[str]:
     for stage in recipe.stages:
         if stage.name in names:
             yield f"two stages are called {stage.name}"
-        for path in stage.makes:
+        for path in stage.outputs:
             if path in made:
                 yield f"stage {stage.name} makes {path}, as an earlier stage does"
         for need in stage.needs:
@@ -426,7 +426,7 @@ def _problems(recipe: Recipe) -> Iterator[str]:
             if not _is_setting(setting, recipe.corpus_settings):
                 yield f"stage {stage.name} depends on {setting}, which is no setting"
         names.add(stage.name)
-        made += stage.makes
+        made += stage.outputs
 
 
 def _is_setting(dotted: str, corpus_settings: type[Settings]) -> bool:
@@ -438,4 +438,4 @@ def _is_setting(dotted: str, corpus_settings: type[Settings]) -> bool:
 
 
 def _feeds(maker: Stage, user: Stage) -> bool:
-    return any(is_within(n, [m]) or is_within(m, [n]) for m in maker.makes for n in user.needs)
+    return any(is_within(n, [m]) or is_within(m, [n]) for m in maker.outputs for n in user.needs)

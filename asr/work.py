@@ -43,8 +43,9 @@ class Work:
 class Stage:
     """A step of a recipe. The first line of its function's docstring is its help.
 
-    `needs` and `makes` are files or folders, relative to the work folder. A folder stands for the
-    files in it, without those that begin with a dot and those that other stages add to it.
+    `needs`, `makes` and `may_make` are files or folders, relative to the work folder. A folder
+    stands for the files in it, without those that begin with a dot and those that other stages add
+    to it.
     """
 
     name: str
@@ -53,6 +54,8 @@ class Stage:
     """Sections or `section.key` of the configuration that the outcome depends on."""
     needs: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()
+    may_make: tuple[str, ...] = ()
+    """What it makes on some settings, and removes on others."""
     reads_corpus: bool = False
     """Cannot run without --corpus, and depends on what is in that folder."""
     fetches_corpus: bool = False
@@ -67,10 +70,15 @@ class Stage:
             raise ValueError(f"stage name {self.name!r} is not lower-case letters, digits, - and _")
         if not (self.run.__doc__ or "").strip():
             raise ValueError(f"the function of stage {self.name} has no docstring")
-        for path in (*self.needs, *self.makes):
+        for path in (*self.needs, *self.outputs):
             pure = PurePosixPath(path)
             if pure.is_absolute() or ".." in pure.parts or str(pure) != path or path == ".":
                 raise ValueError(f"stage {self.name}: {path!r} is no path below the work folder")
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All that it makes or may make."""
+        return (*self.makes, *self.may_make)
 
     @property
     def help(self) -> str:
