@@ -91,8 +91,9 @@ class FeatureConfig(Settings):
 class TokenConfig(Settings):
     """The units that the network writes."""
 
-    kind: Literal["characters", "bpe"] = "characters"
-    """Characters of the training text, or SentencePiece byte-pair units learnt from it."""
+    kind: Literal["characters", "bpe", "phones"] = "characters"
+    """Characters of the training text, SentencePiece byte-pair units learnt from it, or the phones
+    of the pronunciations that the recipe's preparation writes."""
     vocabulary_size: int = Field(256, ge=8)
     """Number of units; for `bpe`."""
 
@@ -191,6 +192,42 @@ class TrainingConfig(Settings):
     """Steps without a finite gradient that are left out before training stops."""
 
 
+class NeuralLmConfig(Settings):
+    """An LSTM language model."""
+
+    epochs: int = Field(0, ge=0)
+    """Passes over the text; 0 is no such model."""
+    unit: Literal["word", "character"] = "word"
+    """What it predicts."""
+    hidden_size: int = Field(128, ge=1)
+    """Units of a layer, and of an embedding."""
+    num_layers: int = Field(1, ge=1)
+    """LSTM layers."""
+    dropout: float = Field(0.4, ge=0, lt=1)
+    """Probability that a unit is dropped, before and after the layers."""
+    learning_rate: float = Field(3e-3, gt=0)
+    """AdamW's, at the beginning; it falls to nothing as a cosine."""
+    batch_size: int = Field(32, ge=1)
+    """Sentences in a batch."""
+    seed: int = Field(1, ge=0)
+    """Of everything random."""
+
+
+class LanguageModelConfig(Settings):
+    """What helps the recipe's decoding: made by stage `lm`, weighed on the dev set by `tune`."""
+
+    order: int = Field(0, ge=0, le=20)
+    """Longest n-grams in words or characters; 0 is no language model."""
+    unit: Literal["word", "character"] = "word"
+    """What it predicts."""
+    text: Path | None = None
+    """File that it is estimated from, a sentence a line; none means the training transcripts."""
+    lexicon: bool = False
+    """Recognize no words but those of that text."""
+    neural: NeuralLmConfig = NeuralLmConfig()
+    """A second model, learnt from that text, that ranks the beam search's readings anew."""
+
+
 class Config(Settings):
     """A whole configuration: what `conf/<corpus>/<name>.yaml` may hold."""
 
@@ -199,6 +236,7 @@ class Config(Settings):
     augment: AugmentConfig = AugmentConfig()
     encoder: EncoderConfig = EncoderConfig()
     training: TrainingConfig = TrainingConfig()
+    lm: LanguageModelConfig = LanguageModelConfig()
     corpus: dict[str, Any] = {}
     """What the recipe's data preparation takes; checked against the recipe's own class."""
 
@@ -226,9 +264,23 @@ def fingerprint(values: object) -> str:
 def load_config(path: Path, kind: type[_T], overrides: Sequence[str] = ()) -> _T:
     """Read a YAML file as `kind`, changed by `section.key=value` overrides.
 
+    `base: default.yaml` names a file beside it, whose values hold where this one has none.
+
     Raises:
         ConfigError: unreadable, not YAML, an unknown key or a bad value, each by name.
     """
+    values = _read_values(path)
+    if (base := values.pop("base", None)) is not None:
+        below = _read_values(path.parent / str(base))
+        if "base" in below:
+            raise ConfigError(f"{path}: base {base} has a base itself; one is enough")
+        values = _merged(below, values)
+    for override in overrides:
+        _apply_override(values, override)
+    return parse_settings(values, kind, where=str(path))
+
+
+def _read_values(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -236,12 +288,19 @@ def load_config(path: Path, kind: type[_T], overrides: Sequence[str] = ()) -> _T
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if values is None:
-        values = {}
+        return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a mapping of sections is expected")
-    for override in overrides:
-        _apply_override(values, override)
-    return parse_settings(values, kind, where=str(path))
+    return values
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of both; where both have one, that of `above`, section by section."""
+    merged = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            merged[key] = _merged(below[key], above[key])
+    return merged
 
 
 def parse_settings(values: Mapping[str, Any], kind: type[_T], where: str) -> _T:

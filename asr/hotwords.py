@@ -6,13 +6,13 @@ gives back where it goes on otherwise (Aho and Corasick 1975, "Efficient string 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from asr.automaton import Automaton, make_automaton
 from asr.errors import DataError
-from asr.lexicon import Bounds, Lexicon, spellings_by_word, word_bounds
+from asr.lexicon import Bounds, Lexicon, spell, spellings_by_word, word_bounds
 from asr.lines import quoted, read_lines
 from asr.tokens import TokenTable, normalize
 
@@ -72,7 +72,7 @@ def hot_automaton(phrases: Sequence[HotPhrase], tokens: TokenTable, lexicon: Lex
     lent, gains = [0.0], [0.0]
     for phrase in phrases:
         total = phrase.weight * len(phrase.words)
-        spellings = [_spell(word, phrase.where, tokens, spelled) for word in phrase.words]
+        spellings = [spell(word, phrase.where, tokens, spelled) for word in phrase.words]
         for labels in _alternatives(spellings, bound):
             node = 0
             for depth, label in enumerate(labels):
@@ -86,19 +86,6 @@ def hot_automaton(phrases: Sequence[HotPhrase], tokens: TokenTable, lexicon: Lex
                     lent[node] = max(lent[node], total * depth / (len(labels) - 1))
             gains[node] += total
     return _link(children, lent, gains, num_labels=len(tokens) + 2, bound=bound)
-
-
-def _spell(
-    word: str, where: str, tokens: TokenTable, lexicon: Mapping[str, list[tuple[int, ...]]] | None
-) -> list[tuple[int, ...]]:
-    if lexicon is not None:
-        if word not in lexicon:
-            raise DataError(f"{where}: {quoted(word)} is not in the lexicon; add its spelling")
-        return lexicon[word]
-    try:
-        return [tuple(tokens.encode(word))]
-    except DataError as error:
-        raise DataError(f"{where}: {quoted(word)} cannot be spelled: {error}") from error
 
 
 def _alternatives(spellings: Sequence[list[tuple[int, ...]]], bound: int) -> list[list[int]]:

@@ -4,7 +4,7 @@ A lexicon file has a spelling a line, `word token token ...`; a word may stand o
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.automaton import frozen
-from asr.beam import Trie
+from asr.beam import ROOT, Trie
 from asr.errors import DataError
+from asr.files import open_atomic
 from asr.language_model import UNKNOWN_ID, LanguageModel
-from asr.lines import quoted, read_lines
+from asr.lines import quoted
 from asr.sentences import END, START, UNKNOWN
-from asr.tokens import TokenTable, normalize
+from asr.tokens import TokenTable, read_spellings
 
 _WORD_START = "\u2581"  # SentencePiece's mark of a word's beginning
 
@@ -56,29 +57,20 @@ def read_lexicon(path: Path, tokens: TokenTable) -> Lexicon:
     """Read a file of spellings; no other words are allowed.
 
     Raises:
-        DataError: with file and line: unreadable, no word, a word without a spelling, a symbol that
-            is no token, a space within a word.
+        DataError: as `read_spellings`, and with file and line a symbol that is no token.
     """
     ids = {symbol: token for token, symbol in enumerate(tokens.symbols) if token != 0}
     numbers: dict[str, int] = {}
     spellings: dict[tuple[int, tuple[int, ...]], None] = {}
-    for number, line in read_lines(path):
-        fields = line.split()
-        if not fields:
-            continue
-        word, *symbols = fields
-        if not symbols:
-            raise DataError(f"{path}:{number}: {quoted(word)} has no spelling after it")
+    for number, word, symbols in read_spellings(path):
         unknown = [symbol for symbol in symbols if symbol not in ids]
         if unknown:
             raise DataError(
                 f"{path}:{number}: {quoted(unknown[0])} in the spelling of {quoted(word)} is no "
                 f"token of the model; tokens are {_shown(list(ids))}"
             )
-        index = numbers.setdefault(normalize(word), len(numbers))
+        index = numbers.setdefault(word, len(numbers))
         spellings[index, tuple(ids[symbol] for symbol in symbols)] = None
-    if not numbers:
-        raise DataError(f"{path}: there is no word in this lexicon")
     return Lexicon(words=tuple(numbers), spellings=tuple(spellings), is_open=False)
 
 
@@ -89,35 +81,52 @@ def spell_vocabulary(model: LanguageModel, tokens: TokenTable) -> tuple[Lexicon,
         DataError: fewer than half of the words can be spelled.
     """
     words = [word for word in model.words if word not in (UNKNOWN, START, END)]
+    lexicon, unspelled = spell_words(words, tokens)
+    if len(lexicon.words) <= len(unspelled):
+        raise DataError(
+            f"{len(unspelled)} of the language model's {len(words)} words cannot be spelled with "
+            f"the model's tokens, as {_shown(unspelled)}; tokens are {_shown(tokens.symbols[1:])}"
+        )
+    return replace(lexicon, is_open=True), unspelled
+
+
+def spell_words(words: Sequence[str], tokens: TokenTable) -> tuple[Lexicon, list[str]]:
+    """Words as the tokens write them, no others allowed; and those that they cannot write."""
     spellings: list[tuple[int, tuple[int, ...]]] = []
     spelled: list[str] = []
     unspelled: list[str] = []
     for word in words:
         try:
-            spelling = tuple(tokens.encode(word))
+            found = [spelling for spelling in tokens.spellings(word) if spelling]
         except DataError:
             unspelled.append(word)
             continue
-        if spelling:
-            spellings.append((len(spelled), spelling))
+        if found:
+            spellings += [(len(spelled), spelling) for spelling in found]
             spelled.append(word)
-    if len(spelled) <= len(unspelled):
-        raise DataError(
-            f"{len(unspelled)} of the language model's {len(words)} words cannot be spelled with "
-            f"the model's tokens, as {_shown(unspelled)}; tokens are {_shown(tokens.symbols[1:])}"
-        )
-    return Lexicon(words=tuple(spelled), spellings=tuple(spellings), is_open=True), unspelled
+    return Lexicon(words=tuple(spelled), spellings=tuple(spellings), is_open=False), unspelled
 
 
-def build_trie(
-    lexicon: Lexicon, model: LanguageModel | None, num_tokens: int, scale: float, bonus: float
-) -> Trie:
-    """The trie of a lexicon's spellings, with look-ahead.
+def pronunciation_lexicon(tokens: TokenTable) -> Lexicon | None:
+    """All words that a table of phones can spell; none for other tables."""
+    if tokens.pronunciations is None:
+        return None
+    return spell_words(list(tokens.pronunciations), tokens)[0]
+
+
+def write_lexicon(lexicon: Lexicon, tokens: TokenTable, path: Path) -> None:
+    """Write what `read_lexicon` reads."""
+    with open_atomic(path) as file:
+        for word, spelling in lexicon.spellings:
+            symbols = " ".join(tokens.symbols[token] for token in spelling)
+            file.write(f"{lexicon.words[word]} {symbols}\n")
+
+
+def build_trie(lexicon: Lexicon, model: LanguageModel | None, num_tokens: int) -> Trie:
+    """The trie of a lexicon's spellings; its look-ahead is not weighed yet.
 
     Args:
         model: of words, or none.
-        scale: on its log-probabilities (to the base 10), to nats.
-        bonus: added for each word.
     """
     labels = np.full(len(lexicon.words), UNKNOWN_ID, np.int32)
     unigrams = np.zeros(len(lexicon.words))
@@ -141,8 +150,6 @@ def build_trie(
     nodes = np.arange(len(best) + 1)
     keys = np.array(sorted(children), np.int64)
     ends.sort()
-    potentials = scale * np.array(best) + bonus if model else np.full(len(best), bonus)
-    potentials[0] = 0.0
     return Trie(
         first_arcs=_frozen_int64(np.searchsorted(keys, nodes * num_tokens)),
         arc_keys=_frozen_int64(keys),
@@ -150,8 +157,20 @@ def build_trie(
         first_words=_frozen_int64(np.searchsorted([node for node, _ in ends], nodes)),
         words=frozen([word for _, word in ends], np.int32),  # type: ignore[arg-type]
         labels=frozen(labels, np.int32),  # type: ignore[arg-type]
-        potentials=frozen(potentials, np.float64),  # type: ignore[arg-type]
+        potentials=frozen(best if model else np.zeros(len(best)), np.float64),  # type: ignore[arg-type]
     )
+
+
+def weigh(trie: Trie, scale: float, bonus: float) -> Trie:
+    """With look-ahead in nats.
+
+    Args:
+        scale: on the language model's log-probabilities (to the base 10), to nats.
+        bonus: added for each word.
+    """
+    potentials = scale * trie.potentials + bonus
+    potentials[ROOT] = 0.0
+    return trie._replace(potentials=frozen(potentials, np.float64))  # type: ignore[arg-type]
 
 
 def spellings_by_word(lexicon: Lexicon) -> Mapping[str, list[tuple[int, ...]]]:
@@ -160,6 +179,27 @@ def spellings_by_word(lexicon: Lexicon) -> Mapping[str, list[tuple[int, ...]]]:
     for word, spelling in lexicon.spellings:
         found.setdefault(lexicon.words[word], []).append(spelling)
     return found
+
+
+def spell(
+    word: str, where: str, tokens: TokenTable, spelled: Mapping[str, list[tuple[int, ...]]] | None
+) -> list[tuple[int, ...]]:
+    """A word's spellings: those of a lexicon, or without one those of the tokens.
+
+    Args:
+        where: file and line of the word, for errors.
+
+    Raises:
+        DataError: the lexicon lacks it, or the tokens cannot spell it.
+    """
+    if spelled is not None:
+        if word not in spelled:
+            raise DataError(f"{where}: {quoted(word)} is not in the lexicon; add its spelling")
+        return spelled[word]
+    try:
+        return tokens.spellings(word)
+    except DataError as error:
+        raise DataError(f"{where}: {quoted(word)} cannot be spelled: {error}") from error
 
 
 def _frozen_int64(values: NDArray[np.int64]) -> NDArray[np.int64]:

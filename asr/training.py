@@ -54,12 +54,14 @@ def train(
     scratch: Path,
     device: str = "auto",
     report: Report,
+    pronunciations: Path | None = None,
 ) -> None:
     """Train a model and write it as a model folder; the dev set chooses the epoch.
 
     Args:
         folder: gets `model/`, the curves, logs and `training.html`.
         scratch: keeps checkpoints; a run that finds its own there goes on from the last one.
+        pronunciations: file of them, where tokens are phones.
 
     Raises:
         DataError: a transcript has characters without a token, or no utterance can be learnt.
@@ -71,7 +73,8 @@ def train(
     warn = report  # a process tells of bad numbers in its own share
     if fabric.global_rank:
         report = silent
-    tokens = build_tokens([text_of(u.text) for u in train_set.utterances], config.tokens)
+    texts = [text_of(u.text) for u in train_set.utterances]
+    tokens = build_tokens(texts, config.tokens, pronunciations)
     tokens.check((text_of(u.text) for u in dev_set.utterances), "dev set")
     train_targets = encode_texts(train_set, tokens)
     network = Network(config, len(tokens))

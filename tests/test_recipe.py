@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from asr.config import Config, load_config
 from asr.errors import AsrError, ConfigError, DataError
 from asr.files import open_atomic, replace_folder
 from asr.recipe import (
@@ -28,6 +29,7 @@ from asr.recipe import (
     plan,
     run_recipe,
 )
+from tests.conftest import ROOT
 
 CORPUS = '''
 from asr.config import Settings
@@ -686,6 +688,27 @@ def test_a_configuration_is_given_by_name_or_file(root: Path, tmp_path: Path) ->
     (recipe.folder / "conf").mkdir()
     (recipe.folder / "conf" / "long.yaml").write_text("training: {epochs: 7}\n")
     assert load_recipe_config(recipe, "long").training.epochs == 7
+
+
+def test_a_configuration_states_what_differs_from_its_base(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(
+        "encoder: {num_layers: 2, dropout: 0.1}\ntokens: {kind: bpe}"
+    )
+    (tmp_path / "own.yaml").write_text("base: base.yaml\nencoder: {dropout: 0.3}\nlm: {order: 3}")
+    config = load_config(tmp_path / "own.yaml", Config, ["encoder.num_layers=4"])
+    assert (config.encoder.num_layers, config.encoder.dropout) == (4, 0.3)
+    assert (config.tokens.kind, config.lm.order) == ("bpe", 3)
+    (tmp_path / "base.yaml").write_text("base: own.yaml")
+    with pytest.raises(ConfigError, match=r"own.yaml: base base.yaml has a base itself"):
+        load_config(tmp_path / "own.yaml", Config)
+    (tmp_path / "base.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"base.yaml: No such file"):
+        load_config(tmp_path / "own.yaml", Config)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf").glob("*/*.yaml")), ids=lambda p: p.stem)
+def test_every_configuration_is_one(path: Path) -> None:
+    load_config(path, Config)
 
 
 def test_the_corpus_section_is_checked_and_filled_in(root: Path) -> None:

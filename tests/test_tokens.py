@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from asr.config import TokenConfig
 from asr.errors import DataError, ModelError
-from asr.tokens import BLANK, build_tokens, normalize, read_tokens, write_tokens
+from asr.tokens import BLANK, TokenTable, build_tokens, normalize, read_tokens, write_tokens
 
 TEXTS = ["one two three", "four five", "öl für élan", "ta ra ta ra ta", "a b c d e f"]
 CHARACTERS = build_tokens(TEXTS, TokenConfig())
@@ -73,3 +73,31 @@ def test_a_broken_table_is_named(content: str | None, message: str, tmp_path: Pa
         (tmp_path / "tokens.txt").write_text(content)
     with pytest.raises(ModelError, match=message):
         read_tokens(tmp_path)
+
+
+PRONUNCIATIONS = "two T UW\nto T AX\nto T UW\nto T UW\none W AX N\n"
+
+
+def phone_table(tmp_path: Path) -> TokenTable:
+    path = tmp_path / "dictionary"
+    path.write_text(PRONUNCIATIONS, encoding="utf-8")
+    return build_tokens(["one two"], TokenConfig(kind="phones"), path)
+
+
+def test_phones_are_those_of_the_first_pronunciation(tmp_path: Path) -> None:
+    table = phone_table(tmp_path)
+    assert table.symbols == ("<blank>", "AX", "N", "T", "UW", "W")
+    assert table.decode(table.encode("to  two one")) == "T AX T UW W AX N"
+    assert table.spellings("to") == [(3, 1), (3, 4)]
+    write_tokens(table, tmp_path)
+    assert read_tokens(tmp_path) == table
+
+
+def test_words_without_a_pronunciation_are_named(tmp_path: Path) -> None:
+    table = phone_table(tmp_path)
+    with pytest.raises(DataError, match=r"dev: words without a pronunciation: 'four' \(2 times\)"):
+        table.check(["one four", "four"], "dev")
+    with pytest.raises(DataError, match="'four'"):
+        table.encode("four")
+    with pytest.raises(DataError, match=r"nowhere with `word phone ...` lines is missing"):
+        build_tokens(["one"], TokenConfig(kind="phones"), tmp_path / "nowhere")
