@@ -119,6 +119,16 @@ class LanguageModel:
         return {word: index for index, word in enumerate(self.words)}
 
 
+def sentence_log_prob(model: LanguageModel, sentence: Iterable[str]) -> float:
+    """Of the words and the end of one sentence, to the base 10; unknown words are `<unk>`."""
+    state, total = model.start, 0.0
+    for word in [*model.ids(sentence), END_ID]:
+        log_probs, states = model.advance([state], [word])
+        total += float(log_probs[0])
+        state = int(states[0])
+    return total
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Perplexity:
     """How well a model predicts sentences, each with its end."""

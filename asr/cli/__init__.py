@@ -20,9 +20,10 @@ _VERBS = {
     "run": ("asr.cli.recipes", "Run a recipe's stages, from data preparation to a scored test."),
     "transcribe": ("asr.cli.transcription", "Turn audio files into text with a model."),
     "evaluate": ("asr.cli.transcription", "Transcribe a manifest, then score."),
+    "tune": ("asr.cli.tuning", "Find the weights of decoding on a dev set."),
     "score": ("asr.cli.scoring", "Word error rate of hypotheses against references."),
     "compare": ("asr.cli.scoring", "Is one set of hypotheses really better than another?"),
-    "lm": ("asr.cli.lm", "N-gram language models: train, perplexity, show."),
+    "lm": ("asr.cli.lm", "Language models: train, perplexity, show, sample."),
     "data": ("asr.cli.data", "Corpora: statistics, splits, subsets."),
     "show": ("asr.cli.show", "Describe a configuration, model folder, manifest or audio file."),
 }

@@ -1,5 +1,6 @@
-"""`asr lm`: n-gram language models."""
+"""`asr lm`: language models."""
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +26,13 @@ def _counts(_context: click.Context, _option: click.Parameter, value: str) -> li
 
 @click.group()
 def lm() -> None:
-    """N-gram language models: train, perplexity, show."""
+    """Language models: train, perplexity, show, sample."""
 
 
 @lm.command()
 @click.argument("text", type=_FILE)
-@click.option("--order", type=click.IntRange(min=1), required=True, help="Longest n-grams.")
-@click.option("--output", type=_FILE, required=True, help="NAME.arpa or NAME.arpa.gz.")
+@click.option("--order", type=click.IntRange(min=1), help="Longest n-grams.")
+@click.option("--output", type=_FILE, required=True, help="NAME.arpa[.gz]; with --lstm a folder.")
 @click.option("--unit", type=click.Choice(["word", "character"]), default="word")
 @click.option(
     "--prune",
@@ -40,8 +41,52 @@ def lm() -> None:
     metavar="COUNTS",
     help="For order 2, 3, ...: leave out n-grams seen so often or less, as 0,1.",
 )
-def train(text: Path, order: int, output: Path, unit: "Unit", prune: list[int]) -> None:
-    """Estimate a model from TEXT, a sentence a line or a manifest, by Kneser-Ney smoothing."""
+@click.option("--lstm", is_flag=True, help="A recurrent network in place of n-grams.")
+@click.option("--epochs", type=click.IntRange(min=1), default=20, help="With --lstm.")
+@click.option("--hidden-size", type=click.IntRange(min=1), default=128, help="With --lstm.")
+@click.option("--layers", type=click.IntRange(min=1), default=1, help="With --lstm.")
+@click.option("--dropout", type=click.FloatRange(0, 0.99), default=0.4, help="With --lstm.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, help="With --lstm.")
+def train(
+    text: Path,
+    order: int | None,
+    output: Path,
+    unit: "Unit",
+    prune: list[int],
+    lstm: bool,
+    epochs: int,
+    hidden_size: int,
+    layers: int,
+    dropout: float,
+    seed: int,
+) -> None:
+    """Learn a model from TEXT, a sentence a line or a manifest: n-grams, or an LSTM."""
+    if lstm == (order is not None):
+        raise click.UsageError("give --order N for n-grams, or --lstm for a recurrent network")
+    if order is not None:
+        _train_ngrams(text, order, output, unit, prune)
+        return
+    if output.exists() and not output.is_dir():
+        raise click.UsageError(f"--output {output}: with --lstm a folder is written")
+    from asr.config import NeuralLmConfig
+    from asr.neural_lm import save_neural_lm, train_neural_lm
+    from asr.sentences import read_sentences
+
+    config = NeuralLmConfig(
+        epochs=epochs,
+        unit=unit,
+        hidden_size=hidden_size,
+        num_layers=layers,
+        dropout=dropout,
+        seed=seed,
+    )
+    model = train_neural_lm(
+        read_sentences(text, unit), config, lambda line: click.echo(line, err=True)
+    )
+    save_neural_lm(model, output)
+
+
+def _train_ngrams(text: Path, order: int, output: Path, unit: "Unit", prune: list[int]) -> None:
     if not output.name.endswith(_SUFFIXES):
         raise click.UsageError(f"--output {output}: a name that ends in .arpa or .arpa.gz")
     from asr.arpa import write_arpa
@@ -61,6 +106,21 @@ def train(text: Path, order: int, output: Path, unit: "Unit", prune: list[int]) 
 
 
 @lm.command()
+@click.argument("folder", metavar="MODEL", type=_FILE)
+@click.option("--count", type=click.IntRange(min=1), default=10, help="Sentences.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, help="The same draws the same.")
+@click.option("--temperature", type=click.FloatRange(min=0.01), default=1.0)
+def sample(folder: Path, count: int, seed: int, temperature: float) -> None:
+    """Draw sentences from the LSTM in the folder MODEL."""
+    from asr.neural_lm import load_neural_lm
+    from asr.neural_lm import sample as draw
+
+    model = load_neural_lm(folder)
+    for sentence in itertools.islice(draw(model, seed, temperature=temperature), count):
+        print(sentence)
+
+
+@lm.command()
 @click.argument("model_path", metavar="FILE", type=_FILE)
 @click.argument("text", type=_FILE)
 @click.option(
@@ -71,6 +131,15 @@ def perplexity(model_path: Path, text: Path, unit: "Unit | None") -> None:
     from asr import language_model
     from asr.sentences import read_sentences
 
+    # Only then, since it loads torch.
+    if (model_path / "weights.safetensors").is_file():
+        from asr.neural_lm import load_neural_lm, neural_perplexity
+
+        neural = load_neural_lm(model_path)
+        unit = neural.config.unit
+        scored = neural_perplexity(neural, read_sentences(text, unit))
+        print("\n".join(_perplexity_lines(scored, unit)))
+        return
     model = language_model.read_model(model_path)
     unit = unit or model.unit
     found = language_model.perplexity(model, read_sentences(text, unit))

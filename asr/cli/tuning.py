@@ -1,0 +1,51 @@
+"""`asr tune`."""
+
+from pathlib import Path
+
+import click
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("model", type=_FILE)
+@click.argument("manifest", type=_FILE)
+@click.option("--lm", type=_FILE, help="Language model: ARPA, compressed or not.")
+@click.option("--lexicon", type=_FILE, help="Only these words: `word token token ...` lines.")
+@click.option("--neural", type=_FILE, help="What `asr lm train --lstm` wrote; ranks readings anew.")
+@click.option("--table", type=_FILE, help="Write all trials into this file (.tsv).")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+def tune(
+    model: Path,
+    manifest: Path,
+    lm: Path | None,
+    lexicon: Path | None,
+    neural: Path | None,
+    table: Path | None,
+    device: str,
+) -> None:
+    """Find the weights of MODEL's decoding on the dev set MANIFEST and store them in MODEL.
+
+    The language model and lexicon are copied into the folder, `decoding.yaml` is written, and
+    `asr transcribe` and `asr evaluate` use them from then on.
+    """
+    from asr.cli.transcription import require_model
+
+    if lm is lexicon is neural is None:
+        raise click.UsageError("nothing to tune: give --lm, --lexicon or --neural")
+    require_model(model)
+    from asr import tuning
+    from asr.manifest import read_manifest
+
+    found = tuning.tune(
+        model,
+        read_manifest(manifest),
+        lm=lm,
+        lexicon=lexicon,
+        neural_lm=neural,
+        device=device,
+        report=lambda line: click.echo(line, err=True),
+    )
+    if table is not None:
+        tuning.write_table(found, table)
+    print(found.summary())
