@@ -3,11 +3,12 @@
 Dimension names: step (model outputs in time), token (the token table).
 """
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,15 @@ from asr.tokens import TokenTable
 
 if TYPE_CHECKING:
     from asr.automaton import Automaton
-    from asr.beam import Found
+    from asr.beam import Found, Trie
+    from asr.grammar import Grammar
     from asr.hotwords import HotPhrase
     from asr.language_model import LanguageModel
     from asr.lexicon import Lexicon
+    from asr.rescoring import Rescorer
+
+DECODING_FILES = ("decoding.yaml", "lm.arpa", "lm.arpa.gz", "lexicon.txt", "neural_lm")
+"""What tuning may put into a model folder; the first says what the others are for."""
 
 _MOST_OFF = 1e-2  # by which the probabilities of a step may miss 1
 
@@ -49,6 +55,12 @@ class DecodingConfig(Settings):
     """Name of the language model's file in the model folder."""
     lexicon: str | None = None
     """Name of the lexicon's file in the model folder."""
+    neural_lm: str | None = None
+    """Name of the folder, in the model folder, of the neural model that ranks readings anew."""
+    neural_share: float = Field(0.0, ge=0, le=1)
+    """Of the language model's weight, that the neural one takes from the n-gram."""
+    rescored: int = Field(20, ge=1)
+    """Readings that it ranks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +92,11 @@ class Hypothesis:
         return " ".join(word.text for word in self.words or ())
 
 
+def text_of(hypothesis: Hypothesis, tokens: TokenTable) -> str:
+    """What a hypothesis reads, found by whichever search."""
+    return tokens.decode(hypothesis.tokens) if hypothesis.words is None else hypothesis.text
+
+
 def greedy(log_probs: NDArray[np.float32]) -> Hypothesis:
     """The best path, repeats merged and blanks removed (Graves 2006, "best path decoding").
 
@@ -97,7 +114,7 @@ def greedy(log_probs: NDArray[np.float32]) -> Hypothesis:
 
 
 class Decoder:
-    """Beam search with what helps it: a language model, a lexicon, hot words.
+    """Beam search with what helps it: a language model or a grammar, a lexicon, hot words.
 
     A language model of characters or of the tokens' own symbols scores each token; one of words
     scores each word. Without a lexicon any word is allowed, and one that the language model lacks
@@ -112,20 +129,29 @@ class Decoder:
         language_model: "LanguageModel | None" = None,
         lexicon: "Lexicon | None" = None,
         hot_words: "Sequence[HotPhrase]" = (),
+        grammar: "Grammar | None" = None,
+        rescorer: "Rescorer | None" = None,
     ):
         """Prepare the search.
 
+        Args:
+            grammar: in place of a language model.
+            rescorer: ranks the best readings anew.
+
         Raises:
-            DataError: the language model's words or a hot word cannot be spelled.
+            DataError: the language model's words, a hot word or a grammar's word cannot be spelled.
         """
         self.tokens = tokens
-        self.config = config
+        # A grammar has no probabilities to be weighed.
+        self.config = config if grammar is None else config.model_copy(update={"lm_weight": 1.0})
         self.warnings: tuple[str, ...] = ()
         self._lexicon = lexicon
-        with_models = language_model or lexicon or hot_words
-        if config.beam > 1 or config.nbest > 1 or with_models:
-            self._prepare(language_model if config.lm_weight else None, hot_words)
-        self._is_greedy = not (config.beam > 1 or config.nbest > 1 or with_models)
+        self._rescorer = rescorer
+        with_models = language_model or lexicon or hot_words or grammar
+        self.is_greedy = not (config.beam > 1 or config.nbest > 1 or with_models)
+        """Whether it reads the best path off, without a beam search."""
+        if not self.is_greedy:
+            self._prepare(language_model if config.lm_weight else None, hot_words, grammar)
 
     def decode(self, log_probs: NDArray[np.float32]) -> list[Hypothesis]:
         """The best hypotheses of an utterance, best first, with different words; at least one.
@@ -137,16 +163,19 @@ class Decoder:
             DataError: the scores are no log-probabilities of these tokens.
         """
         _check(log_probs, len(self.tokens))
-        if self._is_greedy:
+        if self.is_greedy:
             return [greedy(log_probs)]
         from asr.beam import search
 
         # A copy: compiled code is made for one kind of array.
         log_probs = np.array(log_probs, np.float32, order="C")
         found = search(log_probs, np.exp(log_probs), self._options, self._trie, self._models)
-        return self._hypotheses(found) or [
+        hypotheses = self._hypotheses(found) or [
             Hypothesis(tokens=(), steps=(), log_prob=float(log_probs[:, 0].sum()), words=())
         ]
+        if self._rescorer is not None:
+            hypotheses = self._rescorer.rank(hypotheses)
+        return hypotheses[: self.config.nbest]
 
     def decode_all(
         self, all_log_probs: Sequence[NDArray[np.float32]], *, threads: int = 1
@@ -155,23 +184,50 @@ class Decoder:
         with ThreadPoolExecutor(max_workers=threads) as pool:
             return list(pool.map(self.decode, all_log_probs))
 
+    def with_settings(self, config: DecodingConfig) -> "Decoder":
+        """The same beam search with other settings, for a small part of the cost of a new one.
+
+        A language model stays in it, or out of it: its weight must be 0 in both or in neither.
+        """
+        if self.is_greedy or (config.lm_weight == 0) != (self.config.lm_weight == 0):
+            raise ValueError("these settings want a new decoder")
+        other = copy.copy(self)
+        other.config = config
+        other._options = self._options._replace(**other._limits(config))
+        other._trie = other._weighed()
+        return other
+
     def _prepare(
         self,
         language_model: "LanguageModel | None",
         hot_words: "Sequence[HotPhrase]",
+        grammar: "Grammar | None",
     ) -> None:
         from asr.automaton import frozen, language_model_automaton
         from asr.beam import Options
+        from asr.grammar import grammar_automaton, grammar_lexicon
         from asr.hotwords import boundary_label, hot_automaton
         from asr.language_model import END_ID
-        from asr.lexicon import OPEN, Bounds, build_trie, spell_vocabulary, word_bounds
+        from asr.lexicon import (
+            OPEN,
+            Bounds,
+            build_trie,
+            spell_vocabulary,
+            spellings_by_word,
+            word_bounds,
+        )
 
         config, tokens = self.config, self.tokens
         bounds = word_bounds(tokens)
         of_tokens = language_model is not None and scores_tokens(language_model, tokens)
         word_model = None if of_tokens else language_model
         token_model = language_model if of_tokens else None
-        if self._lexicon is None:
+        words = language_model_automaton(word_model)
+        if grammar is not None:
+            spelled = spellings_by_word(self._lexicon) if self._lexicon else None
+            self._lexicon = grammar_lexicon(grammar, tokens, spelled)
+            words = grammar_automaton(grammar)
+        elif self._lexicon is None:
             self._lexicon = OPEN
             if word_model is not None:
                 self._lexicon, unspelled = spell_vocabulary(word_model, tokens)
@@ -180,7 +236,6 @@ class Decoder:
                         f"{len(unspelled)} words of the language model cannot be spelled, the "
                         f"first is {unspelled[0]!r}",
                     )
-        scale = config.lm_weight * math.log(10)
         labels = np.arange(len(tokens))
         if token_model is not None:
             labels = np.array(token_model.ids(_token_names(tokens)))
@@ -189,33 +244,52 @@ class Decoder:
             if hot_words
             else language_model_automaton(None)
         )
-        self._trie = build_trie(self._lexicon, word_model, len(tokens), scale, config.word_bonus)
+        self._plain_trie = build_trie(self._lexicon, word_model, len(tokens))
+        if grammar is not None:
+            own = np.arange(len(grammar.words)) + END_ID + 1
+            self._plain_trie = self._plain_trie._replace(labels=frozen(own, np.int32))  # type: ignore[arg-type]
         self._models = (
-            language_model_automaton(word_model),
+            words,
             language_model_automaton(token_model),
             hot,
         )
-        threshold = config.blank_threshold
         marked = [bounds is Bounds.MARK and s.startswith("▁") for s in tokens.symbols]
         self._options: Options = Options(
-            beam=config.beam,
-            # More than asked for, since some spell the same words.
-            num_best=4 * config.nbest + 16,
-            beam_threshold=config.beam_threshold,
-            token_threshold=config.token_threshold,
-            blank_log_prob=math.log(threshold) if threshold <= 1 else math.inf,
+            **self._limits(config),
             is_open=self._lexicon.is_open,
             ends_at_once=bounds is Bounds.NONE and not self._lexicon.is_open,
             space=tokens.symbols.index(" ") if bounds is Bounds.SPACE else -1,
             begins_word=frozen(marked, np.bool_),  # type: ignore[arg-type]
             token_labels=frozen(labels, np.int32),  # type: ignore[arg-type]
             end_label=END_ID,
-            word_scale=scale,
-            token_scale=scale,
-            word_bonus=config.word_bonus,
             boundary_label=boundary_label(tokens),
             best_hot=_most_added(hot),
         )
+        self._trie = self._weighed()
+
+    def _weighed(self) -> "Trie":
+        from asr.lexicon import weigh
+
+        return weigh(self._plain_trie, self._options.word_scale, self.config.word_bonus)
+
+    def _limits(self, config: DecodingConfig) -> dict[str, Any]:
+        """What the search takes straight from the settings."""
+        scale, threshold = config.lm_weight * math.log(10), config.blank_threshold
+        return {
+            "beam": config.beam,
+            # More than asked for, since some spell the same words.
+            "num_best": 4 * self._num_hypotheses + 16,
+            "beam_threshold": config.beam_threshold,
+            "token_threshold": config.token_threshold,
+            "blank_log_prob": math.log(threshold) if threshold <= 1 else math.inf,
+            "word_scale": scale,
+            "token_scale": scale,
+            "word_bonus": config.word_bonus,
+        }
+
+    @property
+    def _num_hypotheses(self) -> int:
+        return max(self.config.nbest, self.config.rescored if self._rescorer else 0)
 
     def _hypotheses(self, found: "Found") -> list[Hypothesis]:
         hypotheses: dict[str, Hypothesis] = {}
@@ -230,7 +304,7 @@ class Decoder:
                 words=tuple(self._spelled(tokens, words)),
             )
             hypotheses.setdefault(hypothesis.text, hypothesis)
-            if len(hypotheses) == self.config.nbest:
+            if len(hypotheses) == self._num_hypotheses:
                 break
         return list(hypotheses.values())
 

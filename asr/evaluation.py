@@ -20,7 +20,6 @@ from asr.recognizer import Recognizer, Transcript
 from asr.report import Clip, Report, report_lines, write_files
 from asr.scoring import score, word_error_interval
 from asr.stored_features import is_feature_path
-from asr.tokens import normalize
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +68,7 @@ def evaluate(
     seconds = time.perf_counter() - start
     transcripts = {i: r for i, r in results.items() if isinstance(r, Transcript)}
     scored = score(
-        {u.id: normalize(u.text or "") for u in utterances},
+        {u.id: recognizer.reference(u.text or "") for u in utterances},
         {utterance_id: t.text for utterance_id, t in transcripts.items()},
         speakers={u.id: u.speaker for u in utterances if u.speaker is not None},
     )

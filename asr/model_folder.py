@@ -7,6 +7,7 @@ or a pickle. This module reads and writes all but the network; no torch.
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,15 @@ from typing import Any
 import yaml
 
 from asr.config import Config, load_config, write_config
-from asr.decoding import Decoder, DecodingConfig
-from asr.errors import AsrError, ModelError
-from asr.files import open_atomic
+from asr.decoding import DECODING_FILES, Decoder, DecodingConfig
+from asr.errors import AsrError, DataError, ModelError
+from asr.files import open_atomic, replace_folder
 from asr.tokens import TokenTable, read_tokens, write_tokens
 
 WEIGHTS = "weights.safetensors"
-_DECODING = "decoding.yaml"
+_DECODING = DECODING_FILES[0]
 _BEAM = 16  # where something asks for a beam search and nothing says how wide
+_GRAMMAR_BEAM = 64  # wider, since a grammar drops readings only where their words end
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +79,7 @@ class DecodingOptions:
     word_bonus: float | None = None
     lexicon: Path | None = None
     hotwords: Path | None = None
+    grammar: Path | None = None
 
 
 def read_decoding(folder: Path) -> DecodingConfig:
@@ -93,16 +96,35 @@ def read_decoding(folder: Path) -> DecodingConfig:
         raise ModelError(str(error)) from error
 
 
+def has_decoding(folder: Path) -> bool:
+    """Whether a model folder says how it is decoded."""
+    return (folder / _DECODING).exists()
+
+
+def remove_decoding(folder: Path) -> None:
+    """Take back what `write_decoding` wrote: the folder then gives the best path."""
+    for name in DECODING_FILES:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+
+
 def write_decoding(
-    folder: Path, config: DecodingConfig, lm: Path | None = None, lexicon: Path | None = None
+    folder: Path,
+    config: DecodingConfig,
+    lm: Path | None = None,
+    lexicon: Path | None = None,
+    neural_lm: Path | None = None,
 ) -> None:
     """Put `decoding.yaml` and the files that it names into a model folder, it last.
 
     Args:
         lm: ARPA file, compressed or not; copied under the name `lm.arpa` or `lm.arpa.gz`.
         lexicon: copied under the name `lexicon.txt`.
+        neural_lm: folder; copied under the name `neural_lm`.
     """
-    names: dict[str, str | None] = {"lm": None, "lexicon": None}
+    names: dict[str, str | None] = {"lm": None, "lexicon": None, "neural_lm": None}
     if lm is not None:
         names["lm"] = "lm.arpa.gz" if lm.suffix == ".gz" else "lm.arpa"
     if lexicon is not None:
@@ -112,6 +134,10 @@ def write_decoding(
             content = source.read_bytes()
             with open_atomic(folder / name, "wb") as file:
                 file.write(content)
+    if neural_lm is not None:
+        names["neural_lm"] = "neural_lm"
+        with replace_folder(folder / "neural_lm") as fresh:
+            shutil.copytree(neural_lm, fresh, dirs_exist_ok=True)
     values = config.model_copy(update=names).model_dump(mode="json")
     with open_atomic(folder / _DECODING) as file:
         file.write(yaml.safe_dump(values, sort_keys=False))
@@ -120,15 +146,23 @@ def write_decoding(
 def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> Decoder:
     """The decoder that a model folder's `decoding.yaml` and the options describe.
 
+    A beam of 1 and no other option is the best path, whatever `decoding.yaml` says.
+
     Raises:
         ModelError: `decoding.yaml` cannot be used.
-        DataError: a language model, lexicon or file of hot words cannot be used.
+        DataError: a language model, lexicon, grammar or file of hot words cannot be used.
     """
+    from asr.grammar import read_grammar
     from asr.hotwords import read_hot_words
     from asr.language_model import read_model as read_language_model
-    from asr.lexicon import read_lexicon
+    from asr.lexicon import pronunciation_lexicon, read_lexicon
 
-    config = read_decoding(folder)
+    if options == DecodingOptions(beam=1):
+        return Decoder(tokens, DecodingConfig())
+    if options.grammar is not None and options.lm is not None:
+        raise DataError("--grammar and --lm: a grammar stands in place of a language model")
+    # What was tuned for a language model is no use to a grammar.
+    config = DecodingConfig() if options.grammar else read_decoding(folder)
     lm = options.lm or (folder / config.lm if config.lm else None)
     lexicon = options.lexicon or (folder / config.lexicon if config.lexicon else None)
     changes = {
@@ -136,17 +170,35 @@ def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> 
         for name in ("beam", "nbest", "lm_weight", "word_bonus")
         if (value := getattr(options, name)) is not None
     }
-    if options.beam is None and config.beam == 1 and (options.lm or lexicon or options.hotwords):
-        changes["beam"] = _BEAM
+    helped = options.lm or lexicon or options.hotwords or options.grammar
+    if options.beam is None and config.beam == 1 and helped:
+        changes["beam"] = _GRAMMAR_BEAM if options.grammar else _BEAM
     config = config.model_copy(update=changes)
     if options.beam is None and config.beam < config.nbest:
         config = config.model_copy(update={"beam": max(_BEAM, config.nbest)})
+    spelled = read_lexicon(lexicon, tokens) if lexicon else None
+    if spelled is None and (helped or config.beam > 1):
+        spelled = pronunciation_lexicon(tokens)
+    model = read_language_model(lm) if lm else None
+    rescorer = None
+    if config.neural_lm and config.neural_share and options.lm is None:
+        from asr.neural_lm import load_neural_lm
+        from asr.rescoring import Rescorer
+
+        rescorer = Rescorer(
+            neural=load_neural_lm(folder / config.neural_lm),
+            ngram=model,
+            lm_weight=config.lm_weight,
+            share=config.neural_share,
+        )
     return Decoder(
         tokens,
         config,
-        language_model=read_language_model(lm) if lm else None,
-        lexicon=read_lexicon(lexicon, tokens) if lexicon else None,
+        language_model=model,
+        lexicon=spelled,
+        rescorer=rescorer,
         hot_words=read_hot_words(options.hotwords) if options.hotwords else (),
+        grammar=read_grammar(options.grammar) if options.grammar else None,
     )
 
 

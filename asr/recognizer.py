@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +25,7 @@ from asr.model_folder import WEIGHTS, DecodingOptions, LoadedModel, read_decoder
 from asr.moments import group_rows, statistics
 from asr.pieces import Piece, Segment, Stitcher
 from asr.reading import OpenAudio, Reading, audio_opener, read_ahead
+from asr.tokens import normalize
 from asr.transcript import Alternative, Transcript, Word, join_transcripts, make_transcript
 
 if TYPE_CHECKING:
@@ -41,14 +42,14 @@ Watch = Callable[[Utterance, float, float | None], None]
 
 @dataclass
 class _Job:
-    """An utterance on its way to a transcript."""
+    """An utterance on its way to a transcript, or to log-probabilities."""
 
     reading: Reading
     stitcher: Stitcher
     statistics: NDArray[np.float32] | None = None
     """Of its speaker's features, [two, bin]; for normalization by "speaker"."""
-    parts: dict[int, Transcript] = field(default_factory=dict)
-    """By the segments' starts."""
+    parts: dict[int, Any] = field(default_factory=dict)
+    """What was made of its segments, by their starts."""
     waiting: int = 0
     """Pieces that the network has not seen."""
     seconds: float = 0.0
@@ -59,6 +60,9 @@ class _Job:
     @property
     def is_done(self) -> bool:
         return self.is_read and not self.waiting
+
+    def in_order(self) -> list[Any]:
+        return [self.parts[start] for start in sorted(self.parts)]
 
 
 class Recognizer:
@@ -155,7 +159,38 @@ class Recognizer:
             opener: opens the audio of an utterance, in place of its file.
             watch: is called now and then.
         """
-        opener = opener or self._opener()
+        for job in self._jobs(utterances, self._try_decode, opener or self._opener(), watch):
+            yield (
+                job.reading.utterance,
+                job.error
+                or join_transcripts(
+                    job.in_order(),
+                    self.tokens,
+                    duration=job.reading.duration,
+                    warnings=job.reading.warnings,
+                    nbest=self._decoder.config.nbest,
+                ),
+            )
+
+    def score_utterances(
+        self, utterances: Iterable[Utterance]
+    ) -> Iterator[tuple[Utterance, list[NDArray[np.float32]] | AsrError]]:
+        """Log-probabilities [step, token] of the segments of each, or the error that it met."""
+        for job in self._jobs(utterances, _log_probs_of, self._opener(), None):
+            yield job.reading.utterance, job.error or job.in_order()
+
+    def _jobs(
+        self,
+        utterances: Iterable[Utterance],
+        make: "_Make",
+        opener: OpenAudio,
+        watch: Watch | None,
+    ) -> Iterator[_Job]:
+        """Those that are done, in order.
+
+        Args:
+            make: what is made of a segment.
+        """
         known: Iterator[NDArray[np.float32] | None] = repeat(None)
         if self.config.features.normalization == "speaker":
             utterances = list(utterances)
@@ -175,11 +210,28 @@ class Recognizer:
             pool += [(job, piece) for piece in handful.pieces]
             seconds += sum(len(p.values) for p in handful.pieces) / job.reading.rate
             if seconds > _POOL_SECONDS or len(pool) > _POOL_PIECES:
-                self._run(pool, watch)
+                self._run(pool, make, watch)
                 pool, seconds = [], 0.0
-            yield from self._finished(jobs)
-        self._run(pool, watch)
-        yield from self._finished(jobs)
+            yield from _finished(jobs)
+        self._run(pool, make, watch)
+        yield from _finished(jobs)
+
+    @property
+    def threads(self) -> int:
+        """Of the processor, that it uses."""
+        return self._network.threads
+
+    def reference(self, text: str) -> str:
+        """A transcript as this recognizer would write it.
+
+        These are its words, or its phones where the best path of a phone model is read.
+
+        Raises:
+            DataError: a word has no pronunciation.
+        """
+        if self.tokens.pronunciations is not None and self._decoder.is_greedy:
+            return self.tokens.decode(self.tokens.encode(text))
+        return normalize(text)
 
     @property
     def step_seconds(self) -> float:
@@ -215,7 +267,7 @@ class Recognizer:
         values = np.asarray(samples, np.float32)
         return stream_samples(values, sample_rate, self.config.features.sample_rate)
 
-    def _run(self, pool: Sequence[tuple[_Job, Piece]], watch: Watch | None) -> None:
+    def _run(self, pool: Sequence[tuple[_Job, Piece]], make: "_Make", watch: Watch | None) -> None:
         """The network and the decoder, for pieces of any utterances, in batches."""
         milliseconds = np.array(
             [math.ceil(1000 * len(piece.values) / job.reading.rate) for job, piece in pool],
@@ -227,9 +279,11 @@ class Recognizer:
                 [i for i, (job, _) in enumerate(pool) if job.reading.is_audio == is_audio], np.int64
             )
             for batch in plan_batches(milliseconds[rows], int(1000 * _BATCH_SECONDS)):
-                self._run_batch([pool[row] for row in rows[batch]], watch)
+                self._run_batch([pool[row] for row in rows[batch]], make, watch)
 
-    def _run_batch(self, batch: Sequence[tuple[_Job, Piece]], watch: Watch | None) -> None:
+    def _run_batch(
+        self, batch: Sequence[tuple[_Job, Piece]], make: "_Make", watch: Watch | None
+    ) -> None:
         segments: list[tuple[_Job, Segment]] = []
         known = [job.statistics for job, _ in batch if job.statistics is not None]
         all_log_probs = self._network.log_probs(
@@ -241,9 +295,7 @@ class Recognizer:
             overlap = job.reading.lengths.overlap if piece.continues else 0
             job.seconds += (len(piece.values) - overlap) / job.reading.rate
         with ThreadPoolExecutor(max_workers=self._network.threads) as threads:
-            for (job, segment), part in zip(
-                segments, threads.map(self._try_decode, segments), strict=True
-            ):
+            for (job, segment), part in zip(segments, threads.map(make, segments), strict=True):
                 if isinstance(part, AsrError):
                     job.error = job.error or part
                 else:
@@ -267,18 +319,15 @@ class Recognizer:
             nbest=self._decoder.config.nbest,
         )
 
-    def _finished(self, jobs: deque[_Job]) -> Iterator[tuple[Utterance, Transcript | AsrError]]:
-        """Takes away the jobs that are done, in order."""
-        while jobs and jobs[0].is_done:
-            job = jobs.popleft()
-            yield (
-                job.reading.utterance,
-                job.error
-                or join_transcripts(
-                    [job.parts[start] for start in sorted(job.parts)],
-                    self.tokens,
-                    duration=job.reading.duration,
-                    warnings=job.reading.warnings,
-                    nbest=self._decoder.config.nbest,
-                ),
-            )
+
+_Make = Callable[[tuple[_Job, Segment]], Any]
+
+
+def _log_probs_of(task: tuple[_Job, Segment]) -> NDArray[np.float32]:
+    return task[1].log_probs
+
+
+def _finished(jobs: deque[_Job]) -> Iterator[_Job]:
+    """Takes away the jobs that are done, in order."""
+    while jobs and jobs[0].is_done:
+        yield jobs.popleft()

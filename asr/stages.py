@@ -1,13 +1,19 @@
 """The stages that recipes share: from a corpus to a model and a scored test set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from asr.config import Settings, parse_settings
+from asr.decoding import DECODING_FILES
 from asr.errors import DataError
 from asr.files import open_atomic, replace_folder
 from asr.recipe import Stage, Work
+from asr.tokens import TOKEN_FILES
+
+if TYPE_CHECKING:
+    from asr.manifest import Utterance
+    from asr.model_folder import DecodingOptions
 
 _PACKED = tuple(
     f"features.{key}"
@@ -22,6 +28,9 @@ _PACKED = tuple(
 )  # the settings that packing reads
 
 
+PRONUNCIATIONS = "manifests/pronunciations.txt"
+"""Where a recipe's preparation may put a dictionary, for models of phones."""
+
 _S = TypeVar("_S", bound=Settings)
 
 
@@ -30,7 +39,7 @@ def standard_stages(
     fetch: Callable[[Path], None],
     write_manifests: Callable[[Path, Path, _S], None],
 ) -> tuple[Stage, ...]:
-    """Download, prepare, pack, train, evaluate.
+    """Download, prepare, pack, train, lm, tune, evaluate.
 
     Args:
         corpus: class of the configuration's `corpus` section.
@@ -91,18 +100,100 @@ def train(work: Work) -> None:
         scratch=work.scratch(),
         device=work.device,
         report=work.report,
+        pronunciations=work.path(PRONUNCIATIONS),
     )
+
+
+def lm(work: Work) -> None:
+    """Estimate the language model and lexicon that the configuration asks for, if any."""
+    from asr.arpa import write_arpa
+    from asr.kneser_ney import estimate
+    from asr.lexicon import spell_words, write_lexicon
+    from asr.neural_lm import save_neural_lm, train_neural_lm
+    from asr.sentences import read_sentences
+    from asr.tokens import read_tokens
+
+    settings = work.config.lm
+    text = settings.text or work.path("manifests/train.jsonl")
+    with replace_folder(work.path("lm")) as folder:
+        if not (settings.order or settings.lexicon or settings.neural.epochs):
+            work.report("no language model: lm.order is 0")
+        if settings.order:
+            estimated = estimate(read_sentences(text, settings.unit), order=settings.order)
+            write_arpa(estimated.arpa, folder / "lm.arpa.gz")
+            counts = ", ".join(f"{len(ngrams):,}" for ngrams in estimated.arpa.orders)
+            work.report(f"{estimated.num_sentences:,} sentences; n-grams by order: {counts}")
+        if settings.neural.epochs:
+            sentences = read_sentences(text, settings.neural.unit)
+            neural = train_neural_lm(sentences, settings.neural, work.report)
+            save_neural_lm(neural, folder / "neural_lm")
+        if settings.lexicon:
+            words = {word for sentence in read_sentences(text, "word") for word in sentence}
+            lexicon, unspelled = spell_words(sorted(words), read_tokens(work.path("model")))
+            write_lexicon(lexicon, read_tokens(work.path("model")), folder / "lexicon.txt")
+            work.report(f"{len(lexicon.words):,} words in the lexicon")
+            if unspelled:
+                work.report(
+                    f"warning: {len(unspelled)} words cannot be spelled with the model's tokens, "
+                    f"the first is {unspelled[0]!r}"
+                )
+
+
+def tune(work: Work) -> None:
+    """Find the weights of decoding on the dev set, and store them in the model folder."""
+    from asr.manifest import read_manifest
+    from asr.model_folder import remove_decoding
+    from asr.tuning import tune as tune_model
+    from asr.tuning import write_table
+
+    model = work.path("model")
+    paths = [work.path(f"lm/{name}") for name in ("lm.arpa.gz", "lexicon.txt", "neural_lm")]
+    arpa, lexicon, neural = (path if path.exists() else None for path in paths)
+    with replace_folder(work.path("tuning")) as folder:
+        if arpa is lexicon is neural is None and work.config.tokens.kind != "phones":
+            remove_decoding(model)
+            work.report("nothing to tune: decoding is the best path")
+            return
+        utterances = read_manifest(work.path("manifests/dev.jsonl"))
+        tuning = tune_model(
+            model,
+            utterances,
+            lm=arpa,
+            lexicon=lexicon,
+            neural_lm=neural,
+            device=work.device,
+            report=work.report,
+        )
+        write_table(tuning, folder / "trials.tsv")
+        work.report(tuning.summary())
 
 
 def evaluate(work: Work) -> None:
     """Transcribe the test set, score it, and write the report."""
+    from asr.manifest import read_manifest
+    from asr.model_folder import DecodingOptions, has_decoding
+
+    utterances = read_manifest(work.path("manifests/test.jsonl"))
+    best_path = DecodingOptions(beam=1)
+    with replace_folder(work.path("test")) as folder:
+        if has_decoding(work.path("model")):
+            summary = _evaluate(work, utterances, DecodingOptions(), folder)
+            summary += "\nThe best path, without help:\n"
+            summary += _evaluate(work, utterances, best_path, folder / "best_path")
+        else:
+            summary = _evaluate(work, utterances, best_path, folder)
+    with open_atomic(work.path("result.txt")) as file:
+        file.write(summary)
+
+
+def _evaluate(
+    work: Work, utterances: "Sequence[Utterance]", decoding: "DecodingOptions", folder: Path
+) -> str:
     from asr.evaluation import evaluate as evaluate_model
     from asr.evaluation import write_evaluation
-    from asr.manifest import read_manifest
     from asr.recognizer import Recognizer
 
-    recognizer = Recognizer.load(work.path("model"), device=work.device)
-    utterances = read_manifest(work.path("manifests/test.jsonl"))
+    recognizer = Recognizer.load(work.path("model"), device=work.device, decoding=decoding)
     name = f"{work.folder.parent.name}/{work.folder.name}"
     evaluation = evaluate_model(recognizer, utterances, name=name, test_set="test")
     if evaluation.failures:
@@ -111,14 +202,12 @@ def evaluate(work: Work) -> None:
             f"{len(evaluation.failures)} test utterances cannot be read, the first is "
             f"{failed_id}: {error}"
         )
-    with replace_folder(work.path("test")) as folder:
-        write_evaluation(evaluation, utterances, recognizer, folder)
-    with open_atomic(work.path("result.txt")) as file:
-        file.write(evaluation.summary())
+    write_evaluation(evaluation, utterances, recognizer, folder)
+    return evaluation.summary()
 
 
 def model_stages(*sources: str) -> tuple[Stage, ...]:
-    """Pack, train, evaluate.
+    """Pack, train, lm, tune, evaluate.
 
     Args:
         sources: what earlier stages make that holds manifests and audio.
@@ -129,7 +218,7 @@ def model_stages(*sources: str) -> tuple[Stage, ...]:
             name="train",
             run=train,
             settings=("features", "tokens", "augment", "encoder", "training"),
-            needs=("packed",),
+            needs=("packed", PRONUNCIATIONS),
             makes=(
                 "model",
                 "history.csv",
@@ -139,6 +228,21 @@ def model_stages(*sources: str) -> tuple[Stage, ...]:
                 "tensorboard",
             ),
             shared=True,
+        ),
+        Stage(
+            name="lm",
+            run=lm,
+            settings=("lm",),
+            needs=("manifests/train.jsonl", *(f"model/{name}" for name in TOKEN_FILES)),
+            makes=("lm",),
+        ),
+        Stage(
+            name="tune",
+            run=tune,
+            # Not the folder of manifests, which has the test set's.
+            needs=("model", "lm", "manifests/dev.jsonl"),
+            makes=("tuning",),
+            may_make=tuple(f"model/{name}" for name in DECODING_FILES),
         ),
         Stage(
             name="evaluate",

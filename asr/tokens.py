@@ -35,6 +35,12 @@ class TokenTable:
     def __len__(self) -> int:
         return len(self.symbols)
 
+    @cached_property
+    def separator(self) -> str:
+        """What stands between words: a space, or nothing in languages that are written so."""
+        spaced = any(s == " " or s.startswith(_WORD_START) for s in self.symbols)
+        return " " if spaced or self.pronunciations is not None else ""
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a transcript.
 

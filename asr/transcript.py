@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.alignment import TokenSpan, align
-from asr.decoding import Hypothesis
+from asr.decoding import Hypothesis, text_of
 from asr.tokens import TokenTable
 
 
@@ -71,7 +71,7 @@ def make_transcript(
     best = hypotheses[0]
     spans = align(log_probs, best.tokens)
     return Transcript(
-        text=_text(best, tokens),
+        text=text_of(best, tokens),
         words=tuple(_words(best, spans, tokens, start, step_seconds)),
         log_prob=best.log_prob,
         duration=len(log_probs) * step_seconds,
@@ -92,8 +92,7 @@ def join_transcripts(
     Args:
         duration: seconds of the whole; no word ends later.
     """
-    # Languages that are written without spaces get none where the input was cut.
-    space = " " if any(s == " " or s.startswith("▁") for s in tokens.symbols) else ""
+    space = tokens.separator
     return Transcript(
         text=space.join(part.text for part in parts if part.text),
         words=tuple(
@@ -129,13 +128,9 @@ def _joined_alternatives(
     return tuple(best)
 
 
-def _text(hypothesis: Hypothesis, tokens: TokenTable) -> str:
-    return tokens.decode(hypothesis.tokens) if hypothesis.words is None else hypothesis.text
-
-
 def _alternative(hypothesis: Hypothesis, tokens: TokenTable) -> Alternative:
     score = hypothesis.log_prob if hypothesis.score is None else hypothesis.score
-    return Alternative(text=_text(hypothesis, tokens), log_prob=hypothesis.log_prob, score=score)
+    return Alternative(text=text_of(hypothesis, tokens), log_prob=hypothesis.log_prob, score=score)
 
 
 def _words(

@@ -1,6 +1,7 @@
 import itertools
 import json
 import math
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from asr.cli import main
 from asr.decoding import Decoder, DecodingConfig, Hypothesis, greedy
 from asr.errors import DataError, ModelError
+from asr.grammar import Grammar, read_grammar
 from asr.hotwords import HotPhrase, read_hot_words
 from asr.kneser_ney import estimate
 from asr.language_model import END_ID, LanguageModel, build_model
@@ -19,6 +21,7 @@ from asr.lexicon import Lexicon, read_lexicon
 from asr.model_folder import DecodingOptions, read_decoding, write_decoding
 from asr.recognizer import Recognizer
 from asr.tokens import TokenTable
+from tests.conftest import ROOT
 from tests.tones import RATE, TONES
 
 CHARACTERS = TokenTable(("<blank>", " ", "a", "b"))
@@ -440,14 +443,50 @@ def test_evaluation_takes_the_same_options(
     assert "%WER 0.00" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("option", ["--lm", "--lexicon", "--hotwords"])
-def test_a_missing_file_is_one_line(
-    model_folder: Path, sung: Path, option: str, capsys: pytest.CaptureFixture[str]
+ARPA = "\\data\\\nngram 1={count}\n\n\\1-grams:\n-1 <unk>\n-1 </s>\n-0.5 {word}\n\n{end}"
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "message"),
+    [
+        pytest.param("--lm", None, "file: No such file", id="no model"),
+        pytest.param("--lexicon", None, "file: No such file", id="no lexicon"),
+        pytest.param("--hotwords", None, "file: No such file", id="no hot words"),
+        pytest.param("--grammar", None, "file: No such file", id="no grammar"),
+        pytest.param("--lm", ARPA.format(count=3, word="la", end=""), "truncated", id="truncated"),
+        pytest.param(
+            "--lm", ARPA.format(count=4, word="la", end="\\end\\"), "file:9: .*4", id="counts"
+        ),
+        pytest.param(
+            "--lm",
+            ARPA.format(count=3, word="DO", end="\\end\\"),
+            "1 of the language model's 1 words cannot be spelled",
+            id="other words",
+        ),
+        pytest.param("--lexicon", "la l x\n", "file:1: 'x' in the spelling of", id="no token"),
+        pytest.param("--hotwords", "do 3\n", "file:1: 'do' cannot be spelled", id="hot word"),
+        pytest.param("--grammar", " \n", "file: the grammar allows no sentence", id="nothing"),
+        pytest.param(
+            "--grammar", "la\nla do\n", "file:2: 'do' cannot be spelled", id="word of a grammar"
+        ),
+    ],
+)
+def test_what_cannot_help_is_said_in_one_line(
+    model_folder: Path,
+    sung: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    content: str | None,
+    message: str,
 ) -> None:
-    assert main(["transcribe", str(model_folder), str(sung), option, "nowhere"]) == 2
+    path = tmp_path / "file"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    assert main(["transcribe", str(model_folder), str(sung), option, str(path)]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "nowhere: No such file" in said
+    assert re.search(message, said)
 
 
 def test_what_the_model_folder_says_is_applied_and_can_be_changed(
@@ -466,6 +505,192 @@ def test_what_the_model_folder_says_is_applied_and_can_be_changed(
     recognizer = Recognizer.load(model_folder, device="cpu", decoding=changed)
     assert recognizer.transcribe(sung).text == "la la mi"
     assert recognizer.transcribe(sung).nbest == ()
+
+
+def sentences_of(grammar: Grammar, longest: int) -> set[str]:
+    """All that a grammar allows, up to a number of words."""
+    found: set[str] = set()
+    queue: list[tuple[int, tuple[str, ...]]] = [(0, ())]
+    for state, words in queue:
+        if state in grammar.finals:
+            found.add(" ".join(words))
+        if len(words) < longest:
+            arcs = grammar.arcs[state].items()
+            queue += [(target, (*words, grammar.words[word])) for word, target in arcs]
+    return found
+
+
+HEADER = "#JSGF V1.0 UTF-8 en;\ngrammar test;\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("turn on\n\n turn  off \nstop\n", {"turn on", "turn off", "stop"}, id="list"),
+        pytest.param(HEADER + "public <a> = x | y z;", {"x", "y z"}, id="alternatives"),
+        pytest.param(
+            HEADER + "public <a> = [x] y [z];", {"y", "x y", "y z", "x y z"}, id="options"
+        ),
+        pytest.param(HEADER + "public <a> = (x | y) z;", {"x z", "y z"}, id="group"),
+        pytest.param(HEADER + "public <a> = x* y;", {"y", "x y", "x x y"}, id="star"),
+        pytest.param(HEADER + "public <a> = x+;", {"x", "x x", "x x x"}, id="plus"),
+        pytest.param(
+            HEADER + "public <a> = (x | [y])* z;",
+            {"z", "x z", "y z", "x x z", "x y z", "y x z", "y y z"},
+            id="repeated options",
+        ),
+        pytest.param(
+            HEADER
+            + "// one\npublic <a> = <b> c {tag;} | /2.5/ <b> /* two; */ d;\n<b> = /1/ x | y;",
+            {"x c", "y c", "x d", "y d"},
+            id="rules, weights, tags, comments",
+        ),
+        pytest.param(
+            HEADER + 'public <a> = "new york" <NULL> | no <VOID>; public <b> = b;',
+            {"new york", "b"},
+            id="quotes, null and void",
+        ),
+        pytest.param("#JSGF V1.0; public <a> = x;", {"x"}, id="a line"),
+    ],
+)
+def test_a_grammar_allows_what_it_says(tmp_path: Path, text: str, expected: set[str]) -> None:
+    path = tmp_path / "grammar"
+    path.write_text(text, encoding="utf-8")
+    assert sentences_of(read_grammar(path), 3) == expected
+
+
+def test_the_grammar_of_digits_allows_every_code() -> None:
+    found = sentences_of(read_grammar(ROOT / "recipes" / "digits" / "four-digits.jsgf"), 5)
+    assert len(found) == 10_000
+    assert {len(sentence.split()) for sentence in found} == {4}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("\n \n", "allows no sentence", id="empty list"),
+        pytest.param(HEADER, "no rule is public", id="no rule"),
+        pytest.param(HEADER + "<a> = x;", "no rule is public", id="private"),
+        pytest.param(HEADER + "public <a> = [<VOID>];", "allows no sentence", id="nothing"),
+        pytest.param(
+            HEADER + "public <a> = x\n <c>;\n<b> = y;",
+            r"g.jsgf:4: there is no rule <c>; there are .*<b>",
+            id="unknown rule",
+        ),
+        pytest.param(
+            HEADER + "public <a> = x <b>;\n<b> = y [<a>];",
+            r"g.jsgf:4: <a> contains itself \(<b> in <a>\)",
+            id="recursion",
+        ),
+        pytest.param(HEADER + "import <x.y>;", r"g.jsgf:3: imports are not read", id="import"),
+        pytest.param(HEADER + "public <a> = (x | y;", r"g.jsgf:3: `\)` is expected", id="group"),
+        pytest.param(HEADER + "public <a> = x | ;", r"g.jsgf:3: a word or <rule>", id="no word"),
+        pytest.param(HEADER + "public <a> = x", r"is a `;` missing", id="no end"),
+        pytest.param(HEADER + "public <a> = * x;", r"g.jsgf:3: '\*' is not expected", id="star"),
+        pytest.param(HEADER + "public x;", r"g.jsgf:3: `<rule> = ...;`", id="no rule name"),
+        pytest.param(HEADER + "public <a> = x / y;", r"g.jsgf:3: '/ y;' cannot be read", id="/"),
+        pytest.param(HEADER + "<a> = x;\n<a> = y;", r"g.jsgf:4: <a> is there twice", id="twice"),
+        pytest.param(
+            HEADER + f"public <a> = {'(' * 200}x{')' * 200};", "nested more than", id="deep"
+        ),
+        pytest.param(
+            HEADER
+            + "public <a> = <b> <b>;"
+            + "".join(
+                f"<{x}> = <{y}> <{y}> <{y}> <{y}>;" for x, y in itertools.pairwise("bcdefghijk")
+            )
+            + "<k> = x;",
+            "more than 100,000 states",
+            id="large",
+        ),
+    ],
+)
+def test_a_bad_grammar_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "g.jsgf"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        read_grammar(path)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        pytest.param("a b\nab\nb b a\n", {"a b", "ab", "b b a"}, id="list"),
+        pytest.param(
+            "#JSGF V1.0; public <x> = [a] (b | ab)+;",
+            {
+                " ".join((*first, *rest))
+                for first in ((), ("a",))
+                for size in range(1, 5)
+                for rest in itertools.product(("b", "ab"), repeat=size)
+            },
+            id="loop",
+        ),
+    ],
+)
+def test_with_a_grammar_it_finds_the_best_of_all_its_sentences(
+    tmp_path: Path, text: str, allowed: set[str], seed: int
+) -> None:
+    path = tmp_path / "grammar"
+    path.write_text(text, encoding="utf-8")
+    spellings = [("a", (2,)), ("b", (3,)), ("ab", (2, 3))]
+    log_probs = random_scores(6, 4, seed + 70)
+    expected: dict[str, list[float]] = {}
+    for prefix, log_prob in prefix_probabilities(log_probs).items():
+        without = prefix
+        while without[:1] == (1,):
+            without = without[1:]
+        for words in word_sequences(without, spellings, (1,)):
+            if " ".join(words) in allowed:
+                score = log_prob + 0.3 * len(words)
+                expected.setdefault(" ".join(words), []).append(score)
+    assert len(expected) >= 3
+    # A weight of 0 is for language models and lets nothing else through.
+    config = DecodingConfig(**UNLIMITED, word_bonus=0.3, lm_weight=0)
+    hypotheses = Decoder(CHARACTERS, config, grammar=read_grammar(path)).decode(log_probs)
+    assert_same(hypotheses, best_scores(expected))
+
+
+def test_a_grammar_of_phones_tells_words_by_what_stands_before_them(tmp_path: Path) -> None:
+    path = tmp_path / "grammar"
+    path.write_text("a b\nab a\n", encoding="utf-8")
+    spellings = [("a", (1,)), ("a", (2, 2)), ("b", (1, 2)), ("ab", (1,)), ("b", (2,))]
+    numbers = {"a": 0, "b": 1, "ab": 2}
+    lexicon = Lexicon(
+        words=tuple(numbers),
+        spellings=tuple((numbers[word], spelling) for word, spelling in spellings),
+        is_open=False,
+    )
+    log_probs = random_scores(5, 4, 80)
+    expected: dict[str, list[float]] = {}
+    for prefix, log_prob in prefix_probabilities(log_probs).items():
+        for words in word_sequences(prefix, spellings, ()):
+            if words in (("a", "b"), ("ab", "a")):
+                expected.setdefault(" ".join(words), []).append(log_prob)
+    decoder = Decoder(
+        PHONES, DecodingConfig(**UNLIMITED), lexicon=lexicon, grammar=read_grammar(path)
+    )
+    assert_same(decoder.decode(log_probs), best_scores(expected))
+
+
+def test_a_word_of_a_grammar_that_cannot_be_spelled_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "grammar"
+    path.write_text("a b\na x\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"grammar:2: 'x' cannot be spelled"):
+        Decoder(CHARACTERS, DecodingConfig(), grammar=read_grammar(path))
+
+
+def test_a_grammar_restricts_what_is_heard(
+    model_folder: Path, sung: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grammar = tmp_path / "commands.jsgf"
+    grammar.write_text("#JSGF V1.0; public <c> = la la la | mi [la] mi;", encoding="utf-8")
+    command = ["transcribe", str(model_folder), str(sung), "--grammar", str(grammar)]
+    assert main(command) == 0
+    assert capsys.readouterr().out.strip() in ("la la la", "mi la mi", "mi mi")
+    assert main([*command, "--lm", "words.arpa"]) == 2
+    assert "a grammar stands in place of a language model" in capsys.readouterr().err
 
 
 def test_a_bad_decoding_yaml_is_named(model_folder: Path) -> None:

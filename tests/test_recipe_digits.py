@@ -88,7 +88,7 @@ def kill_when(work: Path, line_start: str) -> None:
 
 def test_killed_in_every_stage_the_result_is_the_same(reference: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
-    for line in ("[1/4] prepare:", "[2/4] pack:", "epoch 2/4", "[4/4] evaluate:"):
+    for line in ("[1/6] prepare:", "[2/6] pack:", "epoch 2/4", "[6/6] evaluate:"):
         kill_when(work, line)
     assert main(arguments(work)) == 0
     assert outcome(work) == outcome(reference)
@@ -103,4 +103,4 @@ def test_a_new_learning_rate_trains_again_and_prepares_nothing(
     assert lines[0] == "prepare: done"
     assert lines[1] == "pack: done"
     assert lines[2].startswith("train: changed (training.learning_rate 0.003 -> 0.001")
-    assert lines[3].startswith("evaluate: waits")
+    assert lines[-1].startswith("evaluate: waits")

@@ -35,6 +35,7 @@ _DECODING = (
     click.option("--lm-weight", type=click.FloatRange(min=0), help="On the language model."),
     click.option("--word-bonus", type=float, help="Added for each word, in nats."),
     click.option("--lexicon", type=_FILE, help="Only these words: `word token token ...` lines."),
+    click.option("--grammar", type=_FILE, help="Only these sentences: a list, or JSGF."),
     click.option("--hotwords", type=_FILE, help="Words to prefer: `word weight` lines."),
 )
 
@@ -284,10 +285,14 @@ def _check_formats(formats: str, output_dir: Path | None, skip_existing: bool) -
     return kinds
 
 
+def require_model(folder: Path) -> None:
+    """Say that a path is wrong before torch takes its seconds to import."""
+    if not (folder / "config.yaml").is_file():
+        raise click.UsageError(f"{folder}: not a model folder (it has no config.yaml)")
+
+
 def _load(model: Path, device: str, threads: int | None, decoding: dict[str, Any]):  # type: ignore[no-untyped-def]
-    # A wrong path is said before anything takes its time to be imported.
-    if not (model / "config.yaml").is_file():
-        raise click.UsageError(f"{model}: not a model folder (it has no config.yaml)")
+    require_model(model)
     from asr.model_folder import DecodingOptions
     from asr.recognizer import Recognizer
 
