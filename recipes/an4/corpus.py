@@ -34,7 +34,7 @@ from pydantic import Field
 from asr import archive
 from asr.config import Settings
 from asr.errors import DataError
-from asr.files import replace_folder
+from asr.files import open_atomic, replace_folder
 from asr.manifest import Utterance, write_manifest
 
 # CMU publishes no checksum, and none is known here for this address: `prepare` checks the content.
@@ -71,7 +71,7 @@ def download(target: Path) -> None:
 
 
 def prepare(source: Path, folder: Path, corpus: Corpus) -> None:
-    """Write `train.jsonl`, `dev.jsonl` and `test.jsonl` into `folder`.
+    """Write `train.jsonl`, `dev.jsonl`, `test.jsonl` and `pronunciations.txt` into `folder`.
 
     Headerless audio is copied into `folder/audio` as WAV.
 
@@ -103,6 +103,21 @@ def prepare(source: Path, folder: Path, corpus: Corpus) -> None:
     write_manifest(train, folder / "train.jsonl")
     write_manifest(dev, folder / "dev.jsonl")
     write_manifest(utterances["test"], folder / "test.jsonl")
+    if (dictionary := root / "etc" / "an4.dic").is_file():
+        _write_pronunciations(dictionary, folder / "pronunciations.txt")
+
+
+def _write_pronunciations(dictionary: Path, path: Path) -> None:
+    """The published dictionary in lower case; a word's second and further lines are `word(2)`."""
+    rows: dict[str, list[str]] = {}
+    for line in _read_lines(dictionary):
+        word, *phones = line.split()
+        rows.setdefault(re.sub(r"\([0-9]+\)$", "", word).lower(), []).append(" ".join(phones))
+    # Nearly every "a" of the corpus is the letter, whose name comes second.
+    rows["a"].reverse()
+    with open_atomic(path) as file:
+        for word, pronunciations in rows.items():
+            file.writelines(f"{word} {phones}\n" for phones in pronunciations)
 
 
 def _find_root(source: Path) -> Path:
