@@ -35,9 +35,13 @@ _NODE = np.dtype(
     align=True,
 )  # of the tree of prefixes; slot: where it is in the beam, or -1; rank_score: with look-ahead
 _SLOT = np.dtype(
-    [("node", np.int32), ("time", np.int32), ("blank", np.float64), ("token", np.float64)],
+    [
+        *((name, np.int32) for name in ("node", "time")),
+        *((name, np.float64) for name in ("blank", "token", "log")),
+    ],
     align=True,
-)  # of the beam; blank, token: summed probability of the paths that end in a blank, in the token
+)  # of the beam; blank, token: summed probability of the paths that end in a blank, in the token;
+# log: of the sum of both
 _TIME = np.dtype([("step", np.int32), ("previous", np.int32)], align=True)
 _CANDIDATE = np.dtype(
     [
@@ -45,8 +49,7 @@ _CANDIDATE = np.dtype(
         ("existing", np.int32),
         ("begins", np.int32),
         ("time", np.int32),
-        ("blank", np.float64),
-        ("last", np.float64),
+        *((name, np.float64) for name in ("blank", "last", "log")),
         *((name, _NODE[name]) for name in _NODE.names or ()),
     ],
     align=True,
@@ -291,32 +294,65 @@ def _stay(step, slots, num_slots, probs, nodes, candidates, heap):  # type: igno
                 last += given
         if not blank + last > 0:
             continue
-        rank = math.log(blank + last) + node.rank_score
+        log_prob = math.log(blank + last)
+        rank = log_prob + node.rank_score
         best = max(best, rank)
         place, size = _admit(candidates, heap, size, rank)
         chosen = candidates[place]
         chosen.existing, chosen.begins, chosen.time = slot.node, begins, time
-        chosen.blank, chosen.last = blank, last
+        chosen.blank, chosen.last, chosen.log = blank, last, log_prob
     return size, best
 
 
 @_compiled
+def _most_in_word(options, trie, node):  # type: ignore[no-untyped-def]
+    """What a prefix can score at most, one token longer in the same word, or in its first."""
+    bonus = max(options.word_bonus, 0.0)
+    if options.ends_at_once:
+        # The word may end there, at a probability of 1 at most.
+        return node.score + bonus + max(trie.potentials[node.trie], bonus) + options.best_hot
+    return node.rank_score + (bonus if node.trie == ROOT else 0.0) + options.best_hot
+
+
+@_compiled
+def _most_after_word(options, node):  # type: ignore[no-untyped-def]
+    """The same where the token ends the word and perhaps begins another."""
+    return node.score + 2 * max(options.word_bonus, 0.0) + options.best_hot
+
+
+@_compiled
 def _extend(  # type: ignore[no-untyped-def]
-    index, slots, row, active, nodes, candidates, heap, size, best, scratch, options, trie, models
+    index,
+    slots,
+    row,
+    weights,
+    active,
+    nodes,
+    candidates,
+    heap,
+    size,
+    best,
+    scratch,
+    options,
+    trie,
+    models,
 ):
-    """Offer the prefix of a slot with each of the active tokens added."""
+    """Offer the prefix of a slot with each of the active tokens added, the most probable first."""
     slot = slots[index]
     node = nodes[slot.node]
-    total_log = math.log(slot.blank + slot.token)
-    blank_log = math.log(slot.blank) if slot.blank > 0 else -np.inf
     inner = np.int64(node.trie)
-    most = max(options.word_bonus, 0.0) if inner == ROOT else 0.0
-    most += node.rank_score + options.best_hot
+    most_in, most_after = _most_in_word(options, trie, node), _most_after_word(options, node)
+    floor = _floor(candidates, heap, size, best, options.beam_threshold)
     for token in active:
-        log_prob = row[token] + (blank_log if token == node.token else total_log)
-        floor = _floor(candidates, heap, size, best, options.beam_threshold)
+        log_prob = row[token] + slot.log
+        if log_prob + max(most_in, most_after) <= floor:
+            break
+        weight = slot.blank + slot.token
+        if token == node.token:
+            weight = slot.blank
+            log_prob = row[token] + (math.log(weight) if weight > 0 else -np.inf)
         ends = token == options.space or options.begins_word[token]
-        if not ends and not options.ends_at_once and log_prob + most <= floor:
+        if log_prob + (most_after if ends else most_in) <= floor:
             continue
         if token == options.space:
             after = np.int64(ROOT)
@@ -338,7 +374,6 @@ def _extend(  # type: ignore[no-untyped-def]
             if not plain or variant >= first:
                 word = trie.words[variant] if variant >= 0 else UNKNOWN_WORD
                 reached = np.int64(ROOT) if options.ends_at_once else after
-            floor = _floor(candidates, heap, size, best, options.beam_threshold)
             rank = _offer(
                 log_prob,
                 floor,
@@ -360,7 +395,8 @@ def _extend(  # type: ignore[no-untyped-def]
             chosen = candidates[place]
             chosen.rank = rank
             chosen.begins, chosen.time = 1, slot.time
-            chosen.blank, chosen.last = 0.0, math.exp(log_prob)
+            chosen.blank, chosen.last, chosen.log = 0.0, weight * weights[token], log_prob
+            floor = _floor(candidates, heap, size, best, options.beam_threshold)
     return size, best
 
 
@@ -375,12 +411,16 @@ def _grown(array, size):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _choose_tokens(row, threshold, active):  # type: ignore[no-untyped-def]
-    """The tokens but the blank that are not far less probable than the best; their number."""
+    """Tokens but the blank that are not far less probable than the best, by rank; their number."""
     floor = row.max() - threshold
     count = 0
     for token in range(1, len(row)):
         if row[token] >= floor and row[token] > -np.inf:
-            active[count] = token
+            place = count
+            while place > 0 and row[active[place - 1]] < row[token]:
+                active[place] = active[place - 1]
+                place -= 1
+            active[place] = token
             count += 1
     return count
 
@@ -416,7 +456,7 @@ def _finish(num_slots, slots, nodes, options, trie, models):  # type: ignore[no-
             if word_model.num_labels > 0:
                 score += options.word_scale * _advance(word_model, state, 2)[0]
             if base + score > -np.inf:
-                finals.append((base + score + math.log(slot.blank + slot.token), index, word))
+                finals.append((base + score + slot.log, index, word))
     return finals
 
 
@@ -447,6 +487,7 @@ def _rebuild(step, candidates, heap, size, limit, slots, nodes, num_nodes, times
             num_times += 1
         slots[count].node, slots[count].time = index, time
         slots[count].blank, slots[count].token = chosen.blank, chosen.last
+        slots[count].log = chosen.log
         nodes[index].slot = count
         top = max(top, chosen.blank + chosen.last)
         count += 1
@@ -482,7 +523,8 @@ def search(log_probs, probs, options, trie, models):  # type: ignore[no-untyped-
     root.word_state, root.token_state = models[0].start, models[1].start
     root.hot_state = models[2].start
     root.score = root.rank_score = 0.0
-    slots[0].node, slots[0].time, slots[0].blank, slots[0].token = 0, -1, 1.0, 0.0
+    slots[0].node, slots[0].time = 0, -1
+    slots[0].blank, slots[0].token, slots[0].log = 1.0, 0.0, 0.0
     num_slots, num_nodes, num_times = 1, 1, 0
     offset = 0.0
     for step in range(num_steps):
@@ -495,11 +537,13 @@ def search(log_probs, probs, options, trie, models):  # type: ignore[no-untyped-
             continue
         num_active = _choose_tokens(row, options.token_threshold, active)
         size, best = _stay(step, slots, num_slots, probs, nodes, candidates, heap)
-        for index in range(num_slots):
+        # From the end of what was a heap, where its better ones are: the worse then give up soon.
+        for index in range(num_slots - 1, -1, -1):
             size, best = _extend(
                 index,
                 slots,
                 row,
+                probs[step],
                 active[:num_active],
                 nodes,
                 candidates,
@@ -528,10 +572,12 @@ def search(log_probs, probs, options, trie, models):  # type: ignore[no-untyped-
         )
         if num_slots == 0:
             break
+        log_top = math.log(top)
         for index in range(num_slots):
             slots[index].blank /= top
             slots[index].token /= top
-        offset += math.log(top)
+            slots[index].log -= log_top
+        offset += log_top
     finals = _finish(num_slots, slots, nodes, options, trie, models)
     finals.sort(reverse=True)
     return _read_out(finals[: options.num_best], slots, nodes, times, offset)
@@ -555,7 +601,7 @@ def _read_out(finals, slots, nodes, times, offset):  # type: ignore[no-untyped-d
         score, index, last_words[place] = finals[place]
         slot = slots[index]
         scores[place] = score + offset
-        log_probs[place] = math.log(slot.blank + slot.token) + offset
+        log_probs[place] = slot.log + offset
         node, time = slot.node, slot.time
         for position in range(lengths[place] - 1, -1, -1):
             tokens[place, position] = nodes[node].token
