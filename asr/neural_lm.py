@@ -216,7 +216,7 @@ def _learn(
         (loss / (own != _IGNORED).sum()).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), _CLIP_NORM)
         optimizer.step()
-        total += float(loss)
+        total += float(loss.detach())
     return total
 
 
