@@ -62,6 +62,16 @@ class DecodingConfig(Settings):
     rescored: int = Field(20, ge=1)
     """Readings that it ranks."""
 
+    def describe(self) -> str:
+        """What is out of the ordinary, in a line."""
+        helps = [f"{name} {value}" for name in ("lm", "lexicon") if (value := getattr(self, name))]
+        if self.neural_lm and self.neural_share:
+            helps.append(f"{self.neural_lm} with a share of {self.neural_share:g}")
+        if self.beam == 1 and not helps:
+            return "best path"
+        weights = f"weight {self.lm_weight:g}, word bonus {self.word_bonus:g}"
+        return ", ".join([f"beam {self.beam}", *helps, weights])
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpelledWord:

@@ -159,6 +159,8 @@ def test_what_the_table_says_is_what_the_stored_settings_give(
     rows = [line.split("\t") for line in table.read_text().splitlines()]
     assert main(["evaluate", model, dev, "--device", "cpu"]) == 0
     assert f"%WER {rows[1][5]} [ {rows[1][4]} /" in capsys.readouterr().out
+    assert main(["show", model]) == 0
+    assert f", lm lm.arpa.gz, weight {rows[1][0]}, word bonus" in capsys.readouterr().out
     # A beam of one and nothing else is the best path, whatever was stored.
     assert main(["evaluate", model, dev, "--beam", "1", "--device", "cpu"]) == 0
     assert f"%WER {rows[-1][5]} [ {rows[-1][4]} /" in capsys.readouterr().out

@@ -36,7 +36,7 @@ def _describe_conf(path: Path) -> list[str]:
 
 def _describe_model(folder: Path) -> list[str]:
     from asr.model import count_parameters
-    from asr.model_folder import WEIGHTS, read_model
+    from asr.model_folder import WEIGHTS, read_decoding, read_model
     from asr.network import read_network
 
     model = read_model(folder)
@@ -54,6 +54,7 @@ def _describe_model(folder: Path) -> list[str]:
         f"{directions}; a step is {step_ms:g} ms",
         f"parameters   {count_parameters(network):,}",
         f"tokens       {len(model.tokens)} with the blank: {shown}{more}",
+        f"decoding     {read_decoding(folder).describe()}",
         *(f"{key:<12} {value}" for key, value in model.training.items()),
     ]
 
