@@ -1,6 +1,6 @@
 """What language models make of trained models: tuned on dev, scored on test, a row for each.
 
-    python tools/decoding_rows.py MANIFESTS MODEL [MODEL ...]
+    python tools/decoding_rows.py MANIFESTS MODEL [MODEL ...] [--no-test]
 
 MANIFESTS is a folder with train.jsonl, dev.jsonl and test.jsonl, as recipes prepare it; language
 models learn from the texts of the first. Each MODEL, one a seed, stays as it is; copies of it are
@@ -61,9 +61,11 @@ def score(folder: Path, test: list[Utterance], decoding: DecodingOptions) -> tup
 def rows(
     model: Path, text: Path, dev: list[Utterance], test: list[Utterance], lms: dict[str, Path]
 ) -> dict[str, float]:
+    """Error rate on test, or on dev if test is empty, by row."""
     rates: dict[str, float] = {}
-    rates["best path"], line = score(model, test, DecodingOptions(beam=1))
-    print(f"{model}\tbest path\t{line}", flush=True)
+    if test:
+        rates["best path"], line = score(model, test, DecodingOptions(beam=1))
+        print(f"{model}\tbest path\t{line}", flush=True)
     words = sorted({word for sentence in read_sentences(text, "word") for word in sentence})
     with tempfile.TemporaryDirectory() as temporary:
         lexicon = Path(temporary) / "lexicon.txt"
@@ -79,8 +81,11 @@ def rows(
             shutil.rmtree(copy, ignore_errors=True)
             shutil.copytree(model, copy)
             tuning = tune(copy, dev, device="auto", report=lambda _: None, **helps)
-            rates[name], line = score(copy, test, DecodingOptions())
-            print(f"{model}\t{name}\t{tuning.summary()}; test: {line}", flush=True)
+            print(f"{model}\t{name}\t{tuning.summary()}", flush=True)
+            rates[name] = tuning.best.errors.rate or 0.0
+            if test:
+                rates[name], line = score(copy, test, DecodingOptions())
+                print(f"{model}\t{name}\ttest: {line}", flush=True)
     return rates
 
 
@@ -88,9 +93,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("manifests", type=Path)
     parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--no-test", action="store_true", help="Leave the test set alone.")
     arguments = parser.parse_args()
     text = arguments.manifests / "train.jsonl"
-    dev, test = (read_manifest(arguments.manifests / f"{s}.jsonl") for s in ("dev", "test"))
+    dev = read_manifest(arguments.manifests / "dev.jsonl")
+    test = [] if arguments.no_test else read_manifest(arguments.manifests / "test.jsonl")
     with tempfile.TemporaryDirectory() as temporary:
         lms = learn(text, Path(temporary))
         found = [rows(model, text, dev, test, lms) for model in arguments.models]
