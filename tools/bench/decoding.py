@@ -128,26 +128,17 @@ def main() -> None:
     parser.add_argument("--word-bonus", type=float, default=0.0)
     arguments = parser.parse_args()
 
-    from asr.audio import read_audio
     from asr.decoding import Decoder, DecodingConfig
     from asr.language_model import read_model
     from asr.manifest import read_manifest
     from asr.recognizer import Recognizer
     from asr.scoring import ErrorCounts, count_errors
-    from asr.stored_features import is_feature_path, read_features
+    from asr.tuning import score_dev_set
 
     recognizer = Recognizer.load(arguments.model, device="cpu")
     utterances = read_manifest(arguments.manifest)
-    rate = recognizer.config.features.sample_rate
-    scores = []
-    for utterance in utterances:
-        path = utterance.audio_filepath
-        values = (
-            read_features(path)
-            if is_feature_path(path)
-            else read_audio(path, sample_rate=rate).samples
-        )
-        scores.append(recognizer.log_probs([np.asarray(values, np.float32)])[0])
+    scores = list(score_dev_set(recognizer, utterances).segments)
+    assert len(scores) == len(utterances), "utterances of more than 40 s are cut"
     audio = recognizer.step_seconds * sum(map(len, scores))
     lines = arguments.arpa.read_text().partition("\\1-grams:\n")[2].partition("\n\n")[0]
     words = [line.split("\t")[1] for line in lines.splitlines()]
