@@ -24,7 +24,9 @@ from asr.tokens import TokenTable, read_tokens, write_tokens
 WEIGHTS = "weights.safetensors"
 _DECODING = DECODING_FILES[0]
 _BEAM = 16  # where something asks for a beam search and nothing says how wide
-_GRAMMAR_BEAM = 64  # wider, since a grammar drops readings only where their words end
+# Wide, since readings that a grammar does not allow are dropped only where their words end, and one
+# that it allows is wanted even where others are far more probable.
+_GRAMMAR = DecodingConfig(beam=256, beam_threshold=1000, token_threshold=100)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,7 +164,7 @@ def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> 
     if options.grammar is not None and options.lm is not None:
         raise DataError("--grammar and --lm: a grammar stands in place of a language model")
     # What was tuned for a language model is no use to a grammar.
-    config = DecodingConfig() if options.grammar else read_decoding(folder)
+    config = _GRAMMAR if options.grammar else read_decoding(folder)
     lm = options.lm or (folder / config.lm if config.lm else None)
     lexicon = options.lexicon or (folder / config.lexicon if config.lexicon else None)
     changes = {
@@ -172,7 +174,7 @@ def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> 
     }
     helped = options.lm or lexicon or options.hotwords or options.grammar
     if options.beam is None and config.beam == 1 and helped:
-        changes["beam"] = _GRAMMAR_BEAM if options.grammar else _BEAM
+        changes["beam"] = _BEAM
     config = config.model_copy(update=changes)
     if options.beam is None and config.beam < config.nbest:
         config = config.model_copy(update={"beam": max(_BEAM, config.nbest)})
