@@ -706,7 +706,11 @@ def test_a_configuration_states_what_differs_from_its_base(tmp_path: Path) -> No
         load_config(tmp_path / "own.yaml", Config)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "conf").glob("*/*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted((ROOT / "conf").glob("*/*.yaml")),
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
 def test_every_configuration_is_one(path: Path) -> None:
     load_config(path, Config)
 
