@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import soundfile
 from asr import measurements
 from asr.cli import main
 from asr.doctor import Examination, examine
+from asr.doctor_page import make_histogram
 from asr.findings import KINDS
 from asr.manifest import Utterance, read_manifest, write_manifest
 from tests import planted
@@ -236,3 +238,35 @@ def test_real_corpora_have_no_errors_and_only_the_warnings_that_they_deserve(
     warnings = {kind for kind, severity in kinds.items() if severity == "warning"}
     # One man said all of yesno.
     assert warnings == ({"shared-speaker"} if name == "yesno" else set())
+
+
+def test_the_page_shows_every_kind_with_pictures_and_loads_nothing(clean, tmp_path):
+    corpus = load(clean, tmp_path)
+    corpus.change(text='<script>alert("x")</script>')
+    corpus.place = 9
+    planted.FAULTS["overdriven"][1](corpus)
+    corpus.place = 11
+    planted.FAULTS["nan"][1](corpus)
+    train, test = corpus.write()
+    run_check(train, test, "--format", "html,json", "--output-dir", tmp_path / "out")
+    page = (tmp_path / "out" / "check.html").read_text(encoding="utf-8")
+    report = json.loads((tmp_path / "out" / "check.json").read_text(encoding="utf-8"))
+    assert {"markup", "clipped", "not-finite"} <= report["kinds"].keys()
+    for kind, about in report["kinds"].items():
+        assert f"{about['severity']} {kind}</b> {about['count']} " in page
+    # Of the overdriven one there is a picture; of samples that are NaN there is none.
+    assert page.count('src="data:image/png;base64,') == 1
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert set(re.findall(r'(?:src|href)="(?!data:)([^"#]*)', page)) == {"../planted0.wav"}
+    assert page.count("<svg") == 4
+
+
+def test_a_histogram_counts_every_value_once():
+    values = np.random.default_rng(0).normal(3, 1, 5000)
+    histogram = make_histogram("Duration", "s", [*values, 900.0])
+    assert sum(histogram.counts) == 5001
+    assert histogram.edges[-1] < 10
+    inner = np.searchsorted(np.sort(values), histogram.edges[3:6])
+    assert histogram.counts[3:5] == tuple(np.diff(inner))
+    assert sum(make_histogram("Duration", "s", [2.0, 2.0]).counts) == 2

@@ -11,6 +11,7 @@ from asr.files import open_atomic
 
 if TYPE_CHECKING:
     from asr.doctor import Examination
+    from asr.tokens import TokenTable
 
 _FILE = click.Path(path_type=Path)
 _FORMATS = ("text", "json", "html")
@@ -28,6 +29,8 @@ def _formats(_context: click.Context, _option: click.Parameter, value: str) -> l
 
 @click.command()
 @click.argument("manifests", metavar="MANIFEST...", type=_FILE, nargs=-1, required=True)
+@click.option("--model", type=_FILE, help="Model folder: whether texts fit what it hears.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--tokens", type=_FILE, help="Token table that texts must fit: tokens.txt or folder.")
 @click.option("--fix", type=_FILE, help="Write the first manifest without what has errors.")
 @click.option(
@@ -37,6 +40,8 @@ def _formats(_context: click.Context, _option: click.Parameter, value: str) -> l
 @click.option("--jobs", type=click.IntRange(min=1), help="Files read at once; one for each core.")
 def check(
     manifests: tuple[Path, ...],
+    model: Path | None,
+    device: str,
     tokens: Path | None,
     fix: Path | None,
     formats: list[str],
@@ -53,37 +58,55 @@ def check(
         raise click.UsageError("a manifest is named twice")
     if fix is not None and fix.absolute() in {path.absolute() for path in manifests}:
         raise click.UsageError(f"--fix {fix}: is read as well; name another file")
+    # A wrong path is said before all files are read.
+    if model is not None and not (model / "config.yaml").is_file():
+        raise click.UsageError(f"{model}: not a model folder (it has no config.yaml)")
+    if model is not None and tokens is not None:
+        raise click.UsageError("--tokens: --model has a token table of its own")
+    tokens = tokens or model
     from asr.doctor import examine, write_cure
     from asr.doctor_report import cure_lines, text_lines
 
-    count_unknown = None
+    table = None
     if tokens is not None:
         from asr.tokens import read_tokens
 
-        count_unknown = read_tokens(tokens if tokens.is_dir() else tokens.parent).count_unknown
+        table = read_tokens(tokens if tokens.is_dir() else tokens.parent)
     examination = examine(
         manifests,
         jobs=jobs or min(_MAX_JOBS, os.cpu_count() or 1),
         store_path=None if output_dir is None else output_dir / ".measures.jsonl",
-        count_unknown=count_unknown,
+        count_unknown=table.count_unknown if table is not None else None,
     )
+    if model is not None:
+        from asr.model_checks import add_model_findings
+        from asr.recognizer import Recognizer
+
+        examination = add_model_findings(examination, Recognizer.load(model, device=device))
     if output_dir is None and formats == ["json"]:
-        print(_rendered(examination, "json"), end="")
+        print(_rendered(examination, "json", Path(), table), end="")
     else:
         print("\n".join(text_lines(examination)))
     if output_dir is not None:
         for name in formats:
             with open_atomic(output_dir / f"check.{_SUFFIXES[name]}") as file:
-                file.write(_rendered(examination, name))
+                file.write(_rendered(examination, name, output_dir, table))
     if fix is not None:
         cure = write_cure(examination, manifests[0], fix)
         click.echo("\n".join(cure_lines(cure, str(fix))), err=formats == ["json"])
     return 1 if examination.num_errors else 0
 
 
-def _rendered(examination: "Examination", name: str) -> str:
+def _rendered(
+    examination: "Examination", name: str, folder: Path, table: "TokenTable | None"
+) -> str:
     from asr.doctor_report import report_row, text_lines
 
     if name == "json":
         return json.dumps(report_row(examination), ensure_ascii=False, indent=1) + "\n"
-    return "\n".join(text_lines(examination, num_shown=len(examination.findings))) + "\n"
+    if name == "text":
+        lines = text_lines(examination, num_shown=len(examination.findings))
+        return "\n".join(lines) + "\n"
+    from asr.doctor_page import render_page
+
+    return render_page(examination, folder, table)
