@@ -54,8 +54,7 @@ def test_both_directions_follow_the_equations(cell: str) -> None:
     layer = model.layers[0]
     lengths = torch.tensor([9, 4])
     inputs = torch.randn(9, 2, 4, dtype=torch.double)
-    position = torch.arange(9)[:, None]
-    reverse = torch.where(lengths > position, lengths - 1 - position, position)[:, :, None]
+    reverse = reversed_rows(lengths, 9)
     with torch.no_grad():
         output = layer(inputs, reverse)
         for row, length in enumerate(lengths.tolist()):
@@ -79,15 +78,25 @@ def test_dense_layers_equal_torch_with_packed_sequences(cell: str) -> None:
             layer.backward_cell, f"{name}_l0"
         ).data
     lengths = torch.tensor([8, 5, 1])
-    inputs = torch.randn(8, 3, 4, dtype=torch.double)
-    position = torch.arange(8)[:, None]
-    reverse = torch.where(lengths > position, lengths - 1 - position, position)[:, :, None]
+    inputs = torch.randn(8, 3, 4, dtype=torch.double, requires_grad=True)
     packed = nn.utils.rnn.pack_padded_sequence(inputs, lengths)
-    with torch.no_grad():
-        expected, _ = nn.utils.rnn.pad_packed_sequence(packed_layer(packed)[0])
-        output = layer(inputs, reverse)
-        for row, length in enumerate(lengths.tolist()):
-            torch.testing.assert_close(output[:length, row], layer.norm(expected[:length, row]))
+    expected = layer.norm(nn.utils.rnn.pad_packed_sequence(packed_layer(packed)[0])[0])
+    output = layer(inputs, reversed_rows(lengths, 8))
+    own = (torch.arange(8)[:, None] < lengths)[:, :, None]
+    torch.testing.assert_close(output * own, expected * own)
+    weights = torch.randn_like(output) * own
+    (gradient,) = torch.autograd.grad(output, inputs, weights)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, inputs, weights)[0])
+
+
+def reversed_rows(lengths: torch.Tensor, num_steps: int) -> torch.Tensor:
+    batch = len(lengths)
+    rows = [
+        (length - 1 - step if step < length else step) * batch + row
+        for step in range(num_steps)
+        for row, length in enumerate(lengths.tolist())
+    ]
+    return torch.tensor(rows)
 
 
 @pytest.mark.parametrize("subsampling", [1, 2, 3, 4])
@@ -179,9 +188,9 @@ def test_windows_are_recognized_as_utterances_of_their_own(phase: int) -> None:
             bounds = [0, *range(phase, length, 5), length]
             for start, end in itertools.pairwise(bounds):
                 own = hidden[row : row + 1, start:end].transpose(0, 1)
-                position = torch.arange(end - start)[:, None, None]
+                reverse = torch.arange(end - start).flip(0)
                 for layer in model.layers:
-                    own = layer(own, end - start - 1 - position)
+                    own = layer(own, reverse)
                 expected = model.output(own).log_softmax(-1)[:, 0]
                 torch.testing.assert_close(together[row, start:end], expected)
 

@@ -63,7 +63,8 @@ def make_steps(cell: str, layers: int, units: int) -> tuple[Callable[[], None], 
     inputs = torch.randn(STEPS, BATCH, INPUT)
     lengths = torch.linspace(0.95 * STEPS, STEPS, BATCH).long().flip(0)
     position = torch.arange(STEPS)[:, None]
-    reverse = torch.where(lengths > position, lengths - 1 - position, position)[:, :, None]
+    reverse = torch.where(lengths > position, lengths - 1 - position, position)
+    reverse = (reverse * BATCH + torch.arange(BATCH)).flatten()
 
     def dense() -> None:
         hidden = inputs
