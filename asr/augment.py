@@ -6,8 +6,10 @@ generator, so that a step's augmentation is a function of its seed.
 Dimension names: batch (utterances), sample (of audio), frame (of features), bin (of a frame).
 """
 
+import functools
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torchaudio
@@ -40,7 +42,8 @@ def augment_waveforms(
     if config.reverb_probability:
         chosen = _uniform(len(waveforms), 0.0, 1.0, generator) < config.reverb_probability
         rt60 = _uniform(len(waveforms), *config.reverb_rt60, generator)
-        wet = reverberate(waveforms, rt60, sample_rate, generator)
+        longest = _largest(rt60, config.reverb_rt60[1])
+        wet = reverberate(waveforms, rt60, longest, sample_rate, generator)
         waveforms = torch.where(chosen[:, None], wet, waveforms)
     if config.noise_probability:
         chosen = _uniform(len(waveforms), 0.0, 1.0, generator) < config.noise_probability
@@ -58,7 +61,7 @@ def change_speed(
 ) -> tuple[Float[Tensor, "batch changed"], Int[Tensor, " batch"]]:
     """Played `speed` times as fast, the pitch rises with it (Ko et al. 2015); to one per cent."""
     factor = round(speed * _PERCENT)
-    changed = torchaudio.functional.resample(waveforms, factor, _PERCENT)
+    changed = _resampling(factor, waveforms.device)(waveforms)
     num_changed = (num_samples * _PERCENT + factor - 1) // factor
     return _zero_after(changed, num_changed), num_changed
 
@@ -66,14 +69,16 @@ def change_speed(
 def reverberate(
     waveforms: Float[Tensor, "batch sample"],
     rt60: Float[Tensor, " batch"],
+    longest: float,
     sample_rate: int,
     generator: Generator,
 ) -> Float[Tensor, "batch sample"]:
     """Speech in a room: the direct sound, then noise that falls by 60 dB in `rt60` seconds.
 
-    The power of the tail is at most that of the direct sound, drawn for each utterance.
+    The power of the tail is at most that of the direct sound, drawn for each utterance; it is cut
+    off after `longest` seconds.
     """
-    num_taps = math.ceil(float(rt60.max()) * sample_rate)
+    num_taps = math.ceil(longest * sample_rate)
     seconds = torch.arange(1, num_taps + 1, device=waveforms.device) / sample_rate
     decay = torch.exp(-math.log(1000) * seconds / rt60[:, None])
     tail = decay * _normal((len(waveforms), num_taps), generator)
@@ -109,10 +114,19 @@ def stretch_time(
     features: Float[Tensor, "batch frame bin"],
     num_frames: Int[Tensor, " batch"],
     speeds: Float[Tensor, " batch"],
+    slowest: float,
 ) -> tuple[Float[Tensor, "batch stretched bin"], Int[Tensor, " batch"]]:
-    """Frames read at another speed, by linear interpolation; for features without audio."""
+    """Frames read at another speed, by linear interpolation; for features without audio.
+
+    Args:
+        features: of any kind.
+        num_frames: of each row.
+        speeds: of each row, none below `slowest`.
+        slowest: says on a GPU how much room the result is given.
+    """
     num_stretched = (num_frames / speeds).round().long().clamp_min(1)
-    position = torch.arange(int(num_stretched.max()), device=features.device) * speeds[:, None]
+    room = _largest(num_stretched, features.shape[1] / slowest + 1)
+    position = torch.arange(int(room), device=features.device) * speeds[:, None]
     last = (num_frames - 1)[:, None]
     left = torch.minimum(position.long(), last)
     right = torch.minimum(left + 1, last)
@@ -129,6 +143,7 @@ def warp_frequencies(
     factors: Float[Tensor, " batch"],
     config: FeatureConfig,
     dct: Float[Tensor, "filter cepstrum"],
+    inverse: Float[Tensor, "cepstrum filter"],
 ) -> Float[Tensor, "batch frame bin"]:
     """Frequencies scaled as by another length of the vocal tract (Jaitly and Hinton 2013).
 
@@ -139,6 +154,7 @@ def warp_frequencies(
         base: features before deltas and normalization.
         factors: 1.1 moves what is at 1100 Hz to 1000 Hz.
         dct: from log-mel energies to cepstra; for `mfcc`.
+        inverse: of the DCT, as far as there is one; for `mfcc`.
     """
     bins = torch.arange(config.num_mel_bins, device=base.device)
     low, high = _mel(config.low_freq), _mel(config.high_freq or config.sample_rate / 2)
@@ -148,7 +164,7 @@ def warp_frequencies(
     source = source.clamp(0, config.num_mel_bins - 1)
     matrix = (1 - (bins[:, None] - source[:, None, :]).abs()).clamp_min(0)
     if config.kind == "mfcc":
-        matrix = torch.linalg.pinv(dct) @ matrix @ dct
+        matrix = inverse @ matrix @ dct
     return base @ matrix
 
 
@@ -158,10 +174,9 @@ def _mel(hertz: float) -> float:
 
 def choose_speeds(num_utterances: int, speeds: Sequence[float], generator: Generator) -> Tensor:
     """One of `speeds` for each utterance, [batch]."""
-    index = torch.randint(
-        len(speeds), (num_utterances,), generator=generator, device=generator.device
-    )
-    return torch.tensor(speeds, device=generator.device)[index]
+    host = on_host(generator, "speed")
+    index = torch.randint(len(speeds), (num_utterances,), generator=host)
+    return torch.tensor(speeds)[index].to(generator.device, non_blocking=True)
 
 
 def mask_features(
@@ -219,9 +234,32 @@ def draw_factors(num_utterances: int, share: float, generator: Generator) -> Ten
     return (1 + share) ** _uniform(num_utterances, -1.0, 1.0, generator)
 
 
+def on_host(generator: Generator, use: Literal["speed", "windows"]) -> Generator:
+    """Where to draw numbers that the program itself needs; on a CPU from `generator`.
+
+    Reading a number from a GPU would mean waiting for all that it has been given to do. There it
+    is a generator whose seed follows from the one's and from the use.
+    """
+    if generator.device.type == "cpu":
+        return generator
+    place = 1 + ("speed", "windows").index(use)
+    return Generator().manual_seed(generator.initial_seed() + (place << 56))
+
+
 def _choose(values: Sequence[float], generator: Generator) -> float:
-    index = torch.randint(len(values), (), generator=generator, device=generator.device)
+    index = torch.randint(len(values), (), generator=on_host(generator, "speed"))
     return values[int(index)]
+
+
+def _largest(values: Tensor, bound: float) -> float:
+    """The largest of `values`, or what they cannot exceed if reading them would mean waiting."""
+    return float(values.max()) if values.device.type == "cpu" else bound
+
+
+@functools.lru_cache
+def _resampling(factor: int, device: torch.device) -> torchaudio.transforms.Resample:
+    resampling = torchaudio.transforms.Resample(factor, _PERCENT, dtype=torch.float32)
+    return resampling.to(device)
 
 
 def _uniform(count: int, low: float, high: float, generator: Generator) -> Tensor:

@@ -52,12 +52,12 @@ class Batch:
     """Means and standard deviations of each one's speaker, [batch, two, bin]; for normalization
     by "speaker"."""
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
-        """The same on another device."""
-        moved: dict[str, Any] = {
-            name: tensor.to(device, non_blocking=non_blocking)
-            for name, tensor in self.tensors.items()
-        }
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same on another device; on the way to a GPU while the host goes on."""
+        tensors = self.tensors
+        if torch.device(device).type == "cuda":
+            tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
+        moved: dict[str, Any] = {n: t.to(device, non_blocking=True) for n, t in tensors.items()}
         return replace(self, **moved)
 
     @property

@@ -38,6 +38,7 @@ class Frontend(nn.Module):
     window: Tensor
     filters: Tensor
     dct: Tensor
+    inverse_dct: Tensor
     noise: Tensor
     mean: Tensor
     std: Tensor
@@ -54,6 +55,7 @@ class Frontend(nn.Module):
         self._constant("window", window(config.frame_length))
         self._constant("filters", filters(config, self._num_fft))
         self._constant("dct", dct(config.num_mel_bins, config.num_ceps))
+        self.register_buffer("inverse_dct", torch.linalg.pinv(self.dct), persistent=False)
         self._constant("noise", self._noise_energies())
         self.register_buffer("mean", torch.zeros(config.num_bins))
         self.register_buffer("std", torch.ones(config.num_bins))
@@ -124,7 +126,7 @@ class Frontend(nn.Module):
         )
         own = _within(num_samples, waveforms.shape[1])
         # One sample more in front of each frame, for the pre-emphasis of its first one.
-        signal = pad(torch.where(own, waveforms, 0.0), (1, missing))
+        signal = pad(waveforms.masked_fill(~own, 0.0), (1, missing))
         frames = signal.unfold(1, config.frame_length + 1, config.frame_shift)
         on_cpu = waveforms.device.type == "cpu"
         chunk = max(1, (_CHUNK if on_cpu else 64 * _CHUNK) // len(waveforms))
@@ -132,7 +134,8 @@ class Frontend(nn.Module):
             for start in range(0, width, chunk):
                 part = slice(start, start + chunk)
                 features[:, part] = self._frames(frames[:, part])
-        return torch.where(_within(num_frames, width)[..., None], features, 0.0), num_frames
+        inside = _within(num_frames, width)[..., None]
+        return features.masked_fill_(~inside, 0.0), num_frames
 
     def finish(
         self,
@@ -161,7 +164,7 @@ class Frontend(nn.Module):
             features = (features - mean) / std.clamp(min=_MIN_STD)
         elif kind != "none":
             features = _standardized(features, num_frames, inside)
-        return torch.where(inside, features, 0.0)
+        return features.masked_fill(~inside, 0.0)
 
     def with_deltas(
         self, base: Float[Tensor, "batch frame base_bin"], num_frames: Int[Tensor, " batch"]
@@ -171,7 +174,7 @@ class Frontend(nn.Module):
         orders = [base]
         for _ in range(self.config.deltas):
             orders.append(_deltas(orders[-1], num_frames, inside))
-        return torch.where(inside, torch.cat(orders, dim=-1), 0.0)
+        return torch.cat(orders, dim=-1).masked_fill_(~inside, 0.0)
 
     def moments(
         self, base: Float[Tensor, "batch frame base_bin"], num_frames: Int[Tensor, " batch"]
@@ -246,8 +249,8 @@ def _standardized(
 ) -> Float[Tensor, "batch frame bin"]:
     """Zero mean and unit (population) variance over each row's own frames."""
     count = num_frames.clamp(min=1)[:, None, None]
-    mean = torch.where(inside, features, 0.0).sum(dim=1, keepdim=True) / count
-    centred = torch.where(inside, features - mean, 0.0)
+    mean = features.masked_fill(~inside, 0.0).sum(dim=1, keepdim=True) / count
+    centred = (features - mean).masked_fill(~inside, 0.0)
     std = (centred.square().sum(dim=1, keepdim=True) / count).sqrt()
     return centred / std.clamp(min=_MIN_STD)
 

@@ -14,6 +14,7 @@ from asr.augment import (
     choose_speeds,
     draw_factors,
     mask_features,
+    on_host,
     stretch_time,
     warp_frequencies,
 )
@@ -72,10 +73,12 @@ def augmented_features(
         base, num_frames = batch.inputs, batch.lengths
         if settings.speeds != (1.0,):
             speeds = choose_speeds(len(num_frames), settings.speeds, generator)
-            base, num_frames = stretch_time(base, num_frames, speeds)
+            slowest = min(settings.speeds)
+            base, num_frames = stretch_time(base, num_frames, speeds, slowest)
     if settings.vocal_tract:
         factors = draw_factors(len(num_frames), settings.vocal_tract, generator)
-        base = warp_frequencies(base, factors, config.features, frontend.dct)
+        dct = frontend.dct, frontend.inverse_dct
+        base = warp_frequencies(base, factors, config.features, *dct)
     features = frontend.finish(base, num_frames, batch.statistics)
     features, num_frames = features.repeat(views, 1, 1), num_frames.repeat(views)
     rate = 1000 / config.features.frame_shift_ms
@@ -86,7 +89,7 @@ def augmented_features(
 def draw_windows(config: Config, generator: Generator) -> Windows | None:
     """The windows of a step, if it has some."""
     settings = config.augment
-    chance, phase = torch.rand(2, generator=generator, device=generator.device).tolist()
+    chance, phase = torch.rand(2, generator=on_host(generator, "windows")).tolist()
     if not settings.window_seconds or chance >= settings.window_probability:
         return None
     step_ms = config.features.frame_shift_ms * config.encoder.subsampling

@@ -122,10 +122,10 @@ class Learner:
             own_tokens = sum(len(self.targets[row]) for row in own)
             units = int(self.corpus.lengths[own].sum())
             self.sums.add(losses, own_tokens, units / self._units_per_second)
-        self.sums.norms += torch.where(finite, norms, 0.0)
+        self.sums.norms += norms.masked_fill(~finite, 0.0)
         self.check()
         learnt = np.concatenate(self._pieces(own))
-        self._suspect = _Suspect(step=number, rows=learnt, losses=losses[0], finite=finite)
+        self._suspect = _Suspect.of(number, learnt, losses[0], finite)
         if self.device.type == "cpu":
             self.check()
 
@@ -226,7 +226,7 @@ class Learner:
             TrainingError: more than `training.max_bad_steps`.
         """
         suspect, self._suspect = self._suspect, None
-        if suspect is None or bool(suspect.finite):
+        if suspect is None or suspect.is_finite():
             return
         self.bad_steps += 1
         batch = self.corpus.batch(suspect.rows.tolist(), self.targets)
@@ -275,6 +275,21 @@ class _Suspect:
     losses: Tensor
     """Of each utterance of `rows`, [batch]."""
     finite: Tensor
+    """Whether the gradient is, in the host's memory once `arrived`."""
+    arrived: torch.cuda.Event | None
+
+    @classmethod
+    def of(cls, step: int, rows: NDArray[np.int64], losses: Tensor, finite: Tensor) -> "_Suspect":
+        """A step whose last numbers are still being computed."""
+        host = finite.to("cpu", non_blocking=True)
+        arrived = torch.cuda.current_stream().record_event() if finite.is_cuda else None
+        return cls(step=step, rows=rows, losses=losses, finite=host, arrived=arrived)
+
+    def is_finite(self) -> bool:
+        """Whether the step was taken; waits for it, but for none that came after."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return bool(self.finite)
 
 
 class EpochSums:

@@ -83,5 +83,5 @@ def choose_precision(precision: str, device: str) -> torch.dtype:
     if device != "cuda":
         return torch.float32
     version = torch.backends.cudnn.version() or 0  # type: ignore[no-untyped-call]
-    native = torch.cuda.is_bf16_supported() and version >= _CUDNN_WITH_BFLOAT16_CELLS
-    return torch.bfloat16 if native else torch.float32
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native and version >= _CUDNN_WITH_BFLOAT16_CELLS else torch.float32

@@ -82,7 +82,7 @@ def test_silence_stays_silent_under_noise() -> None:
 def test_reverberation_decays_by_60_db_in_its_time() -> None:
     impulse = torch.zeros(200, 8000)
     impulse[:, 0] = 1
-    wet = reverberate(impulse, torch.full((200,), 0.5), RATE, generator())
+    wet = reverberate(impulse, torch.full((200,), 0.5), 0.5, RATE, generator())
     torch.testing.assert_close(wet[:, 0], torch.ones(200), atol=1e-4, rtol=0)
     power = wet.square().mean(0)
     early, late = power[100:300].mean(), power[2100:2300].mean()
@@ -95,14 +95,14 @@ def test_stretching_at_speed_one_changes_nothing() -> None:
     frames = torch.randn(2, 7, 3, generator=generator())
     frames[1, 5:] = 0
     lengths = torch.tensor([7, 5])
-    stretched, num_frames = stretch_time(frames, lengths, torch.ones(2))
+    stretched, num_frames = stretch_time(frames, lengths, torch.ones(2), 1.0)
     torch.testing.assert_close(stretched, frames)
     assert torch.equal(num_frames, lengths)
 
 
 def test_stretching_reads_a_ramp_at_another_speed() -> None:
     ramp = torch.arange(20.0)[None, :, None]
-    stretched, num_frames = stretch_time(ramp, torch.tensor([20]), torch.tensor([0.5]))
+    stretched, num_frames = stretch_time(ramp, torch.tensor([20]), torch.tensor([0.5]), 0.5)
     assert num_frames.tolist() == [40]
     expected = (torch.arange(40) * 0.5).clamp(max=19)
     torch.testing.assert_close(stretched[0, :, 0], expected)
@@ -111,7 +111,7 @@ def test_stretching_reads_a_ramp_at_another_speed() -> None:
 def test_stretching_never_reads_padding() -> None:
     frames = torch.full((1, 20, 1), 1e6)
     frames[0, :10] = 1
-    stretched, num_frames = stretch_time(frames, torch.tensor([10]), torch.tensor([0.9]))
+    stretched, num_frames = stretch_time(frames, torch.tensor([10]), torch.tensor([0.9]), 0.9)
     assert num_frames.tolist() == [11]
     assert stretched[0, :11].max() == 1
     assert not stretched[0, 11:].any()
@@ -169,7 +169,7 @@ MFCC = FeatureConfig(
 def test_warping_by_one_changes_nothing(config: FeatureConfig) -> None:
     frontend = Frontend(config)
     base, _ = frontend.base(tones(), LENGTHS)
-    warped = warp_frequencies(base, torch.ones(3), config, frontend.dct)
+    warped = warp_frequencies(base, torch.ones(3), config, frontend.dct, frontend.inverse_dct)
     torch.testing.assert_close(warped, base, atol=1e-3, rtol=1e-4)
 
 
@@ -177,18 +177,25 @@ def test_warping_moves_a_tone_as_another_tone() -> None:
     frontend = Frontend(FBANK)
     lower, _ = frontend.base(tones(1000.0)[:1], LENGTHS[:1])
     higher, _ = frontend.base(tones(1200.0)[:1], LENGTHS[:1])
-    warped = warp_frequencies(higher, torch.tensor([1.2]), FBANK, frontend.dct)
+    warped = warp_frequencies(
+        higher, torch.tensor([1.2]), FBANK, frontend.dct, frontend.inverse_dct
+    )
     assert torch.equal(warped.argmax(dim=2), lower.argmax(dim=2))
     assert not torch.equal(higher.argmax(dim=2), lower.argmax(dim=2))
 
 
 def test_warped_cepstra_are_those_of_warped_energies() -> None:
     frontend = Frontend(MFCC)
-    energies = torch.randn(2, 5, 13, generator=generator()) @ torch.linalg.pinv(frontend.dct)
+    energies = torch.randn(2, 5, 13, generator=generator()) @ frontend.inverse_dct
     factors = torch.tensor([0.9, 1.1])
     as_fbank = MFCC.model_copy(update={"kind": "fbank"})
-    expected = warp_frequencies(energies, factors, as_fbank, frontend.dct) @ frontend.dct
-    warped = warp_frequencies(energies @ frontend.dct, factors, MFCC, frontend.dct)
+    expected = (
+        warp_frequencies(energies, factors, as_fbank, frontend.dct, frontend.inverse_dct)
+        @ frontend.dct
+    )
+    warped = warp_frequencies(
+        energies @ frontend.dct, factors, MFCC, frontend.dct, frontend.inverse_dct
+    )
     torch.testing.assert_close(warped, expected, atol=1e-4, rtol=1e-3)
 
 
