@@ -400,9 +400,9 @@ def test_stages_are_listed_by_number_and_name(
     monkeypatch.chdir(tmp_path)
     assert main(["run", str(ROOT / "recipes" / "yesno"), "--list"]) == 0
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    names = ["download", "prepare", "pack", "train", "lm", "tune", "evaluate"]
     assert [row[:3] for row in rows] == [
-        [str(number), name, "to do"]
-        for number, name in enumerate(["download", "prepare", "pack", "train", "evaluate"], 1)
+        [str(number), name, "to do"] for number, name in enumerate(names, 1)
     ]
     assert not list(tmp_path.iterdir())
 
