@@ -317,7 +317,7 @@ def test_every_configuration_is_valid(
     recipe = str(ROOT / "recipes" / "librispeech")
     assert main(["run", recipe, "--conf", conf.stem, "--list"]) == 0
     rows = [line.split("\t")[1] for line in capsys.readouterr().out.splitlines()]
-    assert rows == ["download", "prepare", "pack", "train", "evaluate"]
+    assert rows == ["download", "prepare", "pack", "train", "lm", "tune", "evaluate"]
 
 
 def test_the_part_at_hand_is_divided_by_speaker(corpora: Path, tmp_path: Path) -> None:
