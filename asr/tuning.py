@@ -46,6 +46,14 @@ class Trial:
         help_given = (self.lm_weight, abs(self.word_bonus), self.beam, self.neural_share)
         return (self.errors.errors, *help_given)
 
+    def describe(self) -> str:
+        """In a line."""
+        neural = f", neural share {self.neural_share:g}" if self.neural_share else ""
+        return (
+            f"dev WER {self.errors.rate:.2f} % with weight {self.lm_weight:g}, word bonus "
+            f"{self.word_bonus:g}, beam {self.beam}{neural}"
+        )
+
     def line(self) -> str:
         """Tab separated, as in `Tuning.table`."""
         values = (self.lm_weight, self.word_bonus, self.beam, self.neural_share)
@@ -73,13 +81,7 @@ class Tuning:
 
     def summary(self) -> str:
         """The best, in a line."""
-        best = self.best
-        neural = f", neural share {best.neural_share:g}" if best.neural_share else ""
-        return (
-            f"dev WER {best.errors.rate:.2f} % with weight {best.lm_weight:g}, word bonus "
-            f"{best.word_bonus:g}, beam {best.beam}{neural}; "
-            f"best path {self.best_path.rate:.2f} %"
-        )
+        return f"{self.best.describe()}; best path {self.best_path.rate:.2f} %"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +139,13 @@ def tune(
     for warning in decoder.warnings:
         report(f"warning: {warning}")
     dev = score_dev_set(recognizer, utterances)
-    trials = list(
-        search(lambda config: dev.count(decoder.with_settings(config)), with_model=lm is not None)
-    )
+    trials: list[Trial] = []
+    for trial in search(
+        lambda config: dev.count(decoder.with_settings(config)), with_model=lm is not None
+    ):
+        if not trials or trial.rank < min(other.rank for other in trials):
+            report(trial.describe())
+        trials.append(trial)
     if neural_lm is not None:
         found = min(trials, key=lambda trial: trial.rank)
         trials += _try_shares(found, decoder, neural_lm, lm, dev)
