@@ -44,7 +44,8 @@ class FeatureConfig(Settings):
     """Upper edge of the last filter in Hz; none means half of the sample rate."""
     noise_floor_db: float | None = Field(None, le=0)
     """Level of a white noise, in dB of full scale, whose mean energy is added to every filter's, so
-    that digital silence is not endlessly far below speech; none adds nothing."""
+    that digital silence is not endlessly far below speech; none adds nothing. Stored cepstra are
+    taken as they are."""
     num_ceps: int = Field(13, ge=1)
     """Cepstra kept, the zeroth included; for `mfcc`."""
     deltas: int = Field(0, ge=0, le=2)

@@ -21,13 +21,13 @@ from torch.nn.functional import pad
 from asr.config import FeatureConfig
 from asr.errors import ConfigError
 
-_FULL_SCALE = 32768  # both conventions compute on int16 values
-_PREEMPHASIS = 0.97
+FULL_SCALE = 32768  # both conventions compute on int16 values
+PREEMPHASIS = 0.97
 _LIFTER = 22  # Kaldi's cepstral_lifter
-_FLOOR = {"kaldi": float(np.finfo(np.float32).eps), "sphinx": 1e-10}
+FLOOR = {"kaldi": float(np.finfo(np.float32).eps), "sphinx": 1e-10}
 _CHUNK = 1024  # frames at a time; 2 MB for each step of the arithmetic, which a cache holds
-_MIN_STD = 1e-3  # a bin that varies less is constant, up to rounding
-_DELTA_WINDOW = 2
+MIN_STD = 1e-3  # a bin that varies less is constant, up to rounding
+DELTA_WINDOW = 2
 
 Array = npt.NDArray[Any]  # float64, before it becomes a buffer
 
@@ -46,14 +46,14 @@ class Frontend(nn.Module):
     def __init__(self, config: FeatureConfig):
         super().__init__()
         self.config = config
-        self._num_fft = 1 << max(1, (config.frame_length - 1).bit_length())
+        self.num_fft = 1 << max(1, (config.frame_length - 1).bit_length())
         arrays = {
             "kaldi": (_povey_window, _kaldi_filters, _kaldi_dct),
             "sphinx": (_hamming_window, _sphinx_filters, _sphinx_dct),
         }
         window, filters, dct = arrays[config.convention]
         self._constant("window", window(config.frame_length))
-        self._constant("filters", filters(config, self._num_fft))
+        self._constant("filters", filters(config, self.num_fft))
         self._constant("dct", dct(config.num_mel_bins, config.num_ceps))
         self.register_buffer("inverse_dct", torch.linalg.pinv(self.dct), persistent=False)
         self._constant("noise", self._noise_energies())
@@ -63,7 +63,7 @@ class Frontend(nn.Module):
     def set_statistics(self, mean: Float[Tensor, " bin"], std: Float[Tensor, " bin"]) -> None:
         """What normalization "global" subtracts and divides by."""
         self.mean.copy_(mean)
-        self.std.copy_(std.clamp(min=_MIN_STD))
+        self.std.copy_(std.clamp(min=MIN_STD))
 
     @overload
     def num_frames(self, num_samples: int) -> int: ...
@@ -137,6 +137,17 @@ class Frontend(nn.Module):
         inside = _within(num_frames, width)[..., None]
         return features.masked_fill_(~inside, 0.0), num_frames
 
+    def with_noise(
+        self, base: Float[Tensor, "batch frame base_bin"]
+    ) -> Float[Tensor, "batch frame base_bin"]:
+        """Stored log energies with the noise floor, which `base` adds by itself.
+
+        Cepstra stay as they are: their energies cannot be had again.
+        """
+        if self.config.noise_floor_db is None or self.config.kind == "mfcc":
+            return base
+        return torch.logaddexp(base, self.noise.log())
+
     def finish(
         self,
         base: Float[Tensor, "batch frame base_bin"],
@@ -161,7 +172,7 @@ class Frontend(nn.Module):
             features = (features - self.mean) / self.std
         elif kind == "speaker" and statistics is not None:
             mean, std = statistics[:, :1], statistics[:, 1:]
-            features = (features - mean) / std.clamp(min=_MIN_STD)
+            features = (features - mean) / std.clamp(min=MIN_STD)
         elif kind != "none":
             features = _standardized(features, num_frames, inside)
         return features.masked_fill(~inside, 0.0)
@@ -188,15 +199,15 @@ class Frontend(nn.Module):
         self, signal: Float[Tensor, "batch frame tap_and_one"]
     ) -> Float[Tensor, "batch frame bin"]:
         """Features of frames that are given with the sample before each."""
-        taps = signal * _FULL_SCALE
+        taps = signal * FULL_SCALE
         if self.config.convention == "kaldi":
             # Kaldi's frame knows nothing of the sample before it; the window's first value is 0.
             taps -= taps[..., 1:].mean(dim=-1, keepdim=True)
-        taps = torch.sub(taps[..., 1:], taps[..., :-1], alpha=_PREEMPHASIS)
-        spectrum = torch.fft.rfft(taps.mul_(self.window), n=self._num_fft)
+        taps = torch.sub(taps[..., 1:], taps[..., :-1], alpha=PREEMPHASIS)
+        spectrum = torch.fft.rfft(taps.mul_(self.window), n=self.num_fft)
         power = spectrum.real.square() + spectrum.imag.square()
         energies = torch.matmul(power, self.filters).add_(self.noise)
-        energies.clamp_(min=_FLOOR[self.config.convention])
+        energies.clamp_(min=FLOOR[self.config.convention])
         return energies.log_() if self.config.kind == "fbank" else energies.log_() @ self.dct
 
     def _noise_energies(self) -> Array:
@@ -206,9 +217,9 @@ class Frontend(nn.Module):
         window = self.window.double().numpy()
         bins = np.arange(self.filters.shape[0])
         own, lagged = np.sum(window**2), np.sum(window[1:] * window[:-1])
-        cosines = np.cos(2 * np.pi * bins / self._num_fft)
-        power = own * (1 + _PREEMPHASIS**2) - 2 * _PREEMPHASIS * lagged * cosines
-        variance = _FULL_SCALE**2 * 10 ** (self.config.noise_floor_db / 10)
+        cosines = np.cos(2 * np.pi * bins / self.num_fft)
+        power = own * (1 + PREEMPHASIS**2) - 2 * PREEMPHASIS * lagged * cosines
+        variance = FULL_SCALE**2 * 10 ** (self.config.noise_floor_db / 10)
         energies: Array = variance * power @ self.filters.double().numpy()
         return energies
 
@@ -232,7 +243,7 @@ def _deltas(
         return features
     last = (num_frames - 1).clamp(min=0)[:, None, None].expand(-1, 1, features.shape[-1])
     features = torch.where(inside, features, features.gather(1, last))
-    n, width = _DELTA_WINDOW, features.shape[1]
+    n, width = DELTA_WINDOW, features.shape[1]
     first, final = features[:, :1], features[:, -1:]
     padded = torch.cat([first.expand(-1, n, -1), features, final.expand(-1, n, -1)], dim=1)
     total = torch.zeros_like(features)
@@ -252,7 +263,7 @@ def _standardized(
     mean = features.masked_fill(~inside, 0.0).sum(dim=1, keepdim=True) / count
     centred = (features - mean).masked_fill(~inside, 0.0)
     std = (centred.square().sum(dim=1, keepdim=True) / count).sqrt()
-    return centred / std.clamp(min=_MIN_STD)
+    return centred / std.clamp(min=MIN_STD)
 
 
 def _povey_window(length: int) -> Array:

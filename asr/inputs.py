@@ -38,7 +38,7 @@ def input_features(frontend: Frontend, batch: Batch) -> tuple[Tensor, Tensor]:
 
 def _base(frontend: Frontend, batch: Batch) -> tuple[Tensor, Tensor]:
     if not batch.is_audio:
-        return batch.inputs, batch.lengths
+        return frontend.with_noise(batch.inputs), batch.lengths
     base, num_frames = frontend.base(batch.inputs / _INT16_SCALE, batch.lengths)
     return base, num_frames
 
@@ -70,7 +70,7 @@ def augmented_features(
         )
         base, num_frames = frontend.base(waveforms, num_samples)
     else:
-        base, num_frames = batch.inputs, batch.lengths
+        base, num_frames = frontend.with_noise(batch.inputs), batch.lengths
         if settings.speeds != (1.0,):
             speeds = choose_speeds(len(num_frames), settings.speeds, generator)
             slowest = min(settings.speeds)

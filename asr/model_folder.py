@@ -154,11 +154,6 @@ def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> 
         ModelError: `decoding.yaml` cannot be used.
         DataError: a language model, lexicon, grammar or file of hot words cannot be used.
     """
-    from asr.grammar import read_grammar
-    from asr.hotwords import read_hot_words
-    from asr.language_model import read_model as read_language_model
-    from asr.lexicon import pronunciation_lexicon, read_lexicon
-
     if options == DecodingOptions(beam=1):
         return Decoder(tokens, DecodingConfig())
     if options.grammar is not None and options.lm is not None:
@@ -178,6 +173,14 @@ def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> 
     config = config.model_copy(update=changes)
     if options.beam is None and config.beam < config.nbest:
         config = config.model_copy(update={"beam": max(_BEAM, config.nbest)})
+    if not (helped or lm or config.neural_lm) and config.beam == 1:
+        return Decoder(tokens, config)
+    # These bring Numba, which takes half a second to import; the best path needs none of it.
+    from asr.grammar import read_grammar
+    from asr.hotwords import read_hot_words
+    from asr.language_model import read_model as read_language_model
+    from asr.lexicon import pronunciation_lexicon, read_lexicon
+
     spelled = read_lexicon(lexicon, tokens) if lexicon else None
     if spelled is None and (helped or config.beam > 1):
         spelled = pronunciation_lexicon(tokens)

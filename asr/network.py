@@ -67,7 +67,11 @@ class TorchNetwork:
         values, counts = padded(inputs)
         batch = torch.from_numpy(values).to(self._device)
         lengths = torch.from_numpy(counts).to(self._device)
-        return self.network.frontend.base(batch, lengths) if batch.ndim == 2 else (batch, lengths)
+        frontend = self.network.frontend
+        if batch.ndim == 2:
+            base, num_frames = frontend.base(batch, lengths)
+            return base, num_frames
+        return frontend.with_noise(batch), lengths
 
 
 def read_network(

@@ -19,10 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 from asr.audio import AudioStream, stream_samples
 from asr.batches import plan_batches
 from asr.decoding import Decoder, DecodingConfig
-from asr.errors import AsrError, AudioError, DataError
+from asr.errors import AsrError, AudioError, DataError, ModelError
 from asr.manifest import Utterance
 from asr.model_folder import WEIGHTS, DecodingOptions, LoadedModel, read_decoder, read_model
 from asr.moments import group_rows, statistics
+from asr.onnx_network import MODEL, OnnxNetwork
 from asr.pieces import Piece, Segment, Stitcher
 from asr.reading import OpenAudio, Reading, audio_opener, read_ahead
 from asr.tokens import normalize
@@ -74,7 +75,12 @@ class Recognizer:
     ```
     """
 
-    def __init__(self, model: LoadedModel, network: "TorchNetwork", decoder: Decoder | None = None):
+    def __init__(
+        self,
+        model: LoadedModel,
+        network: "TorchNetwork | OnnxNetwork",
+        decoder: Decoder | None = None,
+    ):
         self.config = model.config
         self.tokens = model.tokens
         self.training = model.training
@@ -100,13 +106,9 @@ class Recognizer:
             ModelError: it is not one, or is damaged.
             DataError: a language model, lexicon or file of hot words cannot be used.
         """
-        from asr.network import choose_device, read_network
-
         folder = Path(path)
         model = read_model(folder)
-        network = read_network(
-            folder / WEIGHTS, model.config, len(model.tokens), choose_device(device), threads
-        )
+        network = _read_network(folder, model, device, threads)
         decoder = read_decoder(folder, model.tokens, decoding or DecodingOptions())
         return cls(model, network, decoder)
 
@@ -192,10 +194,12 @@ class Recognizer:
             make: what is made of a segment.
         """
         known: Iterator[NDArray[np.float32] | None] = repeat(None)
-        if self.config.features.normalization == "speaker":
+        network = self._network
+        by_speaker = self.config.features.normalization == "speaker"
+        if by_speaker and not isinstance(network, OnnxNetwork):
             utterances = list(utterances)
             if any(utterance.speaker is not None for utterance in utterances):
-                known = iter(self._speaker_statistics(utterances, opener))
+                known = iter(self._speaker_statistics(utterances, opener, network))
         readings = (Reading(utterance, self.config, opener) for utterance in utterances)
         jobs: deque[_Job] = deque()
         pool: list[tuple[_Job, Piece]] = []
@@ -244,7 +248,7 @@ class Recognizer:
         return self._network.log_probs(inputs)
 
     def _speaker_statistics(
-        self, utterances: Sequence[Utterance], opener: OpenAudio
+        self, utterances: Sequence[Utterance], opener: OpenAudio, network: "TorchNetwork"
     ) -> NDArray[np.float32]:
         """Of the speaker of each utterance, [utterance, two, bin]; see `asr.moments`."""
         groups = group_rows(utterance.speaker for utterance in utterances)
@@ -253,7 +257,7 @@ class Recognizer:
         row = 0
         for handful in read_ahead(readings, self._network.threads):
             for piece in handful.pieces:
-                moments[groups[row]] += self._network.moments([piece.values])[0]
+                moments[groups[row]] += network.moments([piece.values])[0]
             row += handful.is_last
         moments[:, 0] = np.maximum(moments[:, 0], 1)  # a speaker of whom nothing could be read
         return statistics(moments)[groups]
@@ -331,3 +335,18 @@ def _finished(jobs: deque[_Job]) -> Iterator[_Job]:
     """Takes away the jobs that are done, in order."""
     while jobs and jobs[0].is_done:
         yield jobs.popleft()
+
+
+def _read_network(
+    folder: Path, model: LoadedModel, device: str, threads: int | None
+) -> "TorchNetwork | OnnxNetwork":
+    """The network of a folder; torch is imported for a trained one only."""
+    if (folder / MODEL).exists():
+        if device == "cuda":
+            raise ModelError(f"{folder}: an exported model runs on the processor, not on cuda")
+        return OnnxNetwork(folder, len(model.tokens), threads)
+    from asr.network import choose_device, read_network
+
+    return read_network(
+        folder / WEIGHTS, model.config, len(model.tokens), choose_device(device), threads
+    )

@@ -25,6 +25,7 @@ _VERBS = {
     "compare": ("asr.cli.scoring", "Is one set of hypotheses really better than another?"),
     "lm": ("asr.cli.lm", "Language models: train, perplexity, show, sample."),
     "data": ("asr.cli.data", "Corpora: statistics, splits, subsets."),
+    "export": ("asr.cli.export", "Write a model for ONNX Runtime, without torch."),
     "show": ("asr.cli.show", "Describe a configuration, model folder, manifest or audio file."),
 }
 

@@ -2,10 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from asr.errors import DataError
+
+if TYPE_CHECKING:
+    from asr.model_folder import LoadedModel
 
 
 @click.command()
@@ -35,12 +39,9 @@ def _describe_conf(path: Path) -> list[str]:
 
 
 def _describe_model(folder: Path) -> list[str]:
-    from asr.model import count_parameters
-    from asr.model_folder import WEIGHTS, read_decoding, read_model
-    from asr.network import read_network
+    from asr.model_folder import read_decoding, read_model
 
     model = read_model(folder)
-    network = read_network(folder / WEIGHTS, model.config, len(model.tokens), "cpu").network
     features, encoder = model.config.features, model.config.encoder
     step_ms = features.frame_shift_ms * encoder.subsampling
     directions = "two directions" if encoder.bidirectional else "one direction"
@@ -52,11 +53,24 @@ def _describe_model(folder: Path) -> list[str]:
         f"{features.frame_shift_ms:g} ms, audio at {features.sample_rate} Hz",
         f"encoder      {encoder.num_layers} {encoder.cell} layers of {encoder.hidden_size}, "
         f"{directions}; a step is {step_ms:g} ms",
-        f"parameters   {count_parameters(network):,}",
+        _describe_network(folder, model),
         f"tokens       {len(model.tokens)} with the blank: {shown}{more}",
         f"decoding     {read_decoding(folder).describe()}",
         *(f"{key:<12} {value}" for key, value in model.training.items()),
     ]
+
+
+def _describe_network(folder: Path, model: "LoadedModel") -> str:
+    from asr.onnx_network import MODEL
+
+    if (folder / MODEL).exists():
+        return f"network      {MODEL}, {(folder / MODEL).stat().st_size / 1e6:.1f} MB"
+    from asr.model import count_parameters
+    from asr.model_folder import WEIGHTS
+    from asr.network import read_network
+
+    network = read_network(folder / WEIGHTS, model.config, len(model.tokens), "cpu").network
+    return f"parameters   {count_parameters(network):,}"
 
 
 def _describe_manifest(path: Path) -> list[str]:

@@ -1,0 +1,68 @@
+"""`asr export`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("model", type=_PATH)
+@click.option("--format", "kind", type=click.Choice(["onnx"]), default="onnx", show_default=True)
+@click.option("--quantize", type=click.Choice(["int8"]), help="Smaller and faster; see --check.")
+@click.option(
+    "--input",
+    "takes",
+    type=click.Choice(["waveform", "features"]),
+    default="waveform",
+    show_default=True,
+    help="What the network's file takes; sherpa-onnx wants features.",
+)
+@click.option("--output", type=_PATH, required=True, help="Folder to write.")
+@click.option("--check", type=_PATH, help="Manifest on which both models are scored.")
+def export(
+    model: Path, kind: str, quantize: str | None, takes: str, output: Path, check: Path | None
+) -> None:
+    """Write MODEL as a folder that is transcribed by ONNX Runtime, without torch.
+
+    The exported network is compared with the trained one on random audio; float32 fails if a
+    log-probability differs by more than 0.0001.
+    """
+    del kind  # there is one
+    _need_packages()
+    from asr.manifest import read_manifest
+
+    utterances = read_manifest(check) if check else None
+    from asr.export import export_model
+
+    report = export_model(model, output, takes=takes, quantize=quantize is not None)  # type: ignore[arg-type]
+    print(f"exported     {output}, {report.num_bytes / 1e6:.1f} MB of networks")
+    print(
+        f"difference   {report.difference:.2g} nats at most, the best token the same in "
+        f"{report.agreement:.2%} of steps (random audio)"
+    )
+    if utterances is None:
+        return
+    from asr.evaluation import evaluate
+    from asr.recognizer import Recognizer
+
+    rates = []
+    for name, folder in (("trained", model), ("exported", output)):
+        recognizer = Recognizer.load(folder, device="cpu")
+        evaluation = evaluate(recognizer, utterances, name=str(folder), test_set=str(check))
+        for utterance, error in evaluation.failures:
+            print(f"{utterance}: {error}", file=sys.stderr)
+        counts = evaluation.report.score.words
+        rates.append(counts.rate or 0.0)
+        print(f"{name:<12} WER {rates[-1]:.2f} % of {counts.reference_length} words")
+    print(f"change       {rates[1] - rates[0]:+.2f} points")
+
+
+def _need_packages() -> None:
+    import importlib.util
+
+    missing = [n for n in ("onnx", "onnxruntime") if importlib.util.find_spec(n) is None]
+    if missing:
+        raise click.UsageError(f"{' and '.join(missing)} not installed: pip install 'asr[export]'")

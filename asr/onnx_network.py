@@ -1,0 +1,107 @@
+"""An exported network at work in ONNX Runtime; no torch."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.batches import padded
+from asr.errors import DataError, ModelError
+
+MODEL = "model.onnx"
+"""Log-probabilities from samples [batch, sample], or from features [batch, frame, bin]."""
+FRONTEND = "frontend.onnx"
+"""Features from samples, beside a model that takes features."""
+
+_Arrays = list[NDArray[np.float32]]
+
+
+class OnnxNetwork:
+    """A network of an exported model folder: arrays in, arrays out."""
+
+    def __init__(self, folder: Path, num_tokens: int, threads: int | None = None):
+        """Load it.
+
+        Args:
+            threads: rows of a batch are divided among so many; none means as there are processors.
+
+        Raises:
+            ModelError: a file is missing, damaged or of other tokens; ONNX Runtime is missing.
+        """
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self._model = _session(folder / MODEL)
+        self._takes_features = len(self._model.get_inputs()[0].shape) == 3
+        self._frontend = _session(folder / FRONTEND) if self._takes_features else None
+        width = self._model.get_outputs()[0].shape[-1]
+        if width != num_tokens:
+            raise ModelError(
+                f"{folder / MODEL}: {width} tokens, but the token table has {num_tokens}"
+            )
+
+    def log_probs(
+        self,
+        inputs: Sequence[NDArray[np.float32]],
+        statistics: NDArray[np.float32] | None = None,
+    ) -> _Arrays:
+        """Log-probabilities [step, token] of each input: samples at the model's rate, or frames.
+
+        Raises:
+            DataError: frames for a model that was exported to take samples.
+            ModelError: statistics of speakers, which an exported model has no use for.
+        """
+        if statistics is not None:
+            raise ModelError("an exported model does not normalize by speaker")
+        if inputs[0].ndim == 2 and not self._takes_features:
+            raise DataError(
+                f"{MODEL}: takes audio only; export the model with --input features for stored "
+                "features"
+            )
+        num_parts = min(self.threads, len(inputs))
+        parts = [inputs[first::num_parts] for first in range(num_parts)]
+        results: _Arrays = [np.zeros((0, 0), np.float32)] * len(inputs)
+        with ThreadPoolExecutor(max_workers=num_parts) as pool:
+            for first, part in enumerate(pool.map(self._run, parts)):
+                results[first::num_parts] = part
+        return results
+
+    def _run(self, inputs: Sequence[NDArray[np.float32]]) -> _Arrays:
+        values, lengths = padded(inputs)
+        if values.ndim == 2 and self._frontend is not None:
+            values, lengths = _call(self._frontend, values, lengths)
+        log_probs, num_steps = _call(self._model, values, lengths)
+        return [row[:steps] for row, steps in zip(log_probs, num_steps.tolist(), strict=True)]
+
+
+def _call(
+    session: Any, values: NDArray[np.float32], lengths: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    first, second = (value.name for value in session.get_inputs())
+    outputs, counts = session.run(None, {first: values, second: lengths})
+    return outputs, counts
+
+
+def _session(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ModelError(
+            "an exported model needs ONNX Runtime: pip install 'asr[export]'"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    # Threads take rows of a batch each, which scales better than sharing every operator.
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        # From memory, so that the file cannot name others to be read.
+        return onnxruntime.InferenceSession(
+            path.read_bytes(), options, providers=["CPUExecutionProvider"]
+        )
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from error
+    except Exception as error:  # ONNX Runtime's errors have no class of their own in common
+        reason = str(error).splitlines()[0].strip()
+        raise ModelError(f"{path}: the network cannot be read: {reason}") from error
