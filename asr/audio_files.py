@@ -325,11 +325,19 @@ def _sound_blocks(sound: Any, path: Path, start: int, stop: int | None) -> Itera
         raise audio_error(path, f"truncated: {sound.frames} samples expected, {position} there")
 
 
+def _pyav(path: Path) -> Any:
+    """The module; installations that only transcribe may be without it."""
+    try:
+        import av
+    except ImportError as error:
+        raise audio_error(path, "its format, if it is audio, needs PyAV: pip install av") from error
+    return av
+
+
 @contextmanager
 def _container(path: Path) -> Iterator[Any]:
     """The file opened by FFmpeg."""
-    import av
-
+    av = _pyav(path)
     av.logging.set_level(None)
     # A file object, so that a name that looks like an URL or protocol is only a name.
     with path.open("rb") as file:
@@ -347,8 +355,7 @@ def _container(path: Path) -> Iterator[Any]:
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """FFmpeg's errors as AudioError."""
-    import av
-
+    av = _pyav(path)
     try:
         yield
     except (av.error.FFmpegError, OSError, ValueError, RuntimeError) as error:

@@ -1,5 +1,6 @@
 import dataclasses
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -452,3 +453,10 @@ def test_a_sphere_file_and_its_wav_copy_hold_the_same_samples(
     cut_path.write_bytes(content[:-1000])
     with pytest.raises(AudioError, match="truncated"):
         inspect_audio(cut_path)
+
+
+def test_a_container_without_pyav_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.m4a").write_bytes(b"no sound")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(AudioError, match=r"a\.m4a: .* needs PyAV: pip install av"):
+        read_audio(tmp_path / "a.m4a", sample_rate=RATE)
