@@ -37,6 +37,32 @@ class Audio:
     """Hz, of the file."""
 
 
+class Resampler:
+    """Samples of one rate, block by block, at another; what overshoots full scale is clipped."""
+
+    def __init__(self, source_rate: int, sample_rate: int):
+        import soxr
+
+        self._stream = None
+        if source_rate != sample_rate:
+            self._stream = soxr.ResampleStream(
+                source_rate, sample_rate, 1, dtype="float32", quality="HQ"
+            )
+
+    def resample(self, samples: Samples) -> Samples:
+        """What has become known with some more samples, [sample]."""
+        if self._stream is not None:
+            samples = self._stream.resample_chunk(samples)
+        return np.clip(samples, -1, 1)
+
+    def finish(self) -> Samples:
+        """The rest."""
+        if self._stream is None:
+            return np.zeros(0, np.float32)
+        rest: Samples = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        return np.clip(rest, -1, 1)
+
+
 class AudioStream:
     """Mono samples at one rate, block by block, and what was noticed on the way.
 
@@ -74,24 +100,15 @@ class AudioStream:
         Raises:
             AudioError: as `read_audio`.
         """
-        import soxr
-
-        resampler = None
-        if self.source_rate != self.sample_rate:
-            resampler = soxr.ResampleStream(
-                self.source_rate, self.sample_rate, 1, dtype="float32", quality="HQ"
-            )
+        resampler = Resampler(self.source_rate, self.sample_rate)
         given = 0
         for block in self._source.blocks:
-            mono = self._mono(block)
-            if resampler is not None:
-                mono = resampler.resample_chunk(mono)
+            mono = resampler.resample(self._mono(block))
             given += len(mono)
-            yield np.clip(mono, -1, 1)
-        if resampler is not None and self._count:
-            mono = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-            given += len(mono)
-            yield np.clip(mono, -1, 1)
+            yield mono
+        mono = resampler.finish() if self._count else np.zeros(0, np.float32)
+        given += len(mono)
+        yield mono
         if not self._count:
             raise audio_error(self._path, "no samples")
         if not given:

@@ -31,7 +31,7 @@ _AV_SLACK = 0.5  # seconds; a container's duration counts encoder delay and padd
 _ENCODINGS = {"s16": "PCM_16", "s24": "PCM_24", "s32": "PCM_32", "f32": "FLOAT", "u8": "PCM_U8"}
 
 # Demuxers that FFmpeg may use: none that follows links to other files or hosts (hls, concat, sdp).
-_AV_FORMATS = "mov,matroska,webm,asf,avi,flv,aac,ac3,eac3,amr,mpegts,mpeg,mp3,ape,wv,tta,wav,ogg"
+AV_FORMATS = "mov,matroska,webm,asf,avi,flv,aac,ac3,eac3,amr,mpegts,mpeg,mp3,ape,wv,tta,wav,ogg"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -341,8 +341,8 @@ def _container(path: Path) -> Iterator[Any]:
     av.logging.set_level(None)
     # A file object, so that a name that looks like an URL or protocol is only a name.
     with path.open("rb") as file:
-        with _explained(path):
-            options = {"format_whitelist": _AV_FORMATS}
+        with explained(path):
+            options = {"format_whitelist": AV_FORMATS}
             container = av.open(file, metadata_errors="ignore", options=options)
         with container:
             if not container.streams.audio:
@@ -353,7 +353,7 @@ def _container(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """FFmpeg's errors as AudioError."""
     av = _pyav(path)
     try:
@@ -375,7 +375,7 @@ def _av_blocks(container: Any, path: Path, start: int, stop: int | None) -> Iter
     resampler = av.AudioResampler(format="fltp", rate=stream.rate)
     position = 0
     last = _UNKNOWN_LENGTH if stop is None else stop
-    with _explained(path):
+    with explained(path):
         for decoded in container.decode(stream):
             for frame in resampler.resample(decoded):
                 block = frame.to_ndarray().T.astype(np.float32)

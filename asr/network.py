@@ -16,6 +16,7 @@ from asr.errors import ModelError
 from asr.features import Frontend
 from asr.files import open_atomic
 from asr.model import CtcModel
+from asr.network_stream import NetworkStream
 
 
 class Network(nn.Module):
@@ -55,6 +56,14 @@ class TorchNetwork:
             log_probs, num_steps = self.network.encoder(features, num_frames)
         rows = zip(log_probs.cpu().numpy(), num_steps.tolist(), strict=True)
         return [row[:steps] for row, steps in rows]
+
+    def stream(self) -> NetworkStream:
+        """For an utterance that arrives in pieces.
+
+        Raises:
+            ModelError: the network needs whole utterances.
+        """
+        return NetworkStream(self.network.frontend, self.network.encoder, self._device)
 
     def moments(self, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
         """Of each input's features, [input, three, bin]; see `asr.moments`."""

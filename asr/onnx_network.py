@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,14 @@ class OnnxNetwork:
             for first, part in enumerate(pool.map(self._run, parts)):
                 results[first::num_parts] = part
         return results
+
+    def stream(self) -> NoReturn:
+        """Refuse to.
+
+        Raises:
+            ModelError: always; an exported network takes whole utterances.
+        """
+        raise ModelError("live transcription needs the trained model, not an exported one")
 
     def _run(self, inputs: Sequence[NDArray[np.float32]]) -> _Arrays:
         values, lengths = padded(inputs)

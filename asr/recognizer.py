@@ -20,6 +20,7 @@ from asr.audio import AudioStream, stream_samples
 from asr.batches import plan_batches
 from asr.decoding import Decoder, DecodingConfig
 from asr.errors import AsrError, AudioError, DataError, ModelError
+from asr.live import ENDPOINT_SECONDS, LiveStream
 from asr.manifest import Utterance
 from asr.model_folder import WEIGHTS, DecodingOptions, LoadedModel, read_decoder, read_model
 from asr.moments import group_rows, statistics
@@ -236,6 +237,34 @@ class Recognizer:
         if self.tokens.pronunciations is not None and self._decoder.is_greedy:
             return self.tokens.decode(self.tokens.encode(text))
         return normalize(text)
+
+    def stream(
+        self, *, sample_rate: int | None = None, endpoint_seconds: float = ENDPOINT_SECONDS
+    ) -> LiveStream:
+        """Transcribe audio as it arrives.
+
+        ```python
+        stream = recognizer.stream(sample_rate=16000)
+        for samples in microphone:
+            print(stream.accept(samples).text)
+        print(stream.finish().finished)
+        ```
+
+        Args:
+            sample_rate: Hz, of what will arrive; none is the model's.
+            endpoint_seconds: length of the pause that ends a stretch of speech.
+
+        Raises:
+            ModelError: the network or its features need whole utterances.
+        """
+        return LiveStream(
+            self._network.stream,
+            self.config,
+            self.tokens,
+            self._decoder,
+            sample_rate=sample_rate,
+            endpoint_seconds=endpoint_seconds,
+        )
 
     @property
     def step_seconds(self) -> float:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from asr.cli.live import LIVE_FORMATS, transcribe_live
 from asr.errors import AsrError, StoppedError, printable
 from asr.files import open_atomic
 
@@ -61,6 +62,7 @@ def _decoding_options(command: _F) -> _F:
 @click.option("--channel", default="mix", help="`mix` (the mean), a number from 1, or `each`.")
 @click.option("--raw", metavar="RATE[:s16|f32...[:CHANNELS]]", help="Inputs have no headers.")
 @click.option("--allow-commands", is_flag=True, help="Run the commands of a wav.scp, shell-less.")
+@click.option("--live", is_flag=True, help="One input, from - as it arrives; text at each pause.")
 @click.option("--skip-existing", is_flag=True, help="Leave out inputs whose results are there.")
 @_decoding_options
 @_DEVICE
@@ -74,6 +76,7 @@ def transcribe(
     channel: str,
     raw: str | None,
     allow_commands: bool,
+    live: bool,
     skip_existing: bool,
     device: str,
     threads: int | None,
@@ -86,7 +89,12 @@ def transcribe(
     """
     kinds = _check_formats(formats, output_dir, skip_existing)
     options = _source_options(recursive, channel, raw, allow_commands)
+    if live and (output_dir is not None or len(inputs) > 1 or kinds[0] not in LIVE_FORMATS):
+        raise click.UsageError(f"--live prints one input as one of {', '.join(LIVE_FORMATS)}")
     recognizer = _load(model, device, threads, decoding)
+    if live:
+        with _stopped_by_sigterm():
+            return transcribe_live(recognizer, inputs[0], kinds[0], options)
     from asr.piped_audio import spooled
     from asr.sources import STDIN, find_sources
 

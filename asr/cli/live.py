@@ -1,0 +1,86 @@
+"""`asr transcribe MODEL - --live`."""
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from asr.audio import AudioStream
+    from asr.live import LiveResult
+    from asr.recognizer import Recognizer
+    from asr.sources import Source, SourceOptions
+
+LIVE_FORMATS = ("txt", "json", "ctm")
+
+
+def transcribe_live(
+    recognizer: "Recognizer", name: str, kind: str, options: "SourceOptions"
+) -> int:
+    """Print a line, or an object, for each stretch of speech when it has ended.
+
+    What is going on appears on stderr: on a terminal in one line that changes, elsewhere in a line
+    for each change.
+    """
+    from asr.output_formats import FORMATS
+    from asr.sources import find_sources
+
+    sources, failures = find_sources([name], options)
+    for _, error in failures:
+        raise error
+    if len(sources) != 1:
+        raise click.UsageError(f"--live takes one input, {name} means {len(sources)}")
+    stream = recognizer.stream()
+    print(
+        f"listening; text comes at most {stream.latency:.2f} s after its sound and is final after "
+        f"a pause of {stream.endpoint_seconds:g} s",
+        file=sys.stderr,
+    )
+    show = _partial_shower()
+
+    def put(result: "LiveResult") -> None:
+        for transcript in result.finished:
+            show("")
+            print(FORMATS[kind](sources[0].utterance, transcript), end="", flush=True)
+        show(result.text)
+
+    with ExitStack() as stack:
+        audio = stack.enter_context(_open(recognizer, sources[0], options))
+        for block in audio:
+            put(stream.accept(block))
+        put(stream.finish())
+        for warning in audio.warnings():
+            print(f"warning: {warning}", file=sys.stderr)
+    return 0
+
+
+def _open(
+    recognizer: "Recognizer", source: "Source", options: "SourceOptions"
+) -> "AbstractContextManager[AudioStream]":
+    from asr.arriving_audio import open_pipe
+    from asr.sources import STDIN, source_opener
+
+    rate = recognizer.config.features.sample_rate
+    if str(source.utterance.audio_filepath) != STDIN:
+        return source_opener([source], rate, options)(source.utterance)
+    return open_pipe(sys.stdin.fileno(), sample_rate=rate, channel=source.channel, raw=options.raw)
+
+
+def _partial_shower() -> Callable[[str], None]:
+    """Shows a text in place of the one before."""
+    shown = ""
+
+    def show(text: str) -> None:
+        nonlocal shown
+        if text == shown:
+            return
+        shown = text
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{text}\x1b[K")
+        elif text:
+            sys.stderr.write(f"... {text}\n")
+        sys.stderr.flush()
+
+    return show
