@@ -51,7 +51,7 @@ def check_texts(texts: Texts) -> Iterator[Finding]:
 def check_characters(
     texts: Texts, count_unknown: Callable[[Sequence[str]], Counter[str]]
 ) -> Iterator[Finding]:
-    """Characters without a token.
+    """Characters without a token, or words without a pronunciation.
 
     Args:
         texts: to check.
@@ -60,16 +60,15 @@ def check_characters(
     total = count_unknown([u.text for u in texts.utterances if u.text])
     if not total:
         return
-    shown = ", ".join(f"{_name(character)} {n:,} times" for character, n in total.most_common())
+    shown = ", ".join(f"{_name(unit)} {n:,} times" for unit, n in total.most_common())
     yield Finding(
         kind="unknown-character", message=shown, manifest=texts.manifest, value=total.total()
     )
     for utterance in texts.utterances:
-        unknown = set(total).intersection(unicodedata.normalize("NFC", utterance.text or ""))
+        unknown = count_unknown([utterance.text or ""])
         if unknown:
-            named = ", ".join(_name(character) for character in sorted(unknown))
-            message = f"{named} in {utterance.text!r}"
-            yield _finding(texts, utterance, "unknown-character", message, len(unknown))
+            message = f"{', '.join(map(_name, sorted(unknown)))} in {utterance.text!r}"
+            yield _finding(texts, utterance, "unknown-character", message, unknown.total())
 
 
 def _check_alone(texts: Texts, utterance: Utterance, text: str) -> Iterator[Finding]:
@@ -138,6 +137,8 @@ def _script(character: str) -> str:
 
 
 def _name(character: str) -> str:
+    if len(character) > 1:  # a word, or a character of several code points
+        return repr(character)
     shown = repr(character) if character.isprintable() else unicodedata.name(character, "")
     return f"{shown} (U+{ord(character):04X})".strip()
 

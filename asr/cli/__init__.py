@@ -24,7 +24,7 @@ _VERBS = {
     "score": ("asr.cli.scoring", "Word error rate of hypotheses against references."),
     "compare": ("asr.cli.scoring", "Is one set of hypotheses really better than another?"),
     "lm": ("asr.cli.lm", "Language models: train, perplexity, show, sample."),
-    "data": ("asr.cli.data", "Corpora: statistics, splits, subsets."),
+    "data": ("asr.cli.data", "Corpora: check them, count what is in them, cut them."),
     "export": ("asr.cli.export", "Write a model for ONNX Runtime, without torch."),
     "show": ("asr.cli.show", "Describe a configuration, model folder, manifest or audio file."),
 }
