@@ -1,0 +1,319 @@
+"""Epochs of training: beside SpeechBrain's, beside the matrix-product rate, and part by part.
+
+    python tools/bench/training.py --digits WORK --an4 WORK [--peer PYTHON]
+
+WORK is the work folder of `asr run recipes/digits --to pack`, and of `recipes/an4`. PYTHON is an
+interpreter that has SpeechBrain; tools/bench/speechbrain_training.py is its side.
+
+An epoch is all that learning from a corpus once takes: loading, features, augmentation, forward,
+loss, backward, optimizer. `digits` is audio, from which both sides compute filter banks; AN4
+publishes features only, which both sides read. Ours is one whole epoch, cut into pieces of random
+batches. After each piece SpeechBrain learns from its own batches, in random order too, for half as
+long. It does so in two ways: "packed" gives lengths to its LSTM, so that outputs do not depend on
+padding, as ours do not; "unpacked" gives none, as its TIMIT recipe does.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import asr.objective
+from asr.batches import plan_batches
+from asr.config import Config, load_config
+from asr.data import Batch, PackedCorpus, open_packed
+from asr.features import Frontend
+from asr.learner import Learner
+from asr.model import CtcModel, count_parameters
+from asr.network import Network
+from asr.objective import Objective
+from asr.processes import open_fabric
+from asr.tokens import build_tokens
+from asr.training import encode_texts
+
+THREADS = 2
+ENCODERS = {"3x256": (3, 256), "4x384": (4, 384)}
+ENCODER = {"cell": "lstm", "conv_channels": 128, "subsampling": 3, "dropout": 0.2}
+AUGMENT = {"time_masks": 2, "time_mask_width": 20, "freq_masks": 2, "freq_mask_width": 6}
+SPEEDS = (0.9, 1.0, 1.1)  # of audio; features have none on either side
+TRAINING = {"batch_seconds": 80, "learning_rate": 0.001, "precision": "float32"}
+PIECES, WARM_UP = 4, 3
+PARTS = {
+    "loading": [(PackedCorpus, "batch"), (Batch, "to")],
+    "features": [(Frontend, "base"), (Frontend, "finish")],
+    "augmentation": [(asr.objective, "augmented_features"), (asr.objective, "draw_windows")],
+    "forward": [(CtcModel, "forward")],
+    "loss": [(Objective, "forward")],
+    "backward": [(Fabric, "backward")],
+    "optimizer": [(Learner, "step")],
+}
+
+
+class Stopwatch:
+    """Seconds of each part of a step, without those of other parts inside it."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self._parts: list[str] = []
+        self._since = 0.0
+
+    def _turn(self) -> None:
+        now = time.perf_counter()
+        if self._parts:
+            self.seconds[self._parts[-1]] += now - self._since
+        self._since = now
+
+    def watch(self, owner: Any, name: str, part: str) -> None:
+        """Count what `owner.name` takes as `part`."""
+        call = getattr(owner, name)
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            self._turn()
+            self._parts.append(part)
+            result = call(*arguments, **options)
+            self._turn()
+            self._parts.pop()
+            return result
+
+        setattr(owner, name, timed)
+
+
+class Ours:
+    """An epoch of this toolkit's training, piece by piece."""
+
+    def __init__(self, corpus: PackedCorpus, config: Config, folder: Path, share: float):
+        tokens = build_tokens([u.text or "" for u in corpus.utterances], config.tokens)
+        unit = config.features.frame_shift if corpus.kind == "features" else 1
+        self.corpus, self.units_per_second = corpus, config.features.sample_rate / unit
+        budget = int(config.training.batch_seconds * self.units_per_second)
+        plan = plan_batches(corpus.lengths, budget, seed=config.training.seed)
+        self.plan = plan[: max(PIECES, round(share * len(plan)))]
+        torch.manual_seed(config.training.seed)
+        network = Network(config, len(tokens)).train()
+        self.learner = Learner(
+            network,
+            config,
+            corpus=corpus,
+            targets=encode_texts(corpus, tokens),
+            budget=budget,
+            num_steps=len(self.plan),
+            folder=folder,
+            fabric=open_fabric("cpu", folder),
+            report=print,
+        )
+        self.encoder = network.encoder
+        self.seconds, self.audio, self.flops = 0.0, 0.0, 0.0
+        self.frames, self.padded_frames = 0, 0
+        for number in range(WARM_UP):
+            self.learner.step(self.plan[number], number)
+        self.encoder.register_forward_pre_hook(self._count)
+
+    def _count(self, _: Any, inputs: tuple[Tensor, ...]) -> None:
+        features, num_frames = inputs[:2]
+        self.flops += training_flops(self.encoder, num_frames)
+        self.frames += int(num_frames.sum())
+        self.padded_frames += num_frames.numel() * features.shape[1]
+
+    def learn(self, piece: int) -> float:
+        """Seconds that one of the epoch's pieces took."""
+        start = time.perf_counter()
+        for number in range(piece, len(self.plan), PIECES):
+            self.learner.step(self.plan[number], number)
+            self.audio += self.corpus.lengths[self.plan[number]].sum() / self.units_per_second
+        taken = time.perf_counter() - start
+        self.seconds += taken
+        return taken
+
+
+class Peer:
+    """SpeechBrain in a process of its own, which waits while others run."""
+
+    def __init__(self, python: str, task: Path, kind: str):
+        script = Path(__file__).with_name("speechbrain_training.py")
+        self.process = subprocess.Popen(
+            [python, str(script), str(task), kind],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._ask(f"{WARM_UP} batches")
+        self.seconds, self.audio, self.padded = 0.0, 0.0, 0.0
+
+    def learn(self, seconds: float) -> None:
+        """Let it learn for so long, and to the end of a batch."""
+        answer = self._ask(f"{seconds} seconds")
+        self.seconds += answer["seconds"]
+        self.audio += answer["audio"]
+        self.padded += answer["padded"]
+
+    def _ask(self, line: str) -> dict[str, float]:
+        if self.process.stdin is None or self.process.stdout is None:
+            raise RuntimeError("the process has no pipes")
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit("SpeechBrain's side has stopped: see above")
+        return dict(json.loads(answer))
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+def training_flops(encoder: CtcModel, num_frames: Tensor) -> float:
+    """Multiplications and additions of matrix products of a step on an utterance's own frames.
+
+    Each weight is used once a step in forward, and twice in backward, for the gradient of itself
+    and of its input; that of the features is not computed.
+    """
+    total, steps = 0, num_frames
+    for index, layer in enumerate(encoder.subsampling):
+        steps = layer.num_steps(steps)
+        total += (2 if index == 0 else 3) * layer.convolution.weight.numel() * int(steps.sum())
+    matrices = [p for p in [*encoder.layers.parameters(), encoder.output.weight] if p.ndim == 2]
+    total += 3 * sum(matrix.numel() for matrix in matrices) * int(steps.sum())
+    return 2.0 * total
+
+
+def product_rate() -> float:
+    """FLOP/s of a product of two 1024 x 1024 matrices in float32."""
+    left, right = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    start = time.perf_counter()
+    for _ in range(40):
+        left @ right
+    return 40 * 2 * 1024**3 / (time.perf_counter() - start)
+
+
+def write_task(corpus: PackedCorpus, config: Config, folder: Path) -> Path:
+    """What SpeechBrain's side needs to know: its annotation file, and all settings."""
+    rate = config.features.sample_rate
+    unit = config.features.frame_shift if corpus.kind == "features" else 1
+    annotation = {
+        utterance.id: {
+            "path": str(utterance.audio_filepath),
+            "start": round(utterance.offset * rate),
+            "duration": float(length * unit / rate),
+            "text": utterance.text,
+        }
+        for utterance, length in zip(corpus.utterances, corpus.lengths, strict=True)
+    }
+    (folder / "train.json").write_text(json.dumps(annotation))
+    own = {"annotation": str(folder / "train.json"), "threads": THREADS, "kind": corpus.kind}
+    (folder / "task.json").write_text(json.dumps({**own, **config.model_dump(mode="json")}))
+    return folder / "task.json"
+
+
+def run(
+    corpus: PackedCorpus, config: Config, peer: str | None, share: float, watch: Stopwatch
+) -> dict[str, float]:
+    """An epoch of ours, or the share of one, and as much of SpeechBrain's as takes that long."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        ours = Ours(corpus, config, folder, share)
+        peers = {}
+        if peer:
+            task = write_task(corpus, config, folder)
+            peers = {name: Peer(peer, task, name) for name in ("packed", "unpacked")}
+        watch.seconds.clear()
+        rates = [product_rate()]
+        for piece in range(PIECES):
+            taken = ours.learn(piece)
+            rates.append(product_rate())
+            for other in peers.values():
+                other.learn(taken / 2)
+        for other in peers.values():
+            other.close()
+    product = statistics.median(rates)
+    result = {
+        "million": count_parameters(ours.encoder) / 1e6,
+        "padding": 100 * (1 - ours.frames / ours.padded_frames),
+        "ours": ours.audio / ours.seconds,
+        "product": product / 1e9,
+        "share": 100 * ours.flops / ours.seconds / product,
+        **{part: 100 * watch.seconds[part] / ours.seconds for part in PARTS},
+    }
+    for name, other in peers.items():
+        result[name] = other.audio / other.seconds
+        result[f"{name} padding"] = 100 * (1 - other.audio / other.padded)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--digits", type=Path)
+    parser.add_argument("--an4", type=Path)
+    parser.add_argument("--peer", help="an interpreter that has SpeechBrain")
+    parser.add_argument("--share", type=float, default=1.0, help="of an epoch; for a first look")
+    arguments = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    watch = Stopwatch()
+    for part, calls in PARTS.items():
+        for owner, name in calls:
+            watch.watch(owner, name, part)
+    print(f"torch {torch.__version__}, {THREADS} threads, {cpu_name()}")
+    results = {}
+    for corpus_name in ("digits", "an4"):
+        work = getattr(arguments, corpus_name)
+        if work is None:
+            continue
+        corpus = open_packed(work / "packed" / "train")
+        for encoder in ENCODERS:
+            config = settings(work, encoder, is_audio=corpus.kind == "waveforms")
+            name = f"{corpus_name} {encoder}"
+            results[name] = run(corpus, config, arguments.peer, arguments.share, watch)
+            say_speed(name, results[name])
+    print("\nshares of our epochs' time, %")
+    print(f"{'':14}" + "".join(f"{part:>14}" for part in PARTS))
+    for name, result in results.items():
+        print(f"{name:14}" + "".join(f"{result[part]:14.1f}" for part in PARTS))
+
+
+def say_speed(name: str, result: dict[str, float]) -> None:
+    print(
+        f"{name}: {result['million']:.1f} M parameters, {result['ours']:.0f} x real time, "
+        f"{result['padding']:.1f} % padding, {result['share']:.0f} % of the product's "
+        f"{result['product']:.0f} GFLOP/s"
+    )
+    for kind in ("packed", "unpacked"):
+        if kind in result:
+            print(
+                f"    SpeechBrain {kind}: {result[kind]:.0f} x real time, "
+                f"{result[f'{kind} padding']:.1f} % padding; ours is "
+                f"{result['ours'] / result[kind]:.2f} times as fast",
+                flush=True,
+            )
+
+
+def settings(work: Path, encoder: str, *, is_audio: bool) -> Config:
+    """The features of the recipe, and the encoder and training of the benchmark."""
+    layers, units = ENCODERS[encoder]
+    features = load_config(work / "config.yaml", Config).features
+    return Config.model_validate(
+        {
+            "features": features.model_copy(update={"normalization": "utterance"}),
+            "encoder": {**ENCODER, "num_layers": layers, "hidden_size": units},
+            "augment": {**AUGMENT, "speeds": SPEEDS if is_audio else (1.0,)},
+            "training": TRAINING,
+        }
+    )
+
+
+def cpu_name() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+
+
+if __name__ == "__main__":
+    main()
