@@ -121,9 +121,12 @@ def test_silence_is_written_too(kind: str) -> None:
 
 
 def test_stems_never_collide() -> None:
-    names = ["x/a.wav", "y/a.wav", "x/a.flac", "x/b.wav"]
+    names = ["x/a.wav", "y/a.wav", "x/a.flac", "x/b.wav", "x/a.wav.mp3", "./x/b.wav", "x/b"]
+    names += ["x/c.wav-ch1", "x/c-ch1.wav", "x/d.wav-ch1", "x/d.wav-ch2", "/", "x/../y"]
     stems = output_stems([utterance(name) for name in names])
     assert len(set(stems.values())) == len(names)
+    assert all(stem.name and ".." not in stem.parts for stem in stems.values())
+    assert stems["x/d.wav-ch1"].name == "d-ch1"
 
 
 def test_speech_too_fast_for_captions_fills_two_lines_and_never_overlaps() -> None:
