@@ -9,7 +9,7 @@ from itertools import islice
 
 from asr.audio import AudioStream, open_audio
 from asr.config import Config
-from asr.errors import AsrError, AudioError, DataError
+from asr.errors import AsrError, AudioError, DataError, printable
 from asr.manifest import Utterance
 from asr.pieces import Piece, PieceLengths, cut, no_pause, pause_finder
 from asr.stored_features import is_feature_path, read_features
@@ -137,4 +137,9 @@ def _handful(reading: Reading, pieces: Iterator[Piece]) -> Handful:
         taken += islice(pieces, _HANDFUL)
     except AsrError as error:
         return Handful(reading=reading, pieces=(), is_last=True, error=error)
+    except Exception as error:
+        # A decoder's fault that nobody has met yet must not end a job of a night.
+        name = printable(reading.utterance.audio_filepath)
+        known = AudioError(f"{name}: {type(error).__name__}: {printable(error)}")
+        return Handful(reading=reading, pieces=(), is_last=True, error=known)
     return Handful(reading=reading, pieces=tuple(taken), is_last=len(taken) < _HANDFUL)
