@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from asr.audio_measures import AudioMeasures, FeatureMeasures, FileMeasures
 from asr.findings import Finding
@@ -29,6 +31,7 @@ _UPSAMPLED, _CUT = 0.55, 0.85  # of half the rate; above, it is the filter of th
 _NEIGHBOURS = 100  # utterances of similar text length that say what rate is usual
 _RATE_FACTOR = 2.0  # from what is usual; slow and fast readers differ by 1.5
 _RATE_DEVIATIONS = 6.0  # robust standard deviations, likewise
+_CHUNK = 20_000  # utterances compared at a time: 16 MB of neighbours
 _MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 
 
@@ -108,20 +111,35 @@ def check_speaking_rates(cases: Sequence[Case]) -> Iterator[Finding]:
         return
     spoken.sort(key=lambda entry: entry[1])
     rates = np.log([characters / seconds for _, characters, seconds in spoken])
-    for index, (case, characters, seconds) in enumerate(spoken):
-        first = min(max(0, index - _NEIGHBOURS // 2), max(0, len(spoken) - _NEIGHBOURS))
-        window = rates[first : first + _NEIGHBOURS]
-        median = float(np.median(window))
-        deviation = _MAD_TO_DEVIATION * float(np.median(np.abs(window - median)))
-        away = abs(rates[index] - median)
-        if away > max(np.log(_RATE_FACTOR), _RATE_DEVIATIONS * deviation):
-            rate = characters / seconds
-            yield case.finding(
-                "speaking-rate",
-                f"{characters} characters in {seconds:.2f} s of speech are {rate:.1f} a second; "
-                f"{np.exp(median):.1f} is usual: {_shown(case.utterance.text)}",
-                rate,
-            )
+    medians, deviations = _usual(rates)
+    away = np.abs(rates - medians)
+    limits = np.maximum(np.log(_RATE_FACTOR), _RATE_DEVIATIONS * deviations)
+    for index in np.flatnonzero(away > limits):
+        case, characters, seconds = spoken[index]
+        rate = characters / seconds
+        yield case.finding(
+            "speaking-rate",
+            f"{characters} characters in {seconds:.2f} s of speech are {rate:.1f} a second; "
+            f"{np.exp(medians[index]):.1f} is usual: {_shown(case.utterance.text)}",
+            rate,
+        )
+
+
+def _usual(
+    rates: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Median and robust standard deviation of the neighbours of each, [utterance]."""
+    width = min(_NEIGHBOURS, len(rates))
+    windows = sliding_window_view(rates, width)
+    medians, deviations = np.empty(len(windows)), np.empty(len(windows))
+    for start in range(0, len(windows), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        medians[part] = np.median(windows[part], axis=1)
+        spread = np.abs(windows[part] - medians[part, None])
+        deviations[part] = _MAD_TO_DEVIATION * np.median(spread, axis=1)
+    # Those at the ends have the neighbours of the first and last window.
+    places = np.clip(np.arange(len(rates)) - width // 2, 0, len(windows) - 1)
+    return medians[places], deviations[places]
 
 
 def _check_length(case: Case, file: FileMeasures, audio: AudioMeasures) -> Iterator[Finding]:
