@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.cli import main
@@ -34,14 +34,15 @@ def corpus(folder: Path, speakers: list[str | None]) -> Path:
 
 @given(
     st.dictionaries(st.text(min_size=1), st.integers(1, 50), min_size=3, max_size=40),
+    st.sampled_from([SHARES, {"dev": 0.6, "test": 0.39}]),
     st.integers(0, 99),
 )
-def test_every_unit_is_in_one_split_and_no_split_is_empty(counts, seed):
-    chosen = choose_splits(counts, SHARES, "train", seed, "speaker")
+def test_every_unit_is_in_one_split_and_no_split_is_empty(counts, shares, seed):
+    chosen = choose_splits(counts, shares, "train", seed, "speaker")
     assert chosen.keys() == counts.keys()
     assert set(chosen.values()) == {"train", "dev", "test"}
     shuffled = dict(reversed(counts.items()))
-    assert choose_splits(shuffled, SHARES, "train", seed, "speaker") == chosen
+    assert choose_splits(shuffled, shares, "train", seed, "speaker") == chosen
 
 
 @given(st.integers(0, 99))
@@ -168,3 +169,33 @@ def test_a_duration_that_is_not_known_is_not_guessed(tmp_path, capsys):
     assert main(["data", "filter", str(path), "--output", output, "--min-duration", "1"]) == 2
     assert "utterance a: duration 0 is to the end of the file" in capsys.readouterr().err
     assert main(["data", "subset", str(path), "--output", output, "--hours", "1"]) == 2
+
+
+TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
+VALUES = st.none() | st.booleans() | st.floats(allow_nan=False) | TEXTS | st.lists(TEXTS)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.dictionaries(TEXTS, VALUES, max_size=3), max_size=8), st.data())
+def test_no_line_and_no_key_of_any_manifest_is_lost(tmp_path_factory, extras, data):
+    folder = tmp_path_factory.mktemp("fuzz")
+    rows = [
+        {**extra, "audio_filepath": f"{index}.wav", "duration": 1.5, "text": data.draw(TEXTS)}
+        | ({"id": f"u{index}"} if index % 2 else {})
+        for index, extra in enumerate(
+            {key: value for key, value in extra.items() if key not in ("id", "speaker", "offset")}
+            for extra in extras
+        )
+    ]
+    path = folder / "all.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n\n" for row in rows), encoding="utf-8")
+    output = folder / "sub" / "out.jsonl"
+    arguments = ["data", "filter", str(path), "--output", str(output), "--max-duration", "2"]
+    assert main(arguments) == 0
+    found = [json.loads(line) for line in output.read_bytes().split(b"\n") if line]
+    wanted = [
+        {"id": str(index), **row, "audio_filepath": str(folder / f"{index}.wav")}
+        for index, row in enumerate(rows)
+    ]
+    assert found == wanted
+    assert [u.id for u in read_manifest(output)] == [u.id for u in read_manifest(path)]
