@@ -116,6 +116,8 @@ class AugmentConfig(Settings):
     """Range of the reverberation time in seconds."""
     vocal_tract: float = Field(0.0, ge=0, lt=1)
     """Frequencies are scaled by up to this share, either way, as by other speakers."""
+    channel_db: float = Field(0.0, ge=0)
+    """A smooth filter of up to this many decibels, either way, as of other microphones."""
     time_masks: int = Field(0, ge=0)
     """SpecAugment: number of time masks for every ten seconds, at least one."""
     time_mask_width: int = Field(25, ge=1)
@@ -227,6 +229,53 @@ class LanguageModelConfig(Settings):
     """Recognize no words but those of that text."""
     neural: NeuralLmConfig = NeuralLmConfig()
     """A second model, learnt from that text, that ranks the beam search's readings anew."""
+
+
+class SynthesisConfig(Settings):
+    """Speech from synthetic voices: how much, and how varied."""
+
+    hours: float = Field(1.0, gt=0)
+    """Hours of training speech."""
+    num_dev: int = Field(300, ge=1)
+    """Dev utterances."""
+    num_test: int = Field(500, ge=1)
+    """Test utterances."""
+    num_voices: int = Field(300, ge=1)
+    """Training voices, at most: pairs of accent and variant, each with a rate and pitch."""
+    silence: tuple[float, float] = (0.05, 0.4)
+    """Range of the silence before and after, each, in seconds; from 0 up."""
+    sample_rate: int = Field(8000, ge=8000, le=48000)
+    """Hz."""
+    seed: int = Field(1, ge=0)
+    """Of everything drawn."""
+
+    @model_validator(mode="after")
+    def _check_silence(self) -> Self:
+        shortest, longest = self.silence
+        if not 0 <= shortest <= longest <= 60:
+            raise ValueError(f"silence {shortest:g} to {longest:g} s is no range within 0 to 60")
+        return self
+
+
+class RecordingsConfig(Settings):
+    """How a corpus of one's own is divided, and its transcripts written."""
+
+    dev: float = Field(0.1, gt=0, lt=0.5)
+    """Share of the utterances that choose the epoch."""
+    test: float = Field(0.1, gt=0, lt=0.5)
+    """Share of the utterances that are scored in the end."""
+    seed: int = Field(0, ge=0)
+    """Of who is in which."""
+    normalizer: Literal["none", "basic", "english"] = "basic"
+    """What is done to transcripts: nothing; lower case without punctuation; and, for English,
+    numbers and the like as words."""
+
+
+class SentencesConfig(SynthesisConfig):
+    """Sentences that synthetic voices speak."""
+
+    normalizer: Literal["none", "basic", "english"] = "basic"
+    """What is done to transcripts; the voices read the sentences as they are."""
 
 
 class Config(Settings):

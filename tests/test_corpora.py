@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from asr import espeak, synthesis
 from asr.config import ConfigError, parse_settings
 from asr.errors import DataError
 from asr.manifest import Utterance, read_manifest
@@ -385,7 +386,7 @@ def test_no_voice_or_string_of_train_is_in_dev_or_test(spoken):
 
 def test_the_cast_of_each_split_has_variants_and_rates_of_its_own():
     cast = {
-        split: digits.voices(split, digits.Corpus(num_voices=440), np.random.default_rng(1))
+        split: synthesis.draw_voices(split, synthesis.ENGLISH, 440, np.random.default_rng(1))
         for split in SPLITS
     }
     assert {split: len(voices) for split, voices in cast.items()} == {
@@ -407,7 +408,7 @@ def test_every_variant_is_a_file_of_espeak():
     # eSpeak NG falls back to its own voice without a word when a variant is unknown.
     loader = pytest.importorskip("espeakng_loader")
     names = {path.name for path in Path(loader.get_data_path(), "voices", "!v").iterdir()}
-    listed = [variant for variants in digits.VARIANTS.values() for variant in variants]
+    listed = [variant for variants in synthesis.VARIANTS.values() for variant in variants]
     assert len(set(listed)) == len(listed)
     assert set(listed) <= names
 
@@ -487,7 +488,7 @@ def test_missing_espeak_is_an_error_that_says_what_to_install(monkeypatch, tmp_p
 def test_an_espeak_that_dies_is_an_error_with_its_last_words(monkeypatch, tmp_path):
     program = tmp_path / "speech.py"
     program.write_text("raise SystemExit('no voices on this machine')")
-    monkeypatch.setattr(digits.speech, "__file__", str(program))
+    monkeypatch.setattr(espeak, "__file__", str(program))
     with pytest.raises(DataError, match=r"eSpeak NG stopped: no voices on this machine"):
         digits.prepare(None, tmp_path, digits.Corpus(**SMALL))
     assert not list(tmp_path.glob("*.jsonl"))
@@ -505,7 +506,7 @@ def test_the_audio_of_an_utterance_is_what_was_spoken_for_its_text(monkeypatch, 
         "    out.write(struct.pack(f'<i{count}h', count, *[1000] * count))\n"
         "    out.flush()\n"
     )
-    monkeypatch.setattr(digits.speech, "__file__", str(program))
+    monkeypatch.setattr(espeak, "__file__", str(program))
     monkeypatch.setitem(sys.modules, "espeakng_loader", json)
     digits.prepare(None, tmp_path, digits.Corpus(**SMALL))
     for utterances in read_splits(tmp_path).values():
