@@ -19,6 +19,8 @@ from torch import Generator, Tensor
 from asr.config import AugmentConfig, FeatureConfig
 
 _PERCENT = 100
+_NUM_COSINES = 4
+_NATS_PER_DB = math.log(10) / 10  # of energies
 
 
 def augment_waveforms(
@@ -166,6 +168,34 @@ def warp_frequencies(
     if config.kind == "mfcc":
         matrix = inverse @ matrix @ dct
     return base @ matrix
+
+
+def change_channel(
+    base: Float[Tensor, "batch frame bin"],
+    channel_db: float,
+    config: FeatureConfig,
+    dct: Float[Tensor, "filter cepstrum"],
+    generator: Generator,
+) -> Float[Tensor, "batch frame bin"]:
+    """Frequencies weighted by a smooth curve, as by another microphone, room or line.
+
+    The curve is a sum of the four slowest cosines over the mel axis, with a largest gain that is
+    drawn from 0 to `channel_db` decibels.
+
+    Args:
+        base: features before deltas and normalization.
+        dct: from log-mel energies to cepstra; for `mfcc`.
+    """
+    bins = torch.arange(config.num_mel_bins, device=base.device) + 0.5
+    orders = torch.arange(1, _NUM_COSINES + 1, device=base.device)
+    cosines = torch.cos(math.pi * orders[:, None] * bins / config.num_mel_bins)
+    curve = _normal((len(base), _NUM_COSINES), generator) @ cosines
+    curve = curve / curve.abs().amax(dim=1, keepdim=True)
+    largest = _uniform(len(base), 0.0, channel_db, generator) * _NATS_PER_DB
+    curve = curve * largest[:, None]
+    if config.kind == "mfcc":
+        curve = curve @ dct
+    return base + curve[:, None, :]
 
 
 def _mel(hertz: float) -> float:

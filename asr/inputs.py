@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from asr.augment import (
     augment_waveforms,
+    change_channel,
     choose_speeds,
     draw_factors,
     mask_features,
@@ -79,6 +80,8 @@ def augmented_features(
         factors = draw_factors(len(num_frames), settings.vocal_tract, generator)
         dct = frontend.dct, frontend.inverse_dct
         base = warp_frequencies(base, factors, config.features, *dct)
+    if settings.channel_db:
+        base = change_channel(base, settings.channel_db, config.features, frontend.dct, generator)
     features = frontend.finish(base, num_frames, batch.statistics)
     features, num_frames = features.repeat(views, 1, 1), num_frames.repeat(views)
     rate = 1000 / config.features.frame_shift_ms
