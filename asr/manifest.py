@@ -1,7 +1,8 @@
 """Utterances and the JSON-lines manifests that list them, with NeMo's keys."""
 
+import gzip
 import json
-import math
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import IO, Any
 
 from asr.errors import DataError
 from asr.files import open_atomic
+
+_MAX_SECONDS = 1e9
+_MAX_LINE = 64 * 2**20  # bytes; a line beyond it is not a manifest's, or a bomb
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,18 +69,31 @@ def read_entries(path: Path) -> Iterator[Entry]:
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number (from 1) and JSON object of every line that is not blank.
+    """Line number (from 1) and JSON object of every line that is not blank; `.gz` is unpacked.
 
     Raises:
         DataError: unreadable, not UTF-8, or a line that is not a JSON object.
     """
     try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+            number = 0
+            while line := lines.readline(_MAX_LINE):
+                number += 1
+                if len(line) == _MAX_LINE:
+                    raise DataError(f"{path}:{number}: a line of more than {_MAX_LINE} bytes")
                 if line.strip():
                     yield number, _json_object(line, path, number)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def parse_line(line: bytes, path: Path, number: int) -> Utterance:
+    """The utterance of a line, which `path` and `number` name in errors.
+
+    Raises:
+        DataError: not a JSON object, a missing key or a bad value.
+    """
+    return _utterance(_json_object(line, path, number), path, number)
 
 
 def write_manifest(utterances: Iterable[Utterance], path: Path) -> None:
@@ -103,45 +120,75 @@ def _json_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise DataError(f"{path}:{number}: not UTF-8 (byte {error.start})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}:{number}: not JSON: {error}") from error
     if not isinstance(row, dict):
         raise DataError(f"{path}:{number}: a JSON object is expected")
+    if b"\\ud" in line.lower():
+        _check_surrogates(row, f"{path}:{number}")
     return row
+
+
+def _check_surrogates(row: dict[str, Any], where: str) -> None:
+    try:
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: half of a surrogate pair is not a character") from error
 
 
 def _utterance(row: dict[str, Any], path: Path, number: int) -> Utterance:
     where = f"{path}:{number}"
-    audio = _text(row, "audio_filepath", where)
+    audio = text_value(row, "audio_filepath", where)
     if not audio:
         raise DataError(f"{where}: key audio_filepath is missing")
-    utterance_id = _text(row, "id", where) or str(Path(audio).with_suffix(""))
+    utterance_id = text_value(row, "id", where) or id_of_path(audio)
     return Utterance(
         id=utterance_id,
         audio_filepath=path.parent / audio,
-        duration=_seconds(row, "duration", where),
-        offset=_seconds(row, "offset", where, default=0.0),
-        text=_text(row, "text", where),
-        speaker=_text(row, "speaker", where),
+        duration=seconds_value(row, "duration", where),
+        offset=seconds_value(row, "offset", where, default=0.0),
+        text=text_value(row, "text", where),
+        speaker=text_value(row, "speaker", where),
     )
 
 
-def _text(row: dict[str, Any], key: str, where: str) -> str | None:
+def text_value(row: Mapping[str, Any], key: str, where: str) -> str | None:
+    """A key's text, or none where it is absent or null.
+
+    Raises:
+        DataError: it is not text; `where` names file and line.
+    """
     value = row.get(key)
     if value is None or isinstance(value, str):
         return value
     raise DataError(f"{where}: {key} {value!r} is not text")
 
 
-def _seconds(row: dict[str, Any], key: str, where: str, default: float | None = None) -> float:
-    value = row.get(key, default)
+def seconds_value(
+    row: Mapping[str, Any], key: str, where: str, default: float | None = None
+) -> float:
+    """A key's time in seconds, or `default` where it is absent or null.
+
+    Raises:
+        DataError: it is missing, negative or no number; `where` names file and line.
+    """
+    value = row.get(key)
+    if value is None:
+        value = default
     if value is None:
         raise DataError(f"{where}: key {key} is missing")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not abs(value) < _MAX_SECONDS:  # NaN is not less
         raise DataError(f"{where}: {key} {value!r} is not a number of seconds")
     if value < 0:
         raise DataError(f"{where}: {key} {value} is negative")
     return float(value)
+
+
+def id_of_path(audio: str) -> str:
+    """The id of an utterance that has none: the path of its audio without suffix."""
+    path = Path(audio)
+    return str(path.with_suffix("")) if path.name else audio
 
 
 def _row(utterance: Utterance, folder: Path) -> dict[str, Any]:
