@@ -7,6 +7,7 @@ from torch import Generator, Tensor
 from asr.augment import (
     add_noise,
     augment_waveforms,
+    change_channel,
     change_speed,
     choose_speeds,
     draw_factors,
@@ -203,3 +204,25 @@ def test_factors_lie_around_one() -> None:
     factors = draw_factors(1000, 0.2, generator())
     assert 1 / 1.2 <= factors.min() < 0.85
     assert 1.15 < factors.max() <= 1.2
+
+
+def test_a_channel_weights_frequencies_smoothly_and_within_its_decibels() -> None:
+    config = FeatureConfig(num_mel_bins=40, sample_rate=RATE)
+    dct = Frontend(config).dct
+    base = torch.randn((64, 5, 40), generator=generator())
+    change = change_channel(base, 12.0, config, dct, generator(1)) - base
+    assert torch.allclose(change, change[:, :1], atol=1e-5), "it changes in time"
+    decibels = change[:, 0] * 10 / math.log(10)
+    assert 8 < decibels.abs().max() <= 12.001
+    assert (decibels.diff(dim=1).abs() <= 12 * 4 * math.pi / 40).all(), "it is not smooth"
+    assert decibels.std(dim=0).min() > 1, "all utterances have one channel"
+
+
+def test_the_channel_of_cepstra_is_that_of_their_energies() -> None:
+    fbank = FeatureConfig(num_mel_bins=20, sample_rate=RATE)
+    mfcc = FeatureConfig(kind="mfcc", num_mel_bins=20, num_ceps=13, sample_rate=RATE)
+    dct = Frontend(mfcc).dct
+    energies = torch.randn((3, 4, 20), generator=generator())
+    changed = change_channel(energies, 10.0, fbank, dct, generator(2))
+    cepstra = change_channel(energies @ dct, 10.0, mfcc, dct, generator(2))
+    assert torch.allclose(cepstra, changed @ dct, atol=1e-4)
