@@ -13,15 +13,9 @@ from asr.errors import AudioError, DataError
 from asr.manifest import Utterance, read_manifest
 from asr.piped_audio import command_output, split_command
 from asr.reading import OpenAudio
+from asr.recordings import AUDIO_SUFFIXES
 from asr.stored_features import is_feature_path
 
-AUDIO_SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("aac", "aif", "aiff", "amr", "au", "caf", "flac", "m4a", "mka", "mkv", "mov", "mp3"),
-        *("mp4", "oga", "ogg", "opus", "sph", "voc", "w64", "wav", "weba", "webm", "wma"),
-    )
-)
 STDIN = "-"
 
 
