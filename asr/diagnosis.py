@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from asr.data import PackedCorpus
 
 _PATIENCE = 10
@@ -13,12 +15,9 @@ _SHOWN = 3
 def diagnose_sets(train_set: PackedCorpus, dev_set: PackedCorpus, budget: int) -> dict[str, str]:
     """What train and dev set have in common that they must not, and utterances too long."""
     findings = {}
-    lengths = set(dev_set.lengths.tolist())  # few are looked at, however large the training set
-    known = {
-        _audio_hash(train_set, row): train_set.utterances[row].id
-        for row, length in enumerate(train_set.lengths.tolist())
-        if length in lengths
-    }
+    # Few are looked at, however large the training set.
+    alike = np.flatnonzero(np.isin(train_set.lengths, dev_set.lengths))
+    known = {_audio_hash(train_set, row): train_set.utterances[row].id for row in alike.tolist()}
     twice = [
         f"{u.id} is {known[digest]}"
         for row, u in enumerate(dev_set.utterances)
@@ -36,9 +35,8 @@ def diagnose_sets(train_set: PackedCorpus, dev_set: PackedCorpus, budget: int) -
             f"{len(shared)} speakers are in train and dev ({_some(shared)}): dev error rates say "
             f"nothing about new speakers"
         )
-    long = [
-        u.id for u, n in zip(train_set.utterances, train_set.lengths, strict=True) if n > budget
-    ]
+    rows = np.flatnonzero(train_set.lengths > budget).tolist()
+    long = [train_set.utterances[row].id for row in rows]
     if long:
         findings["long"] = (
             f"{len(long)} training utterances are longer than training.batch_seconds "

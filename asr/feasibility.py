@@ -5,17 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from asr.ctc import required_steps
 from asr.data import PackedCorpus
 from asr.files import open_atomic
 from asr.network import Network
 
+_CHUNK = 10_000  # utterances looked at together
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Infeasible:
     """An utterance whose transcript does not fit into the steps of its audio."""
 
+    row: int
+    """Its place in the corpus."""
     id: str
     seconds: float
     steps: int
@@ -28,15 +33,29 @@ def find_infeasible(
     """Utterances without a path through the steps that the network gives them; exact."""
     lengths = torch.from_numpy(corpus.lengths)
     frames = network.frontend.num_frames(lengths) if corpus.kind == "waveforms" else lengths
-    steps = network.encoder.num_steps(frames).tolist()
+    steps = network.encoder.num_steps(frames)
+    found = []
+    for start in range(0, len(corpus), _CHUNK):
+        needed = _required_steps(targets[start : start + _CHUNK])
+        given = steps[start : start + _CHUNK]
+        for place in ((given < needed) | (given == 0)).nonzero().flatten().tolist():
+            utterance = corpus.utterances[start + place]
+            found.append(
+                Infeasible(
+                    row=start + place,
+                    id=utterance.id,
+                    seconds=utterance.duration,
+                    steps=int(given[place]),
+                    needed=int(needed[place]),
+                )
+            )
+    return found
+
+
+def _required_steps(targets: Sequence[Sequence[int]]) -> Tensor:
     width = max([1, *map(len, targets)])
     padded = torch.tensor([[*target, *[0] * (width - len(target))] for target in targets])
-    needed = required_steps(padded, torch.tensor([len(target) for target in targets])).tolist()
-    return [
-        Infeasible(id=u.id, seconds=u.duration, steps=steps[row], needed=needed[row])
-        for row, u in enumerate(corpus.utterances)
-        if steps[row] < needed[row] or steps[row] == 0
-    ]
+    return required_steps(padded, torch.tensor([len(target) for target in targets]))
 
 
 def write_infeasible(infeasible: Sequence[Infeasible], path: Path) -> None:

@@ -130,9 +130,9 @@ def normalize(text: str) -> str:
 
 
 def build_tokens(
-    texts: Sequence[str], config: TokenConfig, pronunciations: Path | None = None
+    texts: Iterable[str], config: TokenConfig, pronunciations: Path | None = None
 ) -> TokenTable:
-    """Learn the table from the training text.
+    """Learn the table from the training text; for characters, read as a stream.
 
     Args:
         pronunciations: file with `word phone phone ...` lines; for `phones`.
@@ -150,8 +150,10 @@ def build_tokens(
         table = _phone_table(pronunciations)
         table.check(texts, str(pronunciations))
         return table
-    texts = [normalize(text) for text in texts]
-    characters = sorted({character for text in texts for character in text})
+    sentences: Iterable[str] = (normalize(text) for text in texts)
+    if config.kind != "characters":
+        sentences = list(sentences)
+    characters = sorted({character for text in sentences for character in text})
     if not characters:
         raise DataError("no text to make tokens from: every transcript is empty")
     if config.kind == "characters":
@@ -161,7 +163,7 @@ def build_tokens(
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),
+            sentence_iterator=iter(sentences),
             model_writer=model,
             model_type="bpe",
             vocab_size=config.vocabulary_size,

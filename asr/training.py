@@ -10,7 +10,7 @@ Dimension names: batch (utterances), frame, bin, step, token.
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -37,12 +37,11 @@ from asr.model_folder import WEIGHTS, write_model
 from asr.network import Network, load_weights, write_weights
 from asr.processes import open_fabric
 from asr.progress import Report, silent
+from asr.token_rows import TokenRows
 from asr.tokens import TokenTable, build_tokens
 from asr.training_report import write_training_report
 from asr.training_screen import TrainingLines, open_display
 from asr.version import program_version
-
-Targets = Sequence[Sequence[int]]
 
 
 def train(
@@ -73,7 +72,7 @@ def train(
     warn = report  # a process tells of bad numbers in its own share
     if fabric.global_rank:
         report = silent
-    texts = [text_of(u.text) for u in train_set.utterances]
+    texts = (text_of(u.text) for u in train_set.utterances)
     tokens = build_tokens(texts, config.tokens, pronunciations)
     tokens.check((text_of(u.text) for u in dev_set.utterances), "dev set")
     train_targets = encode_texts(train_set, tokens)
@@ -86,8 +85,8 @@ def train(
             f"{len(infeasible)} of {len(train_set)} utterances are left out: their text is longer "
             f"than their audio can spell (infeasible.tsv)"
         )
-    left_out = {utterance.id for utterance in infeasible}
-    rows = np.array([i for i, u in enumerate(train_set.utterances) if u.id not in left_out])
+    left_out = [utterance.row for utterance in infeasible]
+    rows = np.delete(np.arange(len(train_set)), left_out)
     if not len(rows):
         raise DataError("no utterance can be learnt: see infeasible.tsv; lower encoder.subsampling")
     torch.manual_seed(config.training.seed)
@@ -139,18 +138,24 @@ def text_of(text: str | None) -> str:
     return text or ""
 
 
-def encode_texts(corpus: PackedCorpus, tokens: TokenTable) -> Targets:
+def encode_texts(corpus: PackedCorpus, tokens: TokenTable) -> TokenRows:
     """Token ids of every transcript.
 
     Raises:
         DataError: characters without a token, with counts; or an utterance without a transcript.
     """
-    missing = [u.id for u in corpus.utterances if u.text is None]
+    missing: list[str] = []
+
+    def texts() -> Iterator[str]:
+        for utterance in corpus.utterances:
+            if utterance.text is None:
+                missing.append(utterance.id)
+            yield text_of(utterance.text)
+
+    tokens.check(texts(), "training set")
     if missing:
         raise DataError(f"{len(missing)} utterances have no text, the first is {missing[0]}")
-    texts = [text_of(u.text) for u in corpus.utterances]
-    tokens.check(texts, "training set")
-    return [tokens.encode(text) for text in texts]
+    return TokenRows(tokens.encode(text) for text in texts())
 
 
 def _by_speaker(corpus: PackedCorpus, config: Config) -> PackedCorpus:
@@ -168,7 +173,7 @@ class _Run:
         config: Config,
         tokens: TokenTable,
         train_set: PackedCorpus,
-        train_targets: Targets,
+        train_targets: TokenRows,
         rows: NDArray[np.int64],
         dev_set: PackedCorpus,
         folder: Path,

@@ -1,0 +1,49 @@
+"""Token ids of many utterances in two arrays."""
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class TokenRows(Sequence[list[int]]):
+    """A row of token ids for each utterance, all of them one after another.
+
+    Two bytes a token: lists of integers take a hundred bytes an utterance and eight a token.
+    """
+
+    def __init__(self, rows: Iterable[Sequence[int]]):
+        """Take over rows, one at a time; ids are below 65,536."""
+        tokens, ends = array("H"), array("q", [0])
+        for row in rows:
+            tokens.extend(row)
+            ends.append(len(tokens))
+        self._tokens = np.frombuffer(tokens, np.uint16) if tokens else np.zeros(0, np.uint16)
+        self._starts = np.frombuffer(ends, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row."""
+        return np.diff(self._starts)
+
+    @overload
+    def __getitem__(self, place: int) -> list[int]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[list[int]]: ...
+    def __getitem__(self, place: int | slice) -> list[int] | list[list[int]]:
+        """The token ids of a row, or those of a slice's rows."""
+        if isinstance(place, slice):
+            return [self[index] for index in range(*place.indices(len(self)))]
+        index = int(place) + len(self) if place < 0 else int(place)
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {place} of {len(self)}")
+        row: list[int] = self._tokens[self._starts[index] : self._starts[index + 1]].tolist()
+        return row
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (self[index] for index in range(len(self)))
