@@ -6,13 +6,15 @@ copying: int16 samples at the model's rate, or float32 frames where features wer
 Dimension names: batch (utterances), sample (of audio), frame and bin (of features), token.
 """
 
+import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import safetensors.torch
@@ -24,13 +26,19 @@ from asr.audio import read_audio
 from asr.config import FeatureConfig
 from asr.errors import DataError
 from asr.files import open_atomic
-from asr.manifest import Utterance, read_manifest, write_manifest
+from asr.manifest import Utterance, write_manifest
+from asr.manifest_table import ManifestTable
 from asr.moments import GroupStatistics
 from asr.progress import track
+from asr.shards import ShardedUtterance, decode, read_shards
 from asr.stored_features import is_feature_path, read_features
 
 Kind = Literal["waveforms", "features"]
 _KINDS: dict[Kind, type[np.generic]] = {"waveforms": np.int16, "features": np.float32}
+Loaded = tuple[Utterance, tuple[NDArray[np.generic], int | None]]
+"""An utterance with its samples or frames, and the rate of its file."""
+
+_AHEAD = 64  # utterances read ahead
 _MANIFEST, _VALUES, _STARTS = "manifest.jsonl", "values.npy", "starts.npy"
 
 
@@ -85,7 +93,7 @@ class PackedCorpus:
     """Utterances and all of their samples or frames, one after another."""
 
     kind: Kind
-    utterances: tuple[Utterance, ...]
+    utterances: Sequence[Utterance]
     values: NDArray[np.generic]
     """Samples [sample] or frames [frame, bin]; memory-mapped."""
     starts: NDArray[np.int64]
@@ -103,7 +111,7 @@ class PackedCorpus:
 
     def batch(self, rows: Sequence[int], targets: Sequence[Sequence[int]]) -> Batch:
         """A padded batch of the utterances `rows`; `targets` are all utterances' token ids."""
-        lengths = self.lengths[rows]
+        lengths = self.starts[np.add(rows, 1)] - self.starts[rows]
         padded = np.zeros((len(rows), lengths.max(), *self.values.shape[1:]), self.values.dtype)
         for place, row in enumerate(rows):
             padded[place, : lengths[place]] = self.values[self.starts[row] : self.starts[row + 1]]
@@ -143,28 +151,74 @@ def pack(utterances: Sequence[Utterance], folder: Path, features: FeatureConfig)
         raise DataError(f"{folder.name}: some utterances are audio and some are features")
     kind: Kind = "features" if from_features.pop() else "waveforms"
     load = _frames_reader(features) if kind == "features" else _samples_reader(features)
+    loaded = _read_ahead(load, utterances)
+    return _write_packed(
+        zip(utterances, loaded, strict=True), len(utterances), folder, kind, features
+    )
+
+
+def pack_shards(
+    locations: Sequence[str], total: int, folder: Path, features: FeatureConfig
+) -> PackReport:
+    """Decode the audio of tar files into `folder`, as they are read from front to back.
+
+    Args:
+        locations: as `read_shards` takes them.
+        total: how many utterances are expected, for the progress.
+
+    Raises:
+        DataError: as `read_shards`, an utterance that cannot be decoded, or none at all.
+    """
+
+    def load(found: ShardedUtterance) -> tuple[Utterance, NDArray[np.int16], int]:
+        name = str(found.utterance.audio_filepath)
+        samples, rate = decode(found.audio, name, features.sample_rate)
+        _check_length(samples, found.utterance, features)
+        duration = len(samples) / features.sample_rate
+        return replace(found.utterance, duration=duration), _as_int16(samples), rate
+
+    def loaded() -> Iterator[Loaded]:
+        utterances = read_shards(locations)
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            while piece := list(itertools.islice(utterances, _AHEAD)):
+                for utterance, samples, rate in pool.map(load, piece):
+                    yield utterance, (samples, rate)
+
+    return _write_packed(loaded(), total, folder, "waveforms", features)
+
+
+def _write_packed(
+    loaded: Iterable[Loaded], total: int, folder: Path, kind: Kind, features: FeatureConfig
+) -> PackReport:
+    """Store utterances one by one; only lengths are kept in memory."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     raw_path = folder / "values.raw"
-    lengths, low_rate = [], []
-    with raw_path.open("wb") as raw:
-        loaded = track(
-            _read_ahead(load, utterances), total=len(utterances), label="reading", unit="utterances"
-        )
-        for utterance, (values, source_rate) in zip(utterances, loaded, strict=True):
+    lengths = array("q")
+    low_rate: list[str] = []
+
+    def stored(raw: IO[bytes]) -> Iterator[Utterance]:
+        tracked = track(loaded, total=total, label="reading", unit="utterances")
+        for utterance, (values, source_rate) in tracked:
             raw.write(values.tobytes())
             lengths.append(len(values))
             if source_rate is not None and source_rate < features.sample_rate:
                 low_rate.append(utterance.id)
+            yield utterance
+
+    with raw_path.open("wb") as raw:
+        write_manifest(stored(raw), folder / _MANIFEST)
+    if not lengths:
+        raise DataError(f"{folder.name}: there are no utterances")
     shape = (features.num_base_bins,) if kind == "features" else ()
     dtype = _KINDS[kind]
-    raw_values = np.memmap(raw_path, dtype, "r", shape=(sum(lengths), *shape))
+    num_values = sum(lengths)
+    raw_values = np.memmap(raw_path, dtype, "r", shape=(num_values, *shape))
     np.save(folder / _VALUES, raw_values)
     raw_path.unlink()
     np.save(folder / _STARTS, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-    write_manifest(utterances, folder / _MANIFEST)
     unit = features.frame_shift if kind == "features" else 1
-    seconds = sum(lengths) * unit / features.sample_rate
+    seconds = num_values * unit / features.sample_rate
     return PackReport(seconds=seconds, low_rate=tuple(low_rate))
 
 
@@ -179,7 +233,7 @@ def open_packed(folder: Path) -> PackedCorpus:
         starts = np.load(folder / _STARTS)
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: the packed corpus cannot be read: {error}") from error
-    utterances = tuple(read_manifest(folder / _MANIFEST))
+    utterances = ManifestTable(folder / _MANIFEST)
     if len(starts) != len(utterances) + 1 or starts[-1] != len(values):
         raise DataError(f"{folder}: the packed corpus is damaged; run the pack stage again")
     kind: Kind = "waveforms" if values.ndim == 1 else "features"
@@ -192,8 +246,8 @@ def _read_ahead(
 ) -> Iterator[tuple[NDArray[np.generic], int | None]]:
     # Pieces bound the memory: map() alone would read everything as fast as it can.
     with ThreadPoolExecutor(max_workers=2) as pool:
-        for start in range(0, len(utterances), 64):
-            yield from pool.map(load, utterances[start : start + 64])
+        for start in range(0, len(utterances), _AHEAD):
+            yield from pool.map(load, utterances[start : start + _AHEAD])
 
 
 def _samples_reader(
@@ -206,15 +260,24 @@ def _samples_reader(
             offset=utterance.offset,
             duration=utterance.duration or None,
         )
-        if len(audio.samples) < config.frame_length:
-            raise DataError(
-                f"{utterance.audio_filepath}: utterance {utterance.id}: {len(audio.samples)} "
-                f"samples are less than one frame of {config.frame_length}"
-            )
-        samples = np.clip(np.rint(audio.samples * 32768), -32768, 32767).astype(np.int16)
-        return samples, audio.source_rate
+        _check_length(audio.samples, utterance, config)
+        return _as_int16(audio.samples), audio.source_rate
 
     return load
+
+
+def _check_length(
+    samples: NDArray[np.float32], utterance: Utterance, config: FeatureConfig
+) -> None:
+    if len(samples) < config.frame_length:
+        raise DataError(
+            f"{utterance.audio_filepath}: utterance {utterance.id}: {len(samples)} samples are "
+            f"less than one frame of {config.frame_length}"
+        )
+
+
+def _as_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
+    return np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
 
 
 def _frames_reader(

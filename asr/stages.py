@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from asr.manifest import Utterance
     from asr.model_folder import DecodingOptions
 
+if TYPE_CHECKING:
+    from asr.data import PackReport
+
 _PACKED = tuple(
     f"features.{key}"
     for key in (
@@ -72,19 +75,32 @@ def standard_stages(
 
 def pack(work: Work) -> None:
     """Decode the audio of the training and dev sets once."""
-    from asr.data import pack as pack_corpus
-    from asr.manifest import read_manifest
-
     for split in ("train", "dev"):
-        utterances = read_manifest(work.path(f"manifests/{split}.jsonl"))
-        packed = pack_corpus(utterances, work.path(f"packed/{split}"), work.config.features)
-        work.report(f"{split}: {len(utterances)} utterances, {packed.seconds / 60:.1f} minutes")
+        packed, count = _pack_split(work, split)
+        work.report(f"{split}: {count} utterances, {packed.seconds / 60:.1f} minutes")
         if packed.low_rate:
             work.report(
                 f"warning: {split}: {len(packed.low_rate)} utterances have a lower rate than "
                 f"features.sample_rate {work.config.features.sample_rate}, the first is "
                 f"{packed.low_rate[0]}"
             )
+
+
+def _pack_split(work: Work, split: str) -> "tuple[PackReport, int]":
+    """From `<split>.shards`, a tar file or folder of them a line, or else from `<split>.jsonl`."""
+    from asr.data import pack as pack_corpus
+    from asr.data import pack_shards
+    from asr.manifest_table import ManifestTable
+    from asr.shards import list_shards
+
+    folder, features = work.path(f"packed/{split}"), work.config.features
+    listed = work.path(f"manifests/{split}.shards")
+    if listed.exists():
+        locations, count = list_shards(listed)
+        return pack_shards(locations, count, folder, features), count
+    utterances = ManifestTable(work.path(f"manifests/{split}.jsonl"))
+    utterances.check()
+    return pack_corpus(utterances, folder, features), len(utterances)
 
 
 def train(work: Work) -> None:

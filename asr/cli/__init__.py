@@ -16,6 +16,7 @@ import click
 from asr.errors import AsrError, StoppedError
 
 _VERBS = {
+    "init": ("asr.cli.init", "Write a recipe for recordings or sentences of your own."),
     "recipes": ("asr.cli.recipes", "The recipes here, one line each."),
     "run": ("asr.cli.recipes", "Run a recipe's stages, from data preparation to a scored test."),
     "transcribe": ("asr.cli.transcription", "Turn audio files into text with a model."),

@@ -6,7 +6,7 @@ The commands stand in modules beside this one.
 import click
 
 from asr.cli.data_check import check
-from asr.cli.data_exchange import export, import_
+from asr.cli.data_exchange import export, import_, shard
 from asr.cli.data_selection import filter_, split, stats, subset
 
 
@@ -15,5 +15,5 @@ def data() -> None:
     """Corpora: look at them, check them, cut them."""
 
 
-for command in (check, stats, split, subset, filter_, import_, export):
+for command in (check, stats, split, subset, filter_, import_, export, shard):
     data.add_command(command)

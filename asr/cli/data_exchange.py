@@ -1,4 +1,4 @@
-"""`asr data import` and `export`: other systems' corpora to manifests, and back."""
+"""`asr data import`, `export` and `shard`: corpora in other forms, and back."""
 
 import re
 import sys
@@ -85,3 +85,26 @@ def export(manifest: Path, format_name: str, output: Path) -> None:
 
     utterances = (entry.utterance for entry in read_entries(manifest))
     export_corpus(utterances, format_name, output, _say)
+
+
+@click.command()
+@click.argument("manifest", type=_FILE)
+@click.option("--output", type=_FILE, required=True, help="Folder for the tar files.")
+@click.option("--shard-seconds", type=click.FloatRange(min=0, min_open=True), help="Of each.")
+@click.option("--shard-size", type=click.IntRange(min=1), help="Of each, in megabytes; 200.")
+def shard(
+    manifest: Path, output: Path, shard_seconds: float | None, shard_size: int | None
+) -> None:
+    """Write the utterances of MANIFEST into tar files, in WebDataset's layout."""
+    if shard_seconds is not None and shard_size is not None:
+        raise click.UsageError("--shard-seconds and --shard-size: one decides where a file ends")
+    from asr.manifest_table import ManifestTable
+    from asr.progress import track
+    from asr.shards import write_shards
+
+    table = ManifestTable(manifest)
+    utterances = track(table, total=len(table), label="writing", unit="utterances")
+    num_bytes = None if shard_seconds is not None else (shard_size or 200) * 1_000_000
+    shards = write_shards(utterances, output, seconds=shard_seconds, num_bytes=num_bytes)
+    hours = sum(shard.seconds for shard in shards) / 3600
+    print(f"{len(table)} utterances, {hours:.2f} hours in {len(shards)} tar files")
