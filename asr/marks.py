@@ -77,7 +77,8 @@ class Ledger:
         return {
             "version": stage.version,
             "settings": self.work.config.part(stage.settings),
-            "needs": {need: self._digest(need, stage) for need in needs},
+            "needs": {need: self._digest(need, stage) for need in needs}
+            | {str(path): outside_identity(path) for path in stage.reads},
             "corpus": self._corpus_identity() if reads_corpus else None,
         }
 
@@ -179,6 +180,13 @@ def corpus_identity(folder: Path) -> dict[str, str]:
         status = (folder / name).stat()
         rows.append([name, status.st_size, status.st_mtime_ns])
     return {"folder": str(folder), "files": fingerprint(rows)}
+
+
+def outside_identity(path: Path) -> str | None:
+    """A hash of a file, or of the names, sizes and times of the files in a folder."""
+    if path.is_dir():
+        return corpus_identity(path)["files"]
+    return read_content(path).sha256 if path.is_file() else None
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

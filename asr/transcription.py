@@ -8,7 +8,7 @@ from pathlib import Path
 
 from asr.errors import printable
 from asr.manifest import Utterance
-from asr.sources import AUDIO_SUFFIXES
+from asr.recordings import AUDIO_SUFFIXES
 
 _CHANNEL = re.compile(r"(.*)(-ch\d+)")
 

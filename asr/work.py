@@ -56,6 +56,8 @@ class Stage:
     makes: tuple[str, ...] = ()
     may_make: tuple[str, ...] = ()
     """What it makes on some settings, and removes on others."""
+    reads: tuple[Path, ...] = ()
+    """Files and folders outside of the work folder whose contents it depends on."""
     reads_corpus: bool = False
     """Cannot run without --corpus, and depends on what is in that folder."""
     fetches_corpus: bool = False
