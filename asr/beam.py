@@ -7,128 +7,68 @@ language model, word bonus and hot words add depends on the prefix alone and sta
 Probabilities are linear, scaled in every step by the best prefix's, whose logarithm is kept; only
 ranks are logarithms. Dimensions: step, token.
 
-The compiled functions stand in one file, because Numba's cache does not see when a function that
-they call changes in another.
+The compiled functions stand in one file, longer than others, because Numba's cache does not see
+when a function that they call changes in another.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
-NO_WORD, UNKNOWN_WORD = -1, -2
-"""In place of a word's number: no word ends here; one that is in no list does."""
-
-ROOT, OUTSIDE = 0, 1
-"""Nodes of a trie: between words; in a word that is in no list."""
-
-_NOWHERE = -1
-_NODE = np.dtype(
-    [
-        *((name, np.int32) for name in ("parent", "token", "word", "first_child", "sibling")),
-        *((name, np.int32) for name in ("slot", "trie", "word_state", "token_state", "hot_state")),
-        ("score", np.float64),
-        ("rank_score", np.float64),
-    ],
-    align=True,
-)  # of the tree of prefixes; slot: where it is in the beam, or -1; rank_score: with look-ahead
-_SLOT = np.dtype(
-    [
-        *((name, np.int32) for name in ("node", "time")),
-        *((name, np.float64) for name in ("blank", "token", "log")),
-    ],
-    align=True,
-)  # of the beam; blank, token: summed probability of the paths that end in a blank, in the token;
-# log: of the sum of both
-_TIME = np.dtype([("step", np.int32), ("previous", np.int32)], align=True)
-_CANDIDATE = np.dtype(
-    [
-        ("rank", np.float64),
-        ("existing", np.int32),
-        ("begins", np.int32),
-        ("time", np.int32),
-        *((name, np.float64) for name in ("blank", "last", "log")),
-        *((name, _NODE[name]) for name in _NODE.names or ()),
-    ],
-    align=True,
+from asr.beam_tables import (
+    CANDIDATE,
+    NO_WORD,
+    NODE,
+    OUTSIDE,
+    ROOT,
+    SLOT,
+    TIME,
+    UNKNOWN_WORD,
+    Found,
 )
 
-
-class Trie(NamedTuple):
-    """The words that may be spelled, as flat read-only arrays."""
-
-    first_arcs: NDArray[np.int64]
-    """[node + 1]"""
-    arc_keys: NDArray[np.int64]
-    """[arc] node * number of tokens + token; sorted."""
-    arc_nodes: NDArray[np.int32]
-    """[arc] where it leads."""
-    first_words: NDArray[np.int64]
-    """[node + 1] where the words that end in a node begin in `words`."""
-    words: NDArray[np.int32]
-    labels: NDArray[np.int32]
-    """[word] its id in the language model."""
-    potentials: NDArray[np.float64]
-    """[node] look-ahead: the most that a word there can add at its end, in nats."""
-
-
-class Options(NamedTuple):
-    """What the search takes besides scores and models; scores in nats."""
-
-    beam: int
-    num_best: int
-    """Most hypotheses to give back."""
-    beam_threshold: float
-    token_threshold: float
-    blank_log_prob: float
-    """A step whose blank is as probable as this, or more, is taken for a blank."""
-    is_open: bool
-    """Words that are not in the trie are allowed."""
-    ends_at_once: bool
-    """A word ends with its last token; otherwise a space or the next word's first token ends it."""
-    space: int
-    """The token that stands between words, or -1."""
-    begins_word: NDArray[np.bool_]
-    """[token] for tokens that mark a word's beginning."""
-    token_labels: NDArray[np.int32]
-    """[token] ids in the token model."""
-    end_label: int
-    """Of the token model, for the end of the sentence."""
-    word_scale: float
-    """On scores of the word model."""
-    token_scale: float
-    """On scores of the token model."""
-    word_bonus: float
-    boundary_label: int
-    """Of the hot words: a word's bound; the next label is the end."""
-    best_hot: float
-    """The most that a token adds by hot words."""
-
-
-class Found(NamedTuple):
-    """Hypotheses, best first; positions after a hypothesis' length are undefined."""
-
-    scores: NDArray[np.float64]
-    """[hypothesis] in nats, language model and all."""
-    log_probs: NDArray[np.float64]
-    """[hypothesis] of the acoustic model alone."""
-    lengths: NDArray[np.int32]
-    tokens: NDArray[np.int32]
-    """[hypothesis, position]"""
-    steps: NDArray[np.int32]
-    """[hypothesis, position] where the token begins."""
-    words: NDArray[np.int32]
-    """[hypothesis, position] the word that ends with or, if a mark ends words, before the token."""
-    last_words: NDArray[np.int32]
-    """[hypothesis] the word that ends with the sentence."""
-
+_NOWHERE = -1
+_codegen: Any = cgutils  # Numba's types are not known to all checkers
 
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
+# Arguments are many arrays each: a call that stays a call costs as much as what it does.
+_inlined = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 
 
-@_compiled
+def _strip(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """An array, or a tuple with arrays, without its counter of references."""
+    if isinstance(kind, types.Array):
+        array = context.make_array(kind)(context, builder, value=value)
+        array.meminfo = _codegen.get_null_value(array.meminfo.type)
+        return array._getvalue()
+    if isinstance(kind, types.BaseTuple):
+        kinds: Any = kind
+        items = zip(kinds, _codegen.unpack_tuple(builder, value), strict=True)
+        stripped = [_strip(context, builder, own, item) for own, item in items]
+        return context.make_tuple(builder, kind, stripped)
+    return value
+
+
+def _type_borrowed(_context: Any, values: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _strip(context, builder, signature.args[0], arguments[0])
+
+    return values(values), generate
+
+
+_borrowed: Any = intrinsic(_type_borrowed)
+"""In compiled code: an array, or a tuple with arrays, that does not count references to itself.
+
+Numba counts them with atomic operations wherever an array is taken out of a tuple or handed on,
+which took three quarters of the search's time. Someone else has to keep the arrays.
+"""
+
+
+@_inlined
 def _find(keys, first, last, key):  # type: ignore[no-untyped-def]
     """Place of a key in a part of sorted keys, or -1."""
     end = last
@@ -141,7 +81,7 @@ def _find(keys, first, last, key):  # type: ignore[no-untyped-def]
     return first if first < end and keys[first] == key else -1
 
 
-@_compiled
+@_inlined
 def _advance(automaton, state, label):  # type: ignore[no-untyped-def]
     """Score of a label in a state, and the state after it."""
     total = 0.0
@@ -159,7 +99,7 @@ def _advance(automaton, state, label):  # type: ignore[no-untyped-def]
     return total + automaton.root_scores[label], np.int64(automaton.root_states[label])
 
 
-@_compiled
+@_inlined
 def _below(trie, node, token, num_tokens, is_open):  # type: ignore[no-untyped-def]
     """The trie's node after a token."""
     if node != OUTSIDE:
@@ -170,7 +110,7 @@ def _below(trie, node, token, num_tokens, is_open):  # type: ignore[no-untyped-d
     return np.int64(OUTSIDE) if is_open else np.int64(_NOWHERE)
 
 
-@_compiled
+@_inlined
 def _word_range(trie, node, is_open):  # type: ignore[no-untyped-def]
     """Where the words that end in a node are listed; (-1, 0) for one unknown word."""
     first, last = trie.first_words[node], trie.first_words[node + 1]
@@ -179,7 +119,7 @@ def _word_range(trie, node, is_open):  # type: ignore[no-untyped-def]
     return first, last
 
 
-@_compiled
+@_inlined
 def _end_word(options, trie, word_model, state, word):  # type: ignore[no-untyped-def]
     """What the end of a word adds, and the language model's state after it."""
     if word == NO_WORD:
@@ -188,10 +128,11 @@ def _end_word(options, trie, word_model, state, word):  # type: ignore[no-untype
         return options.word_bonus, state
     label = trie.labels[word] if word >= 0 else 0
     score, state = _advance(word_model, state, label)
-    return options.word_bonus + options.word_scale * score, state
+    score = options.word_bonus + options.word_scale * score
+    return score + (options.unknown_score if word < 0 else 0.0), state
 
 
-@_compiled
+@_inlined
 def _raise_top(candidates, heap, size):  # type: ignore[no-untyped-def]
     """Restore the order of a heap, least rank first, whose top is new."""
     place, moved = 0, heap[0]
@@ -207,7 +148,7 @@ def _raise_top(candidates, heap, size):  # type: ignore[no-untyped-def]
     heap[place] = moved
 
 
-@_compiled
+@_inlined
 def _admit(candidates, heap, size, rank):  # type: ignore[no-untyped-def]
     """Make room for a candidate that ranks above the least; its place, and the heap's size."""
     if size < len(heap):
@@ -224,20 +165,29 @@ def _admit(candidates, heap, size, rank):  # type: ignore[no-untyped-def]
     return index, size
 
 
-@_compiled
+@_inlined
 def _floor(candidates, heap, size, best, threshold):  # type: ignore[no-untyped-def]
     """A candidate has to rank above this."""
     least = candidates[heap[0]].rank if size == len(heap) else -np.inf
     return max(least, best - threshold)
 
 
-@_compiled
+@_inlined
 def _offer(  # type: ignore[no-untyped-def]
     log_prob, floor, prefix, token, word, trie_node, nodes, scratch, options, trie, models
 ):
     """Fill `scratch` with the prefix one token longer; its rank, or -inf if it is not wanted."""
     word_model, token_model, hot = models
     parent = nodes[prefix]
+    score, word_state = parent.score, parent.word_state
+    if word != NO_WORD:
+        if parent.ended != word:
+            added, state = _end_word(options, trie, word_model, np.int64(word_state), word)
+            parent.ended, parent.end_score, parent.end_state = word, added, state
+        score, word_state = score + parent.end_score, parent.end_state
+    ahead = log_prob + trie.potentials[trie_node]
+    if not score + ahead + options.best_hot > floor:
+        return -np.inf
     child = parent.first_child
     while child >= 0 and not (nodes[child].token == token and nodes[child].word == word):
         child = nodes[child].sibling
@@ -245,9 +195,6 @@ def _offer(  # type: ignore[no-untyped-def]
     if child >= 0:
         # A prefix in the beam has been given this path already.
         return -np.inf if nodes[child].slot >= 0 else log_prob + nodes[child].rank_score
-    score, word_state = _end_word(options, trie, word_model, np.int64(parent.word_state), word)
-    score += parent.score
-    ahead = log_prob + trie.potentials[trie_node]
     token_state, hot_state = np.int64(parent.token_state), np.int64(parent.hot_state)
     if token_model.num_labels > 0 and score + ahead + options.best_hot > floor:
         added, token_state = _advance(token_model, token_state, options.token_labels[token])
@@ -269,7 +216,7 @@ def _offer(  # type: ignore[no-untyped-def]
     return log_prob + scratch.rank_score
 
 
-@_compiled
+@_inlined
 def _stay(step, slots, num_slots, probs, nodes, candidates, heap):  # type: ignore[no-untyped-def]
     """Offer the prefixes of the beam themselves, with what longer paths of shorter ones give."""
     best = -np.inf
@@ -304,7 +251,7 @@ def _stay(step, slots, num_slots, probs, nodes, candidates, heap):  # type: igno
     return size, best
 
 
-@_compiled
+@_inlined
 def _most_in_word(options, trie, node):  # type: ignore[no-untyped-def]
     """What a prefix can score at most, one token longer in the same word, or in its first."""
     bonus = max(options.word_bonus, 0.0)
@@ -314,13 +261,13 @@ def _most_in_word(options, trie, node):  # type: ignore[no-untyped-def]
     return node.rank_score + (bonus if node.trie == ROOT else 0.0) + options.best_hot
 
 
-@_compiled
+@_inlined
 def _most_after_word(options, node):  # type: ignore[no-untyped-def]
     """The same where the token ends the word and perhaps begins another."""
     return node.score + 2 * max(options.word_bonus, 0.0) + options.best_hot
 
 
-@_compiled
+@_inlined
 def _extend(  # type: ignore[no-untyped-def]
     index,
     slots,
@@ -400,7 +347,7 @@ def _extend(  # type: ignore[no-untyped-def]
     return size, best
 
 
-@_compiled
+@_inlined
 def _grown(array, size):  # type: ignore[no-untyped-def]
     if size <= len(array):
         return array
@@ -409,7 +356,7 @@ def _grown(array, size):  # type: ignore[no-untyped-def]
     return longer
 
 
-@_compiled
+@_inlined
 def _choose_tokens(row, threshold, active):  # type: ignore[no-untyped-def]
     """Tokens but the blank that are not far less probable than the best, by rank; their number."""
     floor = row.max() - threshold
@@ -425,7 +372,7 @@ def _choose_tokens(row, threshold, active):  # type: ignore[no-untyped-def]
     return count
 
 
-@_compiled
+@_inlined
 def _finish(num_slots, slots, nodes, options, trie, models):  # type: ignore[no-untyped-def]
     """Complete hypotheses: score, slot, last word."""
     word_model, token_model, hot = models
@@ -460,7 +407,7 @@ def _finish(num_slots, slots, nodes, options, trie, models):  # type: ignore[no-
     return finals
 
 
-@_compiled
+@_inlined
 def _rebuild(step, candidates, heap, size, limit, slots, nodes, num_nodes, times, num_times):  # type: ignore[no-untyped-def]
     """Fill `slots` with the candidates that rank above a limit; how many, and the best's weight."""
     count, top = 0, 0.0
@@ -477,7 +424,7 @@ def _rebuild(step, candidates, heap, size, limit, slots, nodes, num_nodes, times
             node.trie, node.word_state = chosen.trie, chosen.word_state
             node.token_state, node.hot_state = chosen.token_state, chosen.hot_state
             node.score, node.rank_score = chosen.score, chosen.rank_score
-            node.first_child = -1
+            node.first_child, node.ended = -1, NO_WORD
             node.sibling = nodes[chosen.parent].first_child
             nodes[chosen.parent].first_child = index
         time = np.int64(chosen.time)
@@ -494,32 +441,50 @@ def _rebuild(step, candidates, heap, size, limit, slots, nodes, num_nodes, times
     return count, top, num_nodes, num_times
 
 
-@_compiled
-def search(log_probs, probs, options, trie, models):  # type: ignore[no-untyped-def]
-    """The best complete hypotheses.
+@_inlined
+def _read_out(finals, slots, nodes, times, offset):  # type: ignore[no-untyped-def]
+    count, longest = len(finals), 0
+    scores, log_probs = np.empty(count), np.empty(count)
+    lengths, last_words = np.zeros(count, np.int32), np.empty(count, np.int32)
+    for place in range(count):
+        _, index, _ = finals[place]
+        node = slots[index].node
+        while nodes[node].parent >= 0:
+            lengths[place] += 1
+            node = nodes[node].parent
+        longest = max(longest, lengths[place])
+    tokens = np.zeros((count, longest), np.int32)
+    steps, words = np.zeros_like(tokens), np.zeros_like(tokens)
+    for place in range(count):
+        score, index, last_words[place] = finals[place]
+        slot = slots[index]
+        scores[place] = score + offset
+        log_probs[place] = slot.log + offset
+        node, time = slot.node, slot.time
+        for position in range(lengths[place] - 1, -1, -1):
+            tokens[place, position] = nodes[node].token
+            words[place, position] = nodes[node].word
+            steps[place, position] = times[time].step
+            node, time = nodes[node].parent, times[time].previous
+    return Found(scores, log_probs, lengths, tokens, steps, words, last_words)
 
-    Args:
-        log_probs: [step, token] float32; token 0 is the blank.
-        probs: their exponentials.
-        options: `Options`.
-        trie: `Trie`.
-        models: of words, tokens and hot words, three `Automaton`s.
 
-    Returns:
-        A `Found`; empty if no hypothesis is allowed.
-    """
-    num_steps, num_tokens = log_probs.shape
+@_inlined
+def _search(  # type: ignore[no-untyped-def]
+    log_probs, probs, options, trie, models, slots, candidates, scratch, heap, active
+):
+    # The caller keeps these.
+    log_probs, probs, options = _borrowed(log_probs), _borrowed(probs), _borrowed(options)
+    trie, models, slots = _borrowed(trie), _borrowed(models), _borrowed(slots)
+    candidates, scratch = _borrowed(candidates), _borrowed(scratch)
+    heap, active = _borrowed(heap), _borrowed(active)
     # Room for a beam without limit is not taken before it is needed.
-    nodes = np.empty(1024, _NODE)
-    times = np.empty(1024, _TIME)
-    slots = np.empty(options.beam, _SLOT)
-    candidates = np.empty(options.beam, _CANDIDATE)
-    scratch = np.empty(1, _CANDIDATE)
-    heap = np.empty(options.beam, np.int32)
-    active = np.empty(num_tokens, np.int64)
+    own_nodes, own_times = np.empty(1024, NODE), np.empty(1024, TIME)
+    nodes, times = _borrowed(own_nodes), _borrowed(own_times)
     root = nodes[0]
     root.parent, root.token, root.word = -1, -1, NO_WORD
     root.first_child, root.sibling, root.slot, root.trie = -1, -1, 0, ROOT
+    root.ended = NO_WORD
     root.word_state, root.token_state = models[0].start, models[1].start
     root.hot_state = models[2].start
     root.score = root.rank_score = 0.0
@@ -527,7 +492,7 @@ def search(log_probs, probs, options, trie, models):  # type: ignore[no-untyped-
     slots[0].blank, slots[0].token, slots[0].log = 1.0, 0.0, 0.0
     num_slots, num_nodes, num_times = 1, 1, 0
     offset = 0.0
-    for step in range(num_steps):
+    for step in range(len(log_probs)):
         row = log_probs[step]
         if row[0] >= options.blank_log_prob:
             for index in range(num_slots):
@@ -555,7 +520,9 @@ def search(log_probs, probs, options, trie, models):  # type: ignore[no-untyped-
                 trie,
                 models,
             )
-        nodes, times = _grown(nodes, num_nodes + size), _grown(times, num_times + size)
+        own_nodes = _grown(own_nodes, num_nodes + size)
+        own_times = _grown(own_times, num_times + size)
+        nodes, times = _borrowed(own_nodes), _borrowed(own_times)
         for index in range(num_slots):
             nodes[slots[index].node].slot = -1
         num_slots, top, num_nodes, num_times = _rebuild(
@@ -580,32 +547,32 @@ def search(log_probs, probs, options, trie, models):  # type: ignore[no-untyped-
         offset += log_top
     finals = _finish(num_slots, slots, nodes, options, trie, models)
     finals.sort(reverse=True)
-    return _read_out(finals[: options.num_best], slots, nodes, times, offset)
+    return _read_out(finals[: options.num_best], slots, own_nodes, own_times, offset)
 
 
 @_compiled
-def _read_out(finals, slots, nodes, times, offset):  # type: ignore[no-untyped-def]
-    count, longest = len(finals), 0
-    scores, log_probs = np.empty(count), np.empty(count)
-    lengths, last_words = np.zeros(count, np.int32), np.empty(count, np.int32)
-    for place in range(count):
-        _, index, _ = finals[place]
-        node = slots[index].node
-        while nodes[node].parent >= 0:
-            lengths[place] += 1
-            node = nodes[node].parent
-        longest = max(longest, lengths[place])
-    tokens = np.zeros((count, longest), np.int32)
-    steps, words = np.zeros_like(tokens), np.zeros_like(tokens)
-    for place in range(count):
-        score, index, last_words[place] = finals[place]
-        slot = slots[index]
-        scores[place] = score + offset
-        log_probs[place] = slot.log + offset
-        node, time = slot.node, slot.time
-        for position in range(lengths[place] - 1, -1, -1):
-            tokens[place, position] = nodes[node].token
-            words[place, position] = nodes[node].word
-            steps[place, position] = times[time].step
-            node, time = nodes[node].parent, times[time].previous
-    return Found(scores, log_probs, lengths, tokens, steps, words, last_words)
+def search(log_probs, probs, options, trie, models):  # type: ignore[no-untyped-def]
+    """The best complete hypotheses.
+
+    Args:
+        log_probs: [step, token] float32; token 0 is the blank.
+        probs: their exponentials.
+        options: `Options`.
+        trie: `Trie`.
+        models: of words, tokens and hot words, three `Automaton`s.
+
+    Returns:
+        A `Found`; empty if no hypothesis is allowed.
+    """
+    return _search(
+        log_probs,
+        probs,
+        options,
+        trie,
+        models,
+        np.empty(options.beam, SLOT),
+        np.empty(options.beam, CANDIDATE),
+        np.empty(1, CANDIDATE),
+        np.empty(options.beam, np.int32),
+        np.empty(log_probs.shape[1], np.int64),
+    )

@@ -20,7 +20,7 @@ from asr.tokens import TokenTable
 
 if TYPE_CHECKING:
     from asr.automaton import Automaton
-    from asr.beam import Found, Trie
+    from asr.beam_tables import Found, Trie
     from asr.grammar import Grammar
     from asr.hotwords import HotPhrase
     from asr.language_model import LanguageModel
@@ -44,6 +44,8 @@ class DecodingConfig(Settings):
     """On the language model's log-probabilities."""
     word_bonus: float = 0.0
     """Added for each word, in nats."""
+    unknown_score: float = Field(-10.0, le=0)
+    """Added for each word that a language model of words lacks, in nats."""
     beam_threshold: float = Field(20.0, gt=0)
     """Prefixes are dropped that are so many nats below the best."""
     token_threshold: float = Field(10.0, gt=0)
@@ -172,14 +174,14 @@ class Decoder:
         Raises:
             DataError: the scores are no log-probabilities of these tokens.
         """
-        _check(log_probs, len(self.tokens))
+        probs = _probabilities(log_probs, len(self.tokens))
         if self.is_greedy:
             return [greedy(log_probs)]
         from asr.beam import search
 
         # A copy: compiled code is made for one kind of array.
         log_probs = np.array(log_probs, np.float32, order="C")
-        found = search(log_probs, np.exp(log_probs), self._options, self._trie, self._models)
+        found = search(log_probs, probs, self._options, self._trie, self._models)
         hypotheses = self._hypotheses(found) or [
             Hypothesis(tokens=(), steps=(), log_prob=float(log_probs[:, 0].sum()), words=())
         ]
@@ -214,7 +216,7 @@ class Decoder:
         grammar: "Grammar | None",
     ) -> None:
         from asr.automaton import frozen, language_model_automaton
-        from asr.beam import Options
+        from asr.beam_tables import Options
         from asr.grammar import grammar_automaton, grammar_lexicon
         from asr.hotwords import boundary_label, hot_automaton
         from asr.language_model import END_ID
@@ -280,7 +282,10 @@ class Decoder:
     def _weighed(self) -> "Trie":
         from asr.lexicon import weigh
 
-        return weigh(self._plain_trie, self._options.word_scale, self.config.word_bonus)
+        config, scale = self.config, self._options.word_scale
+        # Without a model of words all words are alike.
+        unknown = config.unknown_score if self._models[0].num_labels else 0.0
+        return weigh(self._plain_trie, scale, config.word_bonus, unknown)
 
     def _limits(self, config: DecodingConfig) -> dict[str, Any]:
         """What the search takes straight from the settings."""
@@ -295,6 +300,7 @@ class Decoder:
             "word_scale": scale,
             "token_scale": scale,
             "word_bonus": config.word_bonus,
+            "unknown_score": config.unknown_score,
         }
 
     @property
@@ -366,13 +372,13 @@ def _most_added(hot: "Automaton") -> float:
     return 2 * max(0.0, float(hot.arc_scores.max())) + max(0.0, float(hot.fallback_scores.max()))
 
 
-def _check(log_probs: NDArray[np.float32], num_tokens: int) -> None:
+def _probabilities(log_probs: NDArray[np.float32], num_tokens: int) -> NDArray[np.float32]:
+    """The exponentials, checked."""
     if log_probs.ndim != 2 or log_probs.shape[1] != num_tokens:
         raise DataError(f"scores of shape {log_probs.shape}, but the model has {num_tokens} tokens")
-    if not len(log_probs):
-        return
     with np.errstate(invalid="ignore", over="ignore"):
-        sums = np.exp(log_probs).sum(axis=1)
+        probs = np.exp(log_probs, dtype=np.float32, order="C")
+    sums = probs.sum(axis=1)
     wrong = np.flatnonzero(~(np.abs(sums - 1) <= _MOST_OFF))
     if wrong.size:
         step = int(wrong[0])
@@ -380,3 +386,4 @@ def _check(log_probs: NDArray[np.float32], num_tokens: int) -> None:
             f"step {step}: the probabilities sum to {sums[step]:.4g}, not to 1; scores are "
             "expected to be log-probabilities (log_softmax)"
         )
+    return probs

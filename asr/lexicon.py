@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.automaton import frozen
-from asr.beam import ROOT, Trie
+from asr.beam_tables import OUTSIDE, ROOT, Trie
 from asr.errors import DataError
 from asr.files import open_atomic
 from asr.language_model import UNKNOWN_ID, LanguageModel
@@ -161,15 +161,17 @@ def build_trie(lexicon: Lexicon, model: LanguageModel | None, num_tokens: int) -
     )
 
 
-def weigh(trie: Trie, scale: float, bonus: float) -> Trie:
+def weigh(trie: Trie, scale: float, bonus: float, unknown: float) -> Trie:
     """With look-ahead in nats.
 
     Args:
         scale: on the language model's log-probabilities (to the base 10), to nats.
         bonus: added for each word.
+        unknown: added for each word that is in no list.
     """
     potentials = scale * trie.potentials + bonus
     potentials[ROOT] = 0.0
+    potentials[OUTSIDE] += unknown
     return trie._replace(potentials=frozen(potentials, np.float64))  # type: ignore[arg-type]
 
 

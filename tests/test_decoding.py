@@ -33,6 +33,7 @@ UNLIMITED = {
     "beam_threshold": 1e6,
     "token_threshold": 1e6,
     "blank_threshold": 2.0,
+    "unknown_score": 0.0,
 }
 
 Tokens = tuple[int, ...]
@@ -117,8 +118,9 @@ def test_with_a_language_model_of_words_it_finds_the_best_of_all(
         spelled = text.split()
         words = ["<unk>", *spelled[1:]] if first_odd else spelled
         score = log_prob + 0.7 * sentence_score(model, words) + 0.4 * len(words)
+        score -= 0.9 * sum(word not in model.words[END_ID + 1 :] for word in words)
         expected.setdefault(text, []).append(score)
-    config = DecodingConfig(**UNLIMITED, lm_weight=0.7, word_bonus=0.4)
+    config = DecodingConfig(**{**UNLIMITED, "unknown_score": -0.9}, lm_weight=0.7, word_bonus=0.4)
     table = tokens if tokens is CHARACTERS else PieceTable(tokens.symbols)
     hypotheses = Decoder(table, config, language_model=model).decode(log_probs)
     assert_same(hypotheses, best_scores(expected))
