@@ -30,8 +30,8 @@ _NUM_FFT = 1024
 _RUN = 3  # equal samples at the extreme of the signal that make a flat top
 _FULL_SCALE = 1 - 2**-15
 _BAND = 0.06  # of the Nyquist frequency: width over which a spectrum is averaged
-# A codec's or resampler's cut is 48 dB deep and more; the spectra of 1,000 utterances of five
-# corpora that have none fall by 21 dB at most over as narrow a band.
+# Cuts of a codec are 48 dB deep and more in LibriSpeech's MP3 copies; where there is none, in 800
+# utterances of four corpora, spectra fall by 21 dB at most over as narrow a band.
 _MIN_CLIFF_DB = 28
 
 
