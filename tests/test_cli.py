@@ -226,9 +226,14 @@ def test_a_stopped_job_leaves_whole_results_and_goes_on(
 
     arguments = ["transcribe", model, str(speech), "--output-dir", str(output)]
     arguments += ["--format", "txt,json"]
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", sync)
-        assert main(arguments) == code
+    # A shell lets its background jobs ignore Ctrl-C; this suite may be one.
+    before_test = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", sync)
+            assert main(arguments) == code
+    finally:
+        signal.signal(signal.SIGINT, before_test)
     assert {path.name for path in output.iterdir()} == {"0.txt", "0.json"}
     assert "1 of 3 inputs were transcribed" in capsys.readouterr().err
     before = (output / "0.txt").stat()
