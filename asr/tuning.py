@@ -27,6 +27,7 @@ _BONUSES = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
 _STEPS = ((0.2, 0.5), (0.1, 0.25))  # of weight and bonus, around the best
 _BEAMS = (8, 16, 32, 64)
 _SHARES = tuple(tenth / 10 for tenth in range(1, 11))
+_RESCORING_BEAM = 32  # at least
 _BEAM = 16  # at which weights are searched
 
 
@@ -225,6 +226,8 @@ def _try_shares(
         lm_weight=found.lm_weight,
         share=0.0,
     )
+    # As wide as there are readings to rank.
+    found = replace(found, beam=max(found.beam, _RESCORING_BEAM))
     config = _settings(found)
     config = config.model_copy(update={"nbest": config.rescored})
     decoded = dev.decode(decoder.with_settings(config))

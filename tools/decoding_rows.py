@@ -45,7 +45,7 @@ def learn(text: Path, folder: Path) -> dict[str, Path]:
     found = {"word": folder / "word.arpa.gz", "character": folder / "character.arpa.gz"}
     write_arpa(estimate(read_sentences(text, "word"), order=3).arpa, found["word"])
     write_arpa(estimate(read_sentences(text, "character"), order=6).arpa, found["character"])
-    config = NeuralLmConfig(epochs=30)
+    config = NeuralLmConfig(epochs=20, hidden_size=256, dropout=0.5, learning_rate=0.01)
     neural = train_neural_lm(read_sentences(text, "word"), config, lambda _: None)
     save_neural_lm(neural, folder / "neural")
     return {**found, "neural": folder / "neural"}
