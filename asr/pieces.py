@@ -20,7 +20,8 @@ Values = NDArray[np.float32]
 
 LONGEST_SECONDS = 40.0
 """What is not longer stays whole."""
-_SHORTEST_SECONDS = 10.0
+_USUAL_SECONDS = 6.0
+_SHORTEST_SECONDS = 1.0
 _OVERLAP_SECONDS = 4.0
 
 _HOP_SECONDS = 0.01  # from one measurement of the level to the next
@@ -36,6 +37,9 @@ class PieceLengths:
     """In units."""
 
     longest: int
+    """Of what stays whole, and of pieces that no pause ends."""
+    usual: int
+    """Of a piece with a pause in it, at most."""
     shortest: int
     """Where a pause ends it."""
     overlap: int
@@ -60,6 +64,7 @@ class PieceLengths:
         half = max(1, round(_OVERLAP_SECONDS / 2 * rate / step)) * step
         return cls(
             longest=max(4, round(LONGEST_SECONDS * rate / step)) * step,
+            usual=round(_USUAL_SECONDS * rate),
             shortest=round(_SHORTEST_SECONDS * rate),
             overlap=2 * half,
             step=step,
@@ -114,7 +119,10 @@ def cut(
         if length <= lengths.longest:
             yield Piece(values=held, start=start, follows=follows)
             return
-        pause = find_pause(held[: lengths.longest], lengths.shortest, lengths.longest)
+        # Short pieces, each normalized by itself, are read best where voices or levels change.
+        pause = find_pause(held[: lengths.usual], lengths.shortest, lengths.usual) or find_pause(
+            held[: lengths.longest], lengths.usual, lengths.longest
+        )
         end = pause or lengths.longest
         continues = pause is None
         # A copy, since a view would keep all that is held.
