@@ -27,6 +27,7 @@ _OVERLAP_SECONDS = 4.0
 _HOP_SECONDS = 0.01  # from one measurement of the level to the next
 _SMOOTHING = 5  # hops
 _PAUSE_SECONDS = 0.3  # closures of plosives are shorter
+_LONG_PAUSE_SECONDS = 0.4  # between phrases
 _CONTRAST = 10.0  # dB between speech and pauses; with less of it pauses are not told from speech
 _PAUSE_SHARE = 0.3  # a pause is in the lowest part of the range of levels
 _PREEMPHASIS = 0.97
@@ -140,7 +141,7 @@ def no_pause(values: Values, first: int, last: int) -> None:  # noqa: ARG001
 
 
 def pause_finder(sample_rate: int) -> PauseFinder:
-    """The middle of the longest pause, by level."""
+    """The middle of the first long pause or, without one, of the longest; by level."""
 
     def find(samples: Values, first: int, last: int) -> int | None:
         hop = round(_HOP_SECONDS * sample_rate)
@@ -150,7 +151,7 @@ def pause_finder(sample_rate: int) -> PauseFinder:
             return None
         quiet = levels < floor + _PAUSE_SHARE * (speech - floor)
         quiet[: first // hop] = quiet[last // hop :] = False
-        start, end = _longest_run(quiet)
+        start, end = _longest_run(quiet, round(_LONG_PAUSE_SECONDS / _HOP_SECONDS))
         if (end - start) * hop < _PAUSE_SECONDS * sample_rate:
             return None
         return (start + end) // 2 * hop
@@ -169,13 +170,17 @@ def _levels(samples: Values, hop: int) -> NDArray[np.float64]:
     return levels
 
 
-def _longest_run(marks: NDArray[np.bool_]) -> tuple[int, int]:
-    """First place and the one after the last; the first of the longest runs, or an empty one."""
+def _longest_run(marks: NDArray[np.bool_], enough: int | None = None) -> tuple[int, int]:
+    """First place and the one after the last of the first of the longest runs, or an empty one.
+
+    Args:
+        enough: a run of this length is as good as a longer one.
+    """
     bounds = np.flatnonzero(np.diff(marks.astype(np.int8), prepend=0, append=0))
     starts, ends = bounds[::2], bounds[1::2]
     if not len(starts):
         return 0, 0
-    best = int((ends - starts).argmax())
+    best = int(np.minimum(ends - starts, enough or len(marks)).argmax())
     return int(starts[best]), int(ends[best])
 
 
