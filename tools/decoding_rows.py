@@ -54,8 +54,9 @@ def learn(text: Path, folder: Path) -> dict[str, Path]:
 def score(folder: Path, test: list[Utterance], decoding: DecodingOptions) -> tuple[float, str]:
     recognizer = Recognizer.load(folder, decoding=decoding)
     evaluation = evaluate(recognizer, test, name=folder.name, test_set="test")
-    summary = evaluation.summary().splitlines()
-    return evaluation.report.score.words.rate or 0.0, "; ".join(summary[:3])
+    scored = evaluation.report.score
+    line = "; ".join(evaluation.summary().splitlines()[:3])
+    return scored.words.rate or 0.0, f"{line}; CER {scored.characters.rate or 0.0:.2f} %"
 
 
 def rows(
