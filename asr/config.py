@@ -244,6 +244,9 @@ class SynthesisConfig(Settings):
     """Training voices, at most: pairs of accent and variant, each with a rate and pitch."""
     silence: tuple[float, float] = (0.05, 0.4)
     """Range of the silence before and after, each, in seconds; from 0 up."""
+    trim_db: float = Field(0.0, ge=0, le=60)
+    """Edges of training speech are cut, as by a trimmer of silence, that stay below a level drawn
+    from 60 to `60 - trim_db` decibels under the loudest 10 ms; 0 cuts nothing."""
     sample_rate: int = Field(8000, ge=8000, le=48000)
     """Hz."""
     seed: int = Field(1, ge=0)

@@ -257,6 +257,8 @@ def _speaker(seed: int) -> Iterator[Callable[[Request, int], Samples]]:
 def _finish(
     spoken: Samples, split: Split, config: SynthesisConfig, rng: np.random.Generator
 ) -> NDArray[np.int16]:
+    if config.trim_db and split == "train":
+        spoken = trim(spoken, config.sample_rate, rng.uniform(60 - config.trim_db, 60))
     before, after = (int(rng.uniform(*config.silence) * config.sample_rate) for _ in range(2))
     samples = np.pad(spoken, (before, after))
     level_db = _LEVEL_DB
@@ -267,6 +269,19 @@ def _finish(
     # A peak that would clip lowers the utterance instead.
     samples *= min(1.0, 0.99 / np.abs(samples).max())
     return np.round(samples * 32767).astype(np.int16)
+
+
+def trim(samples: Samples, sample_rate: int, below_db: float) -> Samples:
+    """Without the edges that stay `below_db` decibels under the loudest 10 ms.
+
+    What comes first in a word is often weak: of "four" a trimmer may leave no more than "or".
+    """
+    size = sample_rate // 100
+    energies = [
+        np.mean(samples[start : start + size] ** 2) for start in range(0, len(samples), size)
+    ]
+    loud = np.flatnonzero(np.array(energies) >= max(energies) * 10 ** (-below_db / 10))
+    return samples[loud[0] * size : (loud[-1] + 1) * size]
 
 
 def _distort(samples: Samples, sample_rate: int, rng: np.random.Generator) -> Samples:

@@ -12,12 +12,13 @@ import pytest
 import soundfile
 
 from asr import espeak, synthesis
-from asr.config import ConfigError, parse_settings
+from asr.config import ConfigError, SynthesisConfig, parse_settings
 from asr.errors import DataError
 from asr.manifest import Utterance, read_manifest
 from recipes.an4 import corpus as an4
 from recipes.digits import corpus as digits
 from recipes.fsdd import corpus as fsdd
+from recipes.fsdd.accents import FOREIGN
 from recipes.speechocean762 import corpus as speechocean762
 from recipes.yesno import corpus as yesno
 
@@ -62,6 +63,34 @@ def test_fsdd_has_the_official_test_set_and_every_speaker_and_digit_in_dev(corpo
     seven = next(u for u in splits["train"] if u.id == "7_jackson_32")
     assert (seven.text, seven.speaker) == ("seven", "jackson")
     assert seven.duration == pytest.approx(soundfile.info(seven.audio_filepath).duration)
+
+
+def test_fsdd_takes_so_many_real_recordings_of_each_digit(corpora, tmp_path):
+    corpus = fsdd.Corpus(real_a_digit=10, real_copies=3)
+    fsdd.prepare(corpora / "fsdd", tmp_path, corpus)
+    splits = read_splits(tmp_path)
+    assert sizes(splits) == {"train": 300, "dev": 180, "test": 300}
+    assert_ids_are_unique_across_splits(splits)
+    files = Counter((u.text, u.audio_filepath) for u in splits["train"])
+    assert set(files.values()) == {3}
+    assert set(Counter(text for text, _ in files).values()) == {10}
+    assert speakers(splits["train"]) == set(fsdd.SPEAKERS)
+    with pytest.raises(DataError, match="leaves no training set"):
+        fsdd.prepare(corpora / "fsdd", tmp_path, fsdd.Corpus(real_a_digit=0))
+
+
+def test_fsdd_is_spoken_by_voices_of_other_languages_too(corpora, tmp_path):
+    pytest.importorskip("espeakng_loader")
+    synthetic = SynthesisConfig(hours=0.02, num_voices=60, silence=(0.0, 0.0), trim_db=50)
+    corpus = fsdd.Corpus(real_a_digit=0, speak=True, synthetic=synthetic)
+    fsdd.prepare(corpora / "fsdd", tmp_path, corpus)
+    train = read_splits(tmp_path)["train"]
+    assert {u.text for u in train} == set(fsdd.WORDS)
+    accents = {str(u.speaker).partition("+")[0] for u in train}
+    assert accents & set(FOREIGN)
+    assert accents & set(synthesis.ENGLISH)
+    assert all(len(words) == 10 for words in FOREIGN.values())
+    assert 0.05 < np.median([u.duration for u in train]) < 0.6
 
 
 def test_fsdd_without_a_speaker_tests_on_that_speaker_alone(corpora, tmp_path):

@@ -14,15 +14,22 @@ trimmed, with next to no silence around the word. Accents, by the dataset's meta
 theo), Greek (george), German (lucas, yweweler) and Belgian French (nicolas).
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import soundfile
+from pydantic import Field
 
 from asr import archive
-from asr.config import Settings
+from asr.config import Settings, SynthesisConfig
 from asr.errors import DataError
 from asr.manifest import Utterance, write_manifest
+from asr.synthesis import ENGLISH, Sentence, Split, Voice, speak_split
+
+from .accents import FOREIGN
 
 COMMIT = "26eb9aaf76e81b692f806f9140c2d2777410d7a1"
 URL = f"https://github.com/Jakobovski/free-spoken-digit-dataset/archive/{COMMIT}.tar.gz"
@@ -39,10 +46,18 @@ _SECONDS = 1312.3  # of the 3,000 recordings
 
 
 class Corpus(Settings):
-    """Which recordings are the test set."""
+    """Which recordings are the test set, and what the training set is."""
 
     held_out_speaker: Speaker | None = None
     """This speaker's recordings are the test set; none means the official split."""
+    real_a_digit: int | None = Field(None, ge=0)
+    """Training recordings of each digit, spread over the speakers; none means all of them."""
+    real_copies: int = Field(1, ge=1)
+    """How often each of them is in the training set."""
+    speak: bool = False
+    """Whether synthetic voices speak digits, too, for the training set."""
+    synthetic: SynthesisConfig = SynthesisConfig()
+    """What they speak; its dev and test sets are not made."""
 
 
 def download(target: Path) -> None:
@@ -67,7 +82,8 @@ def prepare(source: Path, folder: Path, corpus: Corpus) -> None:
         corpus: which split.
 
     Raises:
-        DataError: no corpus there, or a recording is missing, or the hours are not as published.
+        DataError: no corpus there, or a recording is missing, or the hours are not as published;
+            no training set is left, or eSpeak NG is to speak and is not there.
     """
     recordings = _find_recordings(source)
     splits: dict[str, list[Utterance]] = {"train": [], "dev": [], "test": []}
@@ -88,8 +104,32 @@ def prepare(source: Path, folder: Path, corpus: Corpus) -> None:
     seconds = sum(utterance.duration for split in splits.values() for utterance in split)
     if abs(seconds - _SECONDS) > 1:
         raise DataError(f"{recordings}: {seconds:.0f} s of speech, expected {_SECONDS:.0f} s")
+    splits["train"] = _training_set(splits["train"], folder, corpus)
     for split, utterances in splits.items():
         write_manifest(utterances, folder / f"{split}.jsonl")
+
+
+def _training_set(real: Sequence[Utterance], folder: Path, corpus: Corpus) -> list[Utterance]:
+    """So many real recordings so many times, and what is spoken."""
+    of_digit: dict[str | None, list[Utterance]] = {}
+    for utterance in sorted(real, key=lambda u: int(u.id.rpartition("_")[2])):
+        of_digit.setdefault(utterance.text, []).append(utterance)
+    chosen = [u for utterances in of_digit.values() for u in utterances[: corpus.real_a_digit]]
+    train = [utterance for utterance in real if utterance in chosen]
+    for copy in range(1, corpus.real_copies):
+        train += [replace(utterance, id=f"{utterance.id}-{copy}") for utterance in chosen]
+    if corpus.speak:
+        accents = (*ENGLISH, *FOREIGN)
+        train += speak_split("train", folder / "synthetic", corpus.synthetic, accents, _draw)
+    if not train:
+        raise DataError("corpus.real_a_digit 0 leaves no training set, unless corpus.speak is true")
+    return train
+
+
+def _draw(split: Split, voice: Voice, rng: np.random.Generator) -> Sentence:  # noqa: ARG001
+    digit = int(rng.integers(10))
+    spellings = FOREIGN.get(voice.accent, WORDS)
+    return Sentence(text=WORDS[digit], spoken=spellings[digit])
 
 
 def _find_recordings(source: Path) -> Path:
