@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Alternative", "Recognizer", "Transcript", "Word"]
 
-_BATCH_SECONDS = 120.0
-_POOL_SECONDS, _POOL_PIECES = 480.0, 256  # in memory while batches of similar length are made
+_BATCH_SECONDS = 60.0
+_POOL_SECONDS, _POOL_PIECES = 240.0, 256  # in memory while batches of similar length are made
 
 Watch = Callable[[Utterance, float, float | None], None]
 """Is told an utterance, the seconds of it that are done, and those it has in all if known."""
