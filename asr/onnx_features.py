@@ -24,23 +24,12 @@ def add_base(graph: Graph, frontend: Frontend, waveforms: str, num_samples: str)
         num_samples: of each row, [batch].
     """
     config = frontend.config
-    own = graph.within(num_samples, graph.size(waveforms, 1))
-    signal = graph.add("Mul", graph.masked(waveforms, own), graph.constant(FULL_SCALE))
-    kaldi = config.convention == "kaldi"
-    # Zeros complete the last frame, and stand before the first sample.
-    signal = graph.add("Pad", signal, graph.integers(0, not kaldi, 0, config.frame_length))
-    if not kaldi:
-        signal = _emphasized(graph, signal, 1)
+    if config.convention != "kaldi":
+        # Zeros complete the last frame. Kaldi's are whole, so that none sees what follows its row.
+        own = graph.within(num_samples, graph.size(waveforms, 1))
+        waveforms = graph.masked(waveforms, own)
     width = _add_num_frames(graph, frontend, graph.size(waveforms, 1))
-    taps = _add_frames(graph, frontend, signal, width)
-    window = _array(frontend.window)
-    if kaldi:
-        taps = graph.add("Sub", taps, graph.add("ReduceMean", taps, axes=[2]))
-        # The window's first value is 0, so that the first tap, which has none before it, is not
-        # needed.
-        taps, window = _emphasized(graph, taps, 2), window[1:]
-    taps = graph.add("Mul", taps, graph.constant(window))
-    energies = _add_energies(graph, frontend, taps, len(window))
+    energies = _add_energies(graph, frontend, waveforms, width)
     floor = graph.constant(FLOOR[config.convention])
     base = graph.add("Log", graph.add("Max", energies, floor))
     if config.kind == "mfcc":
@@ -88,52 +77,77 @@ def _add_num_frames(graph: Graph, frontend: Frontend, num_samples: str) -> str:
     return graph.add("Add", whole, graph.constant(1, np.int64))
 
 
-def _add_frames(graph: Graph, frontend: Frontend, signal: str, width: str) -> str:
-    """Overlapping frames [batch, frame, tap] of a signal that is as long as they need.
-
-    They are put together of blocks, the largest that all frames are made of and begin at: to copy
-    a block takes hardly longer than to copy a sample.
-    """
-    length, shift = frontend.config.frame_length, frontend.config.frame_shift
-    block = math.gcd(length, shift)
-    last = graph.add("Sub", width, graph.integers(1))
-    end = graph.add("Add", graph.add("Mul", last, graph.integers(shift)), graph.integers(length))
-    needed = graph.slice(signal, 0, end, axis=1)
-    blocks = graph.add("Reshape", needed, graph.integers(0, -1, block))
-    first = graph.add("Mul", graph.count(width), graph.constant(shift // block, np.int64))
-    inner = graph.constant(np.arange(length // block), np.int64)
-    places = graph.add("Add", graph.add("Unsqueeze", first, graph.integers(1)), inner)
-    gathered = graph.add("Gather", blocks, places, axis=1)
-    return graph.add("Reshape", gathered, graph.integers(0, 0, length))
-
-
-def _emphasized(graph: Graph, values: str, axis: int) -> str:
-    """Each value less a share of the one before it; one value fewer."""
-    later = graph.slice(values, 1, np.iinfo(np.int64).max, axis)
-    earlier = graph.slice(values, 0, -1, axis)
-    return graph.add("Sub", later, graph.add("Mul", earlier, graph.constant(PREEMPHASIS)))
-
-
-def _add_energies(graph: Graph, frontend: Frontend, taps: str, length: int) -> str:
+def _add_energies(graph: Graph, frontend: Frontend, waveforms: str, width: str) -> str:
     """Energies of the filters, [batch, frame, filter], by matrix products.
 
     A delay changes no energy. With time 0 in the middle of the frame, the real part of the
     transform depends only on the sum of taps equally far from it, the imaginary part on their
-    difference, and each product is half as large. Frequencies of no filter are left out.
+    difference, and each product is half as large. The window, which is the same from both ends,
+    is part of the matrices. Frequencies of no filter are left out.
     """
-    filters = _array(frontend.filters)
+    length, filters = frontend.config.frame_length, _array(frontend.filters)
     used = np.flatnonzero(filters.any(axis=1))
     half = (length + 1) // 2
+    window = FULL_SCALE * _array(frontend.window)[:half].astype(np.float64)
     if length % 2:
-        taps = graph.add("Pad", taps, graph.integers(0, 0, 0, 0, 0, 1))
-    early = graph.slice(taps, 0, half, axis=2)
-    late = graph.slice(taps, -1, half - 1, axis=2, step=-1)
-    angles = np.outer(half - 0.5 - np.arange(half), used) * (2 * np.pi / frontend.num_fft)
+        window[-1] /= 2  # the tap in the middle is in both halves
+    early, late, twice_mean = _add_halves(graph, frontend, waveforms, width)
+    angles = np.outer((length - 1) / 2 - np.arange(half), used) * (2 * np.pi / frontend.num_fft)
+    both = graph.add("Add", early, late)
+    if twice_mean:
+        both = graph.add("Sub", both, twice_mean)
     power = []
-    for combine, matrix in (("Add", np.cos(angles)), ("Sub", np.sin(angles))):
-        part = graph.add("MatMul", graph.add(combine, early, late), graph.constant(matrix))
+    difference = graph.add("Sub", early, late)
+    for taps, waves in ((both, np.cos(angles)), (difference, np.sin(angles))):
+        part = graph.add("MatMul", taps, graph.constant(window[:, None] * waves))
         power.append(graph.add("Mul", part, part))
     return graph.add("MatMul", graph.add("Add", *power), graph.constant(filters[used]))
+
+
+def _add_halves(
+    graph: Graph, frontend: Frontend, waveforms: str, width: str
+) -> tuple[str, str, str]:
+    """Pre-emphasized frames, [batch, frame, tap]: first half, second half from its end.
+
+    The third is twice what the frame's mean leaves in every tap, [batch, frame, 1], if the
+    convention subtracts it. The first tap lacks the one before it where the convention does; its
+    window is 0 then.
+
+    Frames are put together of blocks, the largest that all are made of and begin at: to copy a
+    block takes hardly longer than to copy a sample.
+    """
+    length, shift = frontend.config.frame_length, frontend.config.frame_shift
+    half = (length + 1) // 2
+    block = math.gcd(half, shift, length)
+    last = graph.add("Mul", graph.add("Sub", width, graph.integers(1)), graph.integers(shift))
+    needed = graph.add("Add", last, graph.integers(length))
+    padded = graph.add("Pad", waveforms, graph.integers(0, 1, 0, length))
+    signal = graph.slice(padded, 0, graph.add("Add", needed, graph.integers(1)), axis=1)
+    later = graph.slice(signal, 1, np.iinfo(np.int64).max, axis=1)
+    earlier = graph.slice(signal, 0, -1, axis=1)
+    emphasized = graph.add("Sub", later, graph.add("Mul", earlier, graph.constant(PREEMPHASIS)))
+    backwards = graph.slice(emphasized, -1, np.iinfo(np.int64).min, axis=1, step=-1)
+    begin = graph.add("Mul", graph.count(width), graph.constant(shift // block, np.int64))
+    # Backwards, the first frame begins last.
+    final = graph.add("Div", last, graph.integers(block))
+    early = _add_blocks(graph, emphasized, begin, block, half)
+    late = _add_blocks(graph, backwards, graph.add("Sub", final, begin), block, half)
+    if frontend.config.convention != "kaldi":
+        return early, late, ""
+    rows = graph.add("Reshape", later, graph.integers(0, -1, block))
+    means = graph.add("ReduceMean", rows, axes=[2], keepdims=0)
+    of_frames = _add_blocks(graph, means, begin, 1, length // block)
+    mean = graph.add("ReduceMean", of_frames, axes=[2])
+    return early, late, graph.add("Mul", mean, graph.constant(2 * (1 - PREEMPHASIS)))
+
+
+def _add_blocks(graph: Graph, values: str, begin: str, block: int, length: int) -> str:
+    """From each block in `begin` on, `length` values, [batch, frame, value]."""
+    rows = graph.add("Reshape", values, graph.integers(0, -1, block))
+    inner = graph.constant(np.arange(length // block), np.int64)
+    places = graph.add("Add", graph.add("Unsqueeze", begin, graph.integers(1)), inner)
+    gathered = graph.add("Gather", rows, places, axis=1)
+    return graph.add("Reshape", gathered, graph.integers(0, 0, length))
 
 
 def _add_deltas(graph: Graph, features: str, num_frames: str, width: str, num_bins: int) -> str:

@@ -17,6 +17,9 @@ MODEL = "model.onnx"
 FRONTEND = "frontend.onnx"
 """Features from samples, beside a model that takes features."""
 
+_MOST_ROWS = 8  # more are hardly faster
+_MOST_PADDED = 1.25  # longest row by shortest; what is more costs more than it saves
+
 _Arrays = list[NDArray[np.float32]]
 
 
@@ -27,7 +30,7 @@ class OnnxNetwork:
         """Load it.
 
         Args:
-            threads: rows of a batch are divided among so many; none means as there are processors.
+            threads: parts of a batch are divided among so many; none means one a processor.
 
         Raises:
             ModelError: a file is missing, damaged or of other tokens; ONNX Runtime is missing.
@@ -60,12 +63,13 @@ class OnnxNetwork:
                 f"{MODEL}: takes audio only; export the model with --input features for stored "
                 "features"
             )
-        num_parts = min(self.threads, len(inputs))
-        parts = [inputs[first::num_parts] for first in range(num_parts)]
+        parts = _of_like_length([len(values) for values in inputs])
         results: _Arrays = [np.zeros((0, 0), np.float32)] * len(inputs)
-        with ThreadPoolExecutor(max_workers=num_parts) as pool:
-            for first, part in enumerate(pool.map(self._run, parts)):
-                results[first::num_parts] = part
+        with ThreadPoolExecutor(max_workers=self.threads) as pool:
+            found = pool.map(lambda rows: self._run([inputs[row] for row in rows]), parts)
+            for rows, part in zip(parts, found, strict=True):
+                for row, values in zip(rows, part, strict=True):
+                    results[row] = values
         return results
 
     def stream(self) -> NoReturn:
@@ -82,6 +86,19 @@ class OnnxNetwork:
             values, lengths = _call(self._frontend, values, lengths)
         log_probs, num_steps = _call(self._model, values, lengths)
         return [row[:steps] for row, steps in zip(log_probs, num_steps.tolist(), strict=True)]
+
+
+def _of_like_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows in parts, none of which is much padded; each is run at once."""
+    parts: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if parts and len(parts[-1]) < _MOST_ROWS:
+            shortest = lengths[parts[-1][0]]
+            if lengths[row] <= _MOST_PADDED * shortest:
+                parts[-1].append(row)
+                continue
+        parts.append([row])
+    return parts
 
 
 def _call(

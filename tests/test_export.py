@@ -41,7 +41,7 @@ def untrained(tmp_path: Path) -> Folders:
         tokens = build_tokens(["one two three four"], TokenConfig())
         torch.manual_seed(3)
         network = Network(config, len(tokens))
-        network.encoder.output.weight.data *= 3
+        network.encoder.output.weight.data *= 1.5
         bins = config.features.num_bins
         network.frontend.set_statistics(torch.linspace(2, 9, bins), torch.linspace(1, 3, bins))
         write_model(folder, config, tokens, {"seed": 3})
