@@ -140,7 +140,7 @@ def test_decoding_goes_with_the_model(untrained: Folders, tmp_path: Path) -> Non
     folder = untrained()
     lexicon = tmp_path / "words.txt"
     lexicon.write_text("two t w o\none o n e\n", encoding="utf-8")
-    write_decoding(folder, DecodingConfig(beam=4, word_bonus=0.5), lexicon=lexicon)
+    write_decoding(folder, DecodingConfig(beam=256, word_bonus=20), lexicon=lexicon)
     export_model(folder, tmp_path / "exported")
     assert read_decoding(tmp_path / "exported") == read_decoding(folder)
     (samples,) = noises(RATE)
