@@ -64,8 +64,8 @@ def extract(
     """Unpack a zip or tar archive (compressed or not) so that it is `folder`, whole or not at all.
 
     Only files and folders are made, and not by `tarfile`: its filter against hostile members came
-    with Python 3.11.4, and can be got round in many a release after it (CVE-2025-4517). and
-    owners are not taken over. What is at `folder` is replaced.
+    with Python 3.11.4, and can be got round in many a release after it (CVE-2025-4517). Modes
+    and owners are not taken over. What is at `folder` is replaced.
 
     Raises:
         DataError: not an archive, damaged, larger than the limits, or with a member that is a
