@@ -250,6 +250,12 @@ def test_export_shows_what_eight_bits_cost(
     assert "'numbers': 'int8'" in shown
 
 
+def test_without_a_folder_it_is_written_beside_the_model(untrained: Folders) -> None:
+    folder = untrained()
+    assert main(["export", str(folder), "--format", "onnx"]) == 0
+    assert (folder.with_name("model-onnx") / MODEL).is_file()
+
+
 def sherpa_text(folder: Path, config: Config, path: Path, **features: Any) -> str:
     """What sherpa-onnx reads in a file with an exported model as its WeNet CTC model."""
     sherpa_onnx = pytest.importorskip("sherpa_onnx")

@@ -20,17 +20,22 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="What the network's file takes; sherpa-onnx wants features.",
 )
-@click.option("--output", type=_PATH, required=True, help="Folder to write.")
+@click.option("--output", type=_PATH, help="Folder to write; by default MODEL-onnx.")
 @click.option("--check", type=_PATH, help="Manifest on which both models are scored.")
 def export(
-    model: Path, kind: str, quantize: str | None, takes: str, output: Path, check: Path | None
+    model: Path,
+    kind: str,
+    quantize: str | None,
+    takes: str,
+    output: Path | None,
+    check: Path | None,
 ) -> None:
     """Write MODEL as a folder that is transcribed by ONNX Runtime, without torch.
 
     The exported network is compared with the trained one on random audio; float32 fails if a
-    log-probability differs by more than 0.0001.
+    log-probability differs by more than 0.0001 nats, or of itself where it is below -1.
     """
-    del kind  # there is one
+    output = output or model.absolute().with_name(f"{model.absolute().name}-{kind}")
     _need_packages()
     from asr.manifest import read_manifest
 
