@@ -9,9 +9,10 @@ from pathlib import Path
 from asr.audio_checks import Case, check_audio
 from asr.audio_measures import FeatureMeasures, FileMeasures
 from asr.corpus_checks import check_corpus
+from asr.errors import DataError
 from asr.files import open_atomic
 from asr.findings import SEVERITIES, Finding
-from asr.manifest import Utterance, moved_row, read_entries, read_manifest, write_row
+from asr.manifest import BadLine, Utterance, moved_row, read_good_and_bad, write_row
 from asr.measurements import Request, Result, Store, measure
 from asr.progress import track
 from asr.stored_features import is_feature_path
@@ -53,11 +54,15 @@ def examine(
         count_unknown: of the token table that texts must fit.
 
     Raises:
-        DataError: a manifest cannot be read; with file and line.
+        DataError: a manifest cannot be read, or no line of it is an utterance.
     """
-    utterances = {str(path): read_manifest(path) for path in manifests}
+    utterances: dict[str, list[Utterance]] = {}
+    findings: list[Finding] = []
+    for path in manifests:
+        utterances[str(path)], bad = _read(path)
+        findings += bad
     cases = list(_measured(utterances, jobs, store_path))
-    findings = list(check_audio(cases))
+    findings += check_audio(cases)
     for name, own in utterances.items():
         texts = Texts(name, own)
         findings += check_texts(texts)
@@ -79,36 +84,37 @@ class Cure:
     """What `write_cure` did."""
 
     num_kept: int
-    left_out: Mapping[str, tuple[str, ...]]
-    """Kinds of errors by utterance id."""
+    left_out: Mapping[str | int, tuple[str, ...]]
+    """Kinds of errors by utterance id, or by the number of a line that is no utterance."""
     num_durations: int
     """Durations that were not given, or not right, and are now those of the audio."""
 
 
 def write_cure(examination: Examination, manifest: Path, output: Path) -> Cure:
-    """Write the manifest without the utterances that have errors, with measured durations.
+    """Write the manifest without the utterances and lines in error, with measured durations.
 
     Beside it, `<output>.left_out.tsv` says what was left out and why.
     """
     name = str(manifest)
-    errors: dict[str, list[Finding]] = defaultdict(list)
+    errors: dict[str | int, list[Finding]] = defaultdict(list)
     durations: dict[str, float] = {}
     for finding in examination.findings:
-        if finding.manifest != name or finding.utterance is None:
+        key = finding.line if finding.utterance is None else finding.utterance
+        if finding.manifest != name or key is None:
             continue
         if finding.severity == "error":
-            errors[finding.utterance].append(finding)
-        if finding.kind == "duration" and finding.value is not None:
+            errors[key].append(finding)
+        if finding.kind == "duration" and finding.utterance and finding.value is not None:
             durations[finding.utterance] = finding.value
     for case in examination.cases:
         if case.manifest == name and case.audio is not None and not case.utterance.duration:
             durations[case.utterance.id] = case.audio.seconds
     kept = written = 0
     with open_atomic(output) as file:
-        for entry in read_entries(manifest):
-            utterance_id = entry.utterance.id
-            if utterance_id in errors:
+        for entry in read_good_and_bad(manifest):
+            if isinstance(entry, BadLine) or entry.utterance.id in errors:
                 continue
+            utterance_id = entry.utterance.id
             row = moved_row(entry, output.parent)
             if utterance_id in durations:
                 row["duration"] = round(durations[utterance_id], 6)
@@ -117,15 +123,33 @@ def write_cure(examination: Examination, manifest: Path, output: Path) -> Cure:
             kept += 1
     with open_atomic(output.with_name(f"{output.name}.left_out.tsv")) as file:
         file.write("id\tkind\tmessage\n")
-        for utterance_id, findings in errors.items():
+        for key, findings in errors.items():
+            label = key if isinstance(key, str) else f"line {key}"
             for finding in findings:
-                cells = (utterance_id, finding.kind, finding.message)
+                cells = (label, finding.kind, finding.message)
                 file.write("\t".join(" ".join(cell.split()) for cell in cells) + "\n")
     return Cure(
         num_kept=kept,
         left_out={i: tuple(dict.fromkeys(f.kind for f in own)) for i, own in errors.items()},
         num_durations=written,
     )
+
+
+def _read(manifest: Path) -> tuple[list[Utterance], list[Finding]]:
+    """The utterances of a manifest, and what is wrong with its other lines."""
+    utterances: list[Utterance] = []
+    bad: list[Finding] = []
+    for found in read_good_and_bad(manifest):
+        if isinstance(found, BadLine):
+            finding = Finding(
+                kind=found.kind, message=found.reason, manifest=str(manifest), line=found.number
+            )
+            bad.append(finding)
+        else:
+            utterances.append(found.utterance)
+    if bad and not utterances:
+        raise DataError(f"{manifest}:{bad[0].line}: {bad[0].message}")
+    return utterances, bad
 
 
 def _measured(

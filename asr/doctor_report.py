@@ -28,7 +28,9 @@ def text_lines(examination: Examination, num_shown: int = _NUM_SHOWN) -> Iterato
 
 
 def place(finding: Finding, manifests: Sequence[str]) -> str:
-    """The utterance, or the manifest; both where there are several manifests."""
+    """The utterance, line or manifest; utterance and manifest where there are several manifests."""
+    if finding.line is not None:
+        return f"{finding.manifest}:{finding.line}"
     if finding.utterance is None:
         return finding.manifest
     return f"{finding.manifest}: {finding.utterance}" if len(manifests) > 1 else finding.utterance
@@ -88,6 +90,7 @@ def finding_row(finding: Finding) -> Mapping[str, Any]:
         "kind": finding.kind,
         "manifest": finding.manifest,
         "utterance": finding.utterance,
+        "line": finding.line,
         "message": finding.message,
         "value": finding.value,
     }

@@ -17,7 +17,9 @@ class Finding:
     message: str
     manifest: str
     utterance: str | None = None
-    """Its id; none where the finding is of the manifest."""
+    """Its id; none where the finding is of the manifest, or of a line that is no utterance."""
+    line: int | None = None
+    """The number of such a line, from 1."""
     value: float | None = None
     """The number that was measured, in the unit that the message names."""
 
@@ -38,6 +40,8 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     # An error is what training or scoring would stop at, or would learn or count as a lie.
+    "malformed": Kind("error", "a line that is no utterance; correct it or leave it out"),
+    "repeated-id": Kind("error", "an id that an earlier line has; give each its own"),
     "missing": Kind("error", "no such file; correct the path or leave the line out"),
     "unreadable": Kind("error", "cannot be decoded; fetch or convert the file again"),
     "truncated": Kind("error", "shorter than its header says; fetch the file again"),

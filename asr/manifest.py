@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from asr.errors import DataError
 from asr.files import open_atomic
@@ -38,6 +38,17 @@ class Entry:
     """All its keys, as they stand; also those that have no meaning here."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BadLine:
+    """A line of a manifest that is no utterance."""
+
+    number: int
+    """From 1."""
+    kind: Literal["malformed", "repeated-id"]
+    reason: str
+    """With the key at fault."""
+
+
 def read_manifest(path: Path) -> list[Utterance]:
     """The utterances of a manifest, in its order; relative audio paths are relative to it.
 
@@ -56,16 +67,38 @@ def read_entries(path: Path) -> Iterator[Entry]:
     Raises:
         DataError: as `read_manifest`, when the line at fault is reached.
     """
+    for found in read_good_and_bad(path):
+        if isinstance(found, BadLine):
+            raise DataError(f"{path}:{found.number}: {found.reason}")
+        yield found
+
+
+def read_good_and_bad(path: Path) -> Iterator[Entry | BadLine]:
+    """The lines of a manifest one by one; those that `read_manifest` stops at are told apart.
+
+    Of an id that occurs twice the first line is good.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     first_line: dict[str, int] = {}
-    for number, row in read_rows(path):
-        utterance = _utterance(row, path, number)
+    for number, line in _read_lines(path):
+        try:
+            row = _json_object(line, path, number)
+            utterance = _utterance(row, path, number)
+        except DataError as error:
+            reason = str(error).removeprefix(f"{path}:{number}: ")
+            yield BadLine(number=number, kind="malformed", reason=reason)
+            continue
         earlier = first_line.setdefault(utterance.id, number)
-        if earlier != number:
-            raise DataError(
-                f"{path}:{number}: id {utterance.id!r} stands in line {earlier} already; "
+        if earlier == number:
+            yield Entry(utterance=utterance, row=row)
+        else:
+            reason = (
+                f"id {utterance.id!r} stands in line {earlier} already; "
                 "give each utterance an id of its own"
             )
-        yield Entry(utterance=utterance, row=row)
+            yield BadLine(number=number, kind="repeated-id", reason=reason)
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -74,17 +107,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         DataError: unreadable, not UTF-8, or a line that is not a JSON object.
     """
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-            number = 0
-            while line := lines.readline(_MAX_LINE):
-                number += 1
-                if len(line) == _MAX_LINE:
-                    raise DataError(f"{path}:{number}: a line of more than {_MAX_LINE} bytes")
-                if line.strip():
-                    yield number, _json_object(line, path, number)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    for number, line in _read_lines(path):
+        yield number, _json_object(line, path, number)
 
 
 def parse_line(line: bytes, path: Path, number: int) -> Utterance:
@@ -115,7 +139,24 @@ def moved_row(entry: Entry, folder: Path) -> dict[str, Any]:
     return {"id": entry.utterance.id, **entry.row, "audio_filepath": audio}
 
 
+def _read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of the lines that are not blank; of one that is too long, its beginning."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+            number = 0
+            while line := lines.readline(_MAX_LINE):
+                number += 1
+                if line.strip() or len(line) == _MAX_LINE:
+                    yield number, line
+                while len(line) == _MAX_LINE and not line.endswith(b"\n"):
+                    line = lines.readline(_MAX_LINE)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
 def _json_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    if len(line) >= _MAX_LINE:
+        raise DataError(f"{path}:{number}: a line of more than {_MAX_LINE} bytes")
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:

@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import av
@@ -28,6 +28,8 @@ class Corpus:
     test: list[Utterance]
     place: int = 7
     """The utterance of train that a fault is planted in."""
+    bad_lines: list[str] = field(default_factory=list)
+    """Lines of train that are no utterances; they come last."""
 
     def write(self) -> list[Path]:
         paths = []
@@ -35,6 +37,8 @@ class Corpus:
             path = self.folder / f"{name}.jsonl"
             write_manifest(utterances, path)
             paths.append(path)
+        with paths[0].open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in self.bad_lines)
         return paths
 
     @property
@@ -208,7 +212,18 @@ def _stereo(
     return plant
 
 
+def _lines(line: str) -> Callable[[Corpus], None]:
+    return lambda corpus: corpus.bad_lines.append(line)
+
+
 FAULTS: dict[str, tuple[str, Callable[[Corpus], None]]] = {
+    "half a line": ("malformed", _lines('{"audio_filepath": "a.wa')),
+    "no file named": ("malformed", _lines('{"duration": 1.0, "text": "oh"}')),
+    "length in words": ("malformed", _lines('{"audio_filepath": "a.wav", "duration": "one"}')),
+    "the same id again": (
+        "repeated-id",
+        _lines('{"id": "train5", "audio_filepath": "a.wav", "duration": 1.0, "text": "oh"}'),
+    ),
     "no file": ("missing", lambda c: c.change(audio_filepath=c.folder / "nowhere.wav")),
     "text in a wav": ("unreadable", lambda c: c.change(audio_filepath=c.folder / "train.jsonl")),
     "cut wav": ("truncated", _truncated),

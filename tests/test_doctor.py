@@ -84,7 +84,7 @@ def test_all_faults_at_once_are_all_found(clean, tmp_path):
         plant(corpus)
         wanted.append((kind, corpus.target.id, fault))
     findings = {(finding.kind, finding.utterance) for finding in look(corpus, clean).findings}
-    of_manifests = {"shared-speaker", "shared-text", "no-speaker"}
+    of_manifests = {"shared-speaker", "shared-text", "no-speaker", "malformed", "repeated-id"}
     lost = [
         fault
         for kind, utterance, fault in wanted
@@ -152,6 +152,60 @@ def test_a_fixed_manifest_leaves_out_errors_and_says_why(clean, tmp_path, capsys
     )
     assert "58 utterances kept, 2 left out" in capsys.readouterr().out
     assert run_check(fixed, test) == 0
+
+
+def test_lines_that_are_no_utterances_are_findings_with_line_and_key(clean, tmp_path, capsys):
+    corpus = load(clean, tmp_path)
+    corpus.place = 20
+    planted.FAULTS["zeros"][1](corpus)
+    first = corpus.train
+    row = {"id": "x", "audio_filepath": str(first[0].audio_filepath), "duration": 1.0}
+    corpus.bad_lines = [
+        "",
+        "[]",
+        json.dumps({**row, "duration": None}),
+        json.dumps({**row, "speaker": 7}),
+        json.dumps({**row, "id": first[3].id}),
+    ]
+    train, test = corpus.write()
+    # A recording whose line was cut off by a full disk.
+    test.write_text(test.read_text(encoding="utf-8") + '{"id": "y", "audio', encoding="utf-8")
+    report_path = tmp_path / "out" / "check.json"
+    fixed = tmp_path / "fixed.jsonl"
+    options = ["--output-dir", report_path.parent, "--format", "text,json,html", "--fix", fixed]
+    assert run_check(train, test, *options) == 1
+    shown = capsys.readouterr().out
+    assert f"{train}:62: a JSON object is expected" in shown
+    report = json.loads(report_path.read_text(encoding="utf-8"))
+    assert report["utterances"] == 80
+    lines = {
+        (Path(f["manifest"]).name, f["line"]): f["message"]
+        for f in report["findings"]
+        if f["kind"] in ("malformed", "repeated-id")
+    }
+    assert lines.keys() == {
+        *(("train.jsonl", number) for number in (62, 63, 64, 65)),
+        ("test.jsonl", 21),
+    }
+    assert "key duration is missing" in lines["train.jsonl", 63]
+    assert "speaker 7 is not text" in lines["train.jsonl", 64]
+    assert f"id {first[3].id!r} stands in line 4 already" in lines["train.jsonl", 65]
+    # The silent one among the readable lines is found as if nothing else were wrong.
+    assert [f["utterance"] for f in report["findings"] if f["kind"] == "silent"] == ["train20"]
+    assert {u.id for u in first} - {u.id for u in read_manifest(fixed)} == {"train20"}
+    rows = (tmp_path / "fixed.jsonl.left_out.tsv").read_text(encoding="utf-8").splitlines()
+    assert sorted(tuple(row.split("\t")[:2]) for row in rows[1:]) == [
+        *(("line 62", "malformed"), ("line 63", "malformed"), ("line 64", "malformed")),
+        *(("line 65", "repeated-id"), ("train20", "silent")),
+    ]
+    assert "59 utterances kept, 5 left out" in shown
+
+
+def test_a_manifest_without_any_utterance_is_refused_with_its_first_line(tmp_path, capsys):
+    path = tmp_path / "text"
+    path.write_text("\nutt1 hello\nutt2 world\n")
+    assert run_check(path) == 2
+    assert capsys.readouterr().err.startswith(f"asr: {path}:2: not JSON: ")
 
 
 def _seconds(path: Path) -> float:

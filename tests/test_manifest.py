@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asr.errors import DataError
-from asr.manifest import Utterance, read_manifest, write_manifest
+from asr.manifest import BadLine, Utterance, read_good_and_bad, read_manifest, write_manifest
 
 LAWS = settings(
     max_examples=60,
@@ -109,3 +109,46 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(
     path = tmp_path / "m.jsonl.gz"
     path.write_bytes(gzip.compress(b" " * 10_000))
     assert refusal(path) == f"{path}:1: a line of more than 1000 bytes"
+
+
+def test_lines_after_one_without_end_keep_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr.manifest._MAX_LINE", 60)
+    path = tmp_path / "m.jsonl"
+    good = '{"audio_filepath": "a.wav", "duration": 1}\n'
+    path.write_text("x" * 200 + "\n\n" + good + "y" * 60 + "\n" + good)
+    found = list(read_good_and_bad(path))
+    assert [(f.number, f.kind) for f in found if isinstance(f, BadLine)] == [
+        (1, "malformed"),
+        (4, "malformed"),
+        (5, "repeated-id"),
+    ]
+    assert len(found) == 4
+
+
+LINES = st.one_of(
+    st.binary(max_size=8).filter(lambda line: b"\n" not in line),
+    st.fixed_dictionaries(
+        {}, optional={"id": st.sampled_from("ab"), "audio_filepath": JSON, "duration": JSON}
+    ).map(lambda row: json.dumps(row).encode()),
+    st.sampled_from("abc").map(
+        lambda name: json.dumps({"audio_filepath": name, "duration": 1}).encode()
+    ),
+)
+
+
+@LAWS
+@given(lines=st.lists(LINES, max_size=8))
+def test_every_line_is_good_or_bad_and_the_good_ones_alone_are_a_manifest(
+    tmp_path: Path, lines: list[bytes]
+) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    found = list(read_good_and_bad(path))
+    assert len(found) == sum(bool(line.strip()) for line in lines)
+    bad = {f.number: f.reason for f in found if isinstance(f, BadLine)}
+    message = refusal(path)
+    assert message == (f"{path}:{min(bad)}: {bad[min(bad)]}" if bad else None)
+    path.write_bytes(b"\n".join(x for n, x in enumerate(lines, start=1) if n not in bad))
+    assert read_manifest(path) == [f.utterance for f in found if not isinstance(f, BadLine)]
