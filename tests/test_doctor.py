@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +209,36 @@ def test_a_manifest_without_any_utterance_is_refused_with_its_first_line(tmp_pat
     assert capsys.readouterr().err.startswith(f"asr: {path}:2: not JSON: ")
 
 
+def test_every_manifest_is_fixed_in_a_folder(clean, tmp_path, capsys):
+    corpus = load(clean, tmp_path)
+    planted.FAULTS["test audio"][1](corpus)
+    leaked = corpus.target.id
+    # The test set has faults of its own: a text lost, and a line that was typed.
+    corpus.test[5] = replace(corpus.test[5], text=None)
+    train, test = corpus.write()
+    test.write_text(test.read_text(encoding="utf-8") + "typed\n", encoding="utf-8")
+    assert run_check(train, test, "--fix", tmp_path / "fixed") == 1
+    printed = capsys.readouterr().out
+    assert "train.jsonl: 59 utterances kept, 1 left out" in printed
+    assert "test.jsonl: 19 utterances kept, 2 left out" in printed
+    fixed = [tmp_path / "fixed" / path.name for path in (train, test)]
+    assert [{u.id for u in read_manifest(path)} for path in fixed] == [
+        {u.id for u in corpus.train} - {leaked},
+        {u.id for u in corpus.test} - {corpus.test[5].id},
+    ]
+    reasons = (tmp_path / "fixed" / "test.jsonl.left_out.tsv").read_text(encoding="utf-8")
+    assert sorted(line.split("\t")[:2] for line in reasons.splitlines()[1:]) == [
+        ["line 21", "malformed"],
+        [corpus.test[5].id, "no-text"],
+    ]
+    # A folder that exists is one whatever its name; the cleaned manifests have no errors.
+    (tmp_path / "v1.2").mkdir()
+    assert run_check(*fixed, "--fix", tmp_path / "v1.2") == 0
+    assert sorted(path.name for path in (tmp_path / "v1.2").iterdir()) == [
+        *("test.jsonl", "test.jsonl.left_out.tsv", "train.jsonl", "train.jsonl.left_out.tsv")
+    ]
+
+
 def _seconds(path: Path) -> float:
     return float(soundfile.info(path).duration)
 
@@ -246,6 +277,8 @@ def test_files_that_have_not_changed_are_not_read_again(clean, tmp_path, monkeyp
         pytest.param(["--format", "html"], id="html without a folder"),
         pytest.param(["--format", "pdf"], id="a format that is none"),
         pytest.param(["--fix", "train.jsonl"], id="its own manifest"),
+        pytest.param(["--fix", "."], id="the manifests' own folder"),
+        pytest.param(["copy/train.jsonl", "--fix", "out"], id="two of one name"),
         pytest.param(["train.jsonl"], id="a manifest twice"),
         pytest.param(["other.jsonl"], id="a manifest that is not there"),
     ],
@@ -253,7 +286,8 @@ def test_files_that_have_not_changed_are_not_read_again(clean, tmp_path, monkeyp
 def test_wrong_usage_of_check_is_one_line_and_code_2(
     arguments, clean, tmp_path, capsys, monkeypatch
 ):
-    load(clean, tmp_path).write()
+    for folder in (tmp_path, tmp_path / "copy"):
+        load(clean, folder).write()
     monkeypatch.chdir(tmp_path)
     assert run_check("train.jsonl", *arguments) == 2
     assert capsys.readouterr().err.count("\n") == 1

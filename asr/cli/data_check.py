@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,11 @@ def _formats(_context: click.Context, _option: click.Parameter, value: str) -> l
 @click.option("--model", type=_FILE, help="Model folder: whether texts fit what it hears.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--tokens", type=_FILE, help="Token table that texts must fit: tokens.txt or folder.")
-@click.option("--fix", type=_FILE, help="Write the first manifest without what has errors.")
+@click.option(
+    "--fix",
+    type=_FILE,
+    help="FILE.jsonl for the first manifest without what has errors, or a folder for all of them.",
+)
 @click.option(
     "--format", "formats", default="text", callback=_formats, help="text, json, html, with commas."
 )
@@ -50,14 +55,14 @@ def check(
 ) -> int:
     """Decode every file of the MANIFESTs and report what is wrong with audio and texts.
 
-    Name the training manifest first: --fix cleans that one. Exits with 1 if there are errors.
+    Name the training manifest first: what two share is said of the earlier one. Exits with 1 if
+    there are errors.
     """
     if output_dir is None and (len(formats) > 1 or "html" in formats):
         raise click.UsageError(f"--format {','.join(formats)} needs --output-dir")
     if len(set(manifests)) < len(manifests):
         raise click.UsageError("a manifest is named twice")
-    if fix is not None and fix.absolute() in {path.absolute() for path in manifests}:
-        raise click.UsageError(f"--fix {fix}: is read as well; name another file")
+    fixed = {} if fix is None else _fixed_paths(fix, manifests)
     # A wrong path is said before all files are read.
     if model is not None and not (model / "config.yaml").is_file():
         raise click.UsageError(f"{model}: not a model folder (it has no config.yaml)")
@@ -91,10 +96,25 @@ def check(
         for name in formats:
             with open_atomic(output_dir / f"check.{_SUFFIXES[name]}") as file:
                 file.write(_rendered(examination, name, output_dir, table))
-    if fix is not None:
-        cure = write_cure(examination, manifests[0], fix)
-        click.echo("\n".join(cure_lines(cure, str(fix))), err=formats == ["json"])
+    for manifest, path in fixed.items():
+        cure = write_cure(examination, manifest, path)
+        click.echo("\n".join(cure_lines(cure, str(path))), err=formats == ["json"])
     return 1 if examination.num_errors else 0
+
+
+def _fixed_paths(fix: Path, manifests: Sequence[Path]) -> dict[Path, Path]:
+    """Where manifests go when cleaned: the first to a file, or each to its name in a folder."""
+    if fix.suffix and not fix.is_dir():
+        paths = {manifests[0]: fix}
+    else:
+        paths = {manifest: fix / manifest.name.removesuffix(".gz") for manifest in manifests}
+    if len(set(paths.values())) < len(paths):
+        raise click.UsageError(f"--fix {fix}: two manifests have one name; check them one by one")
+    taken = {manifest.resolve() for manifest in manifests}
+    for path in paths.values():
+        if path.resolve() in taken:
+            raise click.UsageError(f"--fix {fix}: {path} is read as well; name another place")
+    return paths
 
 
 def _rendered(
