@@ -15,6 +15,7 @@ from asr.findings import SEVERITIES, Finding
 from asr.manifest import BadLine, Utterance, moved_row, read_good_and_bad, write_row
 from asr.measurements import Request, Result, Store, measure
 from asr.progress import track
+from asr.shard_measures import is_sharded, measure_shards
 from asr.stored_features import is_feature_path
 from asr.text_checks import Texts, check_characters, check_texts
 
@@ -27,6 +28,7 @@ class Examination:
     """All that was found out about a corpus."""
 
     manifests: tuple[str, ...]
+    """Or shards."""
     cases: tuple[Case, ...]
     """Utterances in the order of the manifests."""
     findings: tuple[Finding, ...]
@@ -48,30 +50,39 @@ def examine(
     """Read every file of the manifests once, and check audio, texts and what they share.
 
     Args:
-        manifests: that of training first.
+        manifests: that of training first; or shards, as `is_sharded` knows them.
         jobs: files read at once.
         store_path: keeps measures, so that files that have not changed are not read again.
         count_unknown: of the token table that texts must fit.
 
     Raises:
-        DataError: a manifest cannot be read, or no line of it is an utterance.
+        DataError: a manifest cannot be read, or nothing in it is an utterance.
     """
+    sharded = [path for path in manifests if is_sharded(path)]
     utterances: dict[str, list[Utterance]] = {}
+    found: dict[str, list[Case]] = {str(path): [] for path in manifests}
     findings: list[Finding] = []
     for path in manifests:
-        utterances[str(path)], bad = _read(path)
-        findings += bad
-    cases = list(_measured(utterances, jobs, store_path))
+        if path not in sharded:
+            utterances[str(path)], bad = _read(path)
+            findings += bad
+    with Store(store_path) if store_path is not None else nullcontext() as store:
+        for case in _measured(utterances, jobs, store):
+            found[case.manifest].append(case)
+        for path in sharded:
+            shards = measure_shards(path, jobs, store)
+            findings += shards.findings
+            for utterance, result in zip(shards.utterances, shards.results, strict=True):
+                found[str(path)].append(_case(str(path), utterance, result))
+    cases = [case for own in found.values() for case in own]
     findings += check_audio(cases)
-    for name, own in utterances.items():
-        texts = Texts(name, own)
+    for name, own in found.items():
+        texts = Texts(name, [case.utterance for case in own])
         findings += check_texts(texts)
         if count_unknown is not None:
             findings += check_characters(texts, count_unknown)
     findings += check_corpus(cases)
-    return Examination(
-        manifests=tuple(utterances), cases=tuple(cases), findings=sort_findings(findings)
-    )
+    return Examination(manifests=tuple(found), cases=tuple(cases), findings=sort_findings(findings))
 
 
 def sort_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -153,7 +164,7 @@ def _read(manifest: Path) -> tuple[list[Utterance], list[Finding]]:
 
 
 def _measured(
-    utterances: Mapping[str, Sequence[Utterance]], jobs: int, store_path: Path | None
+    utterances: Mapping[str, Sequence[Utterance]], jobs: int, store: Store | None
 ) -> Iterator[Case]:
     """A case for each utterance; a file is decoded once, however many lie in it."""
     stretches: dict[Path, dict[tuple[float, float], int]] = defaultdict(dict)
@@ -165,29 +176,31 @@ def _measured(
             counts[utterance.audio_filepath] += 1
     requests = [Request(path, tuple(own)) for path, own in stretches.items()]
     results: dict[Path, Result] = {}
-    with Store(store_path) if store_path is not None else nullcontext() as store:
-        measured = track(
-            measure(requests, jobs, store), total=len(requests), label="reading", unit="files"
-        )
-        for request, result in zip(requests, measured, strict=True):
-            results[request.path] = result
+    measured = track(
+        measure(requests, jobs, store), total=len(requests), label="reading", unit="files"
+    )
+    for request, result in zip(requests, measured, strict=True):
+        results[request.path] = result
     for name, own in utterances.items():
         for utterance in own:
             path = utterance.audio_filepath
             place = stretches[path][utterance.offset, utterance.duration]
-            yield _case(name, utterance, results[path], place, counts[path] == 1)
+            result = results[path]
+            case = _case(name, utterance, result, place, alone=counts[path] == 1)
+            if isinstance(result, str) and not is_feature_path(path) and not _exists(path):
+                case = replace(case, error=case.finding("missing", result))
+            yield case
 
 
-def _case(name: str, utterance: Utterance, result: Result, place: int, alone: bool) -> Case:
+def _case(
+    name: str, utterance: Utterance, result: Result, place: int = 0, *, alone: bool = True
+) -> Case:
     case = Case(manifest=name, utterance=utterance, has_file_alone=alone)
     if isinstance(result, FeatureMeasures):
         return replace(case, features=result)
     if isinstance(result, FileMeasures):
         return replace(case, file=result, audio=result.stretches[place])
-    path = utterance.audio_filepath
     kind = "truncated" if "truncated:" in result else "unreadable"
-    if not is_feature_path(path) and not _exists(path):
-        kind = "missing"
     return replace(case, error=case.finding(kind, result))
 
 

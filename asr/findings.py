@@ -42,6 +42,7 @@ KINDS: Mapping[str, Kind] = {
     # An error is what training or scoring would stop at, or would learn or count as a lie.
     "malformed": Kind("error", "a line that is no utterance; correct it or leave it out"),
     "repeated-id": Kind("error", "an id that an earlier line has; give each its own"),
+    "damaged-shard": Kind("error", "cannot be read to its end, or not as indexed; write it again"),
     "missing": Kind("error", "no such file; correct the path or leave the line out"),
     "unreadable": Kind("error", "cannot be decoded; fetch or convert the file again"),
     "truncated": Kind("error", "shorter than its header says; fetch the file again"),

@@ -1,5 +1,7 @@
+import io
 import json
 import re
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from asr.doctor import Examination, examine
 from asr.doctor_page import make_histogram
 from asr.findings import KINDS
 from asr.manifest import Utterance, read_manifest, write_manifest
+from asr.shards import write_shards
 from tests import planted
 
 # What else a fault shows in, rightly: by fault, kinds beside the one it stands for.
@@ -31,6 +34,7 @@ COMPANIONS = {
     "opposite channels": {"silent"},
 }
 OF_THE_MODEL = {"infeasible", "wrong-transcript", "unknown-character"}
+OF_SHARDS = {"damaged-shard"}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +75,7 @@ def test_a_planted_fault_is_found_and_nothing_else(fault, clean, tmp_path):
 
 
 def test_every_kind_of_finding_has_a_planted_fault():
-    assert {kind for kind, _ in planted.FAULTS.values()} == KINDS.keys() - OF_THE_MODEL
+    assert {kind for kind, _ in planted.FAULTS.values()} == KINDS.keys() - OF_THE_MODEL - OF_SHARDS
 
 
 def test_all_faults_at_once_are_all_found(clean, tmp_path):
@@ -307,6 +311,119 @@ def test_a_long_recording_is_decoded_once_and_measured_by_stretches(tmp_path):
     examination = examine([tmp_path / "m.jsonl"])
     assert [(f.kind, f.utterance) for f in examination.findings] == [("silent", "silence")]
     assert [case.seconds for case in examination.cases] == [2, 1, 2]
+
+
+def test_shards_are_found_to_be_as_the_files_that_they_were_made_of(clean, tmp_path):
+    corpus = load(clean, tmp_path)
+    for place, fault in ((7, "overdriven"), (9, "capitals"), (11, "soft"), (13, "test audio")):
+        corpus.place = place
+        planted.FAULTS[fault][1](corpus)
+    paths = corpus.write()
+    store = tmp_path / "store.jsonl"
+    from_files = examine(paths, store_path=clean.parent / "measures.jsonl")
+    write_shards(corpus.train, tmp_path / "train", num_bytes=10**6)
+    write_shards(corpus.test, tmp_path / "test", num_bytes=10**9)
+    (tmp_path / "train.shards").write_text("train\n")
+    shards = [tmp_path / "train.shards", tmp_path / "test" / "000000.tar"]
+    from_shards = examine(shards, jobs=2, store_path=store)
+    assert [case.audio for case in from_shards.cases] == [case.audio for case in from_files.cases]
+
+    def said(examination: Examination) -> set[tuple[str, str | None]]:
+        # The other copy is no file of its own there.
+        kinds = {"shared-recording", "orphan"}
+        return {(f.kind, f.utterance) for f in examination.findings if f.kind not in kinds}
+
+    assert said(from_shards) == said(from_files)
+    assert {"clipped", "case", "quiet", "leaked-audio"} <= {kind for kind, _ in said(from_shards)}
+    # Measures are kept, as those of files are.
+    assert examine(shards, store_path=store) == from_shards
+    assert len(store.read_bytes().splitlines()) == planted.NUM_TRAIN + planted.NUM_TEST
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            tar.addfile(header, io.BytesIO(content))
+
+
+def test_damage_in_a_shard_is_a_finding_and_all_else_is_read(clean, tmp_path, capsys):
+    corpus = load(clean, tmp_path)
+    shards = write_shards(corpus.train[:40], tmp_path / "shards", num_bytes=10**6)
+    cut = tmp_path / "shards" / shards[0].name
+    cut.write_bytes(cut.read_bytes()[:-20_000])
+    index = tmp_path / "shards" / "shards.jsonl"
+    lines = index.read_text().splitlines()
+    last = json.loads(lines[-1])
+    index.write_text("\n".join([*lines[:-1], json.dumps({**last, "utterances": 99})]) + "\n")
+    sounds = [u.audio_filepath.read_bytes() for u in corpus.train[40:42]]
+    write_tar(
+        tmp_path / "more.tar",
+        {
+            "a.wav": sounds[0],
+            "a.json": json.dumps({"id": corpus.train[39].id, "text": "oh"}).encode(),
+            "b.wav": sounds[1][:9000],
+            "b.json": b'{"id": "b", "text": "oh"}',
+            "c.wav": b"no sound",
+            "c.txt": b"oh",
+        },
+    )
+    paths = [tmp_path / "shards", tmp_path / "more.tar"]
+    options = ["--output-dir", tmp_path / "out", "--format", "html,json"]
+    assert run_check(*paths, *options) == 1
+    report = json.loads((tmp_path / "out" / "check.json").read_text(encoding="utf-8"))
+    errors = [
+        (f["kind"], f["utterance"], f["message"])
+        for f in report["findings"]
+        if f["severity"] == "error"
+    ]
+    more = tmp_path / "more.tar"
+    assert [(kind, utterance) for kind, utterance, _ in errors] == [
+        ("damaged-shard", None),
+        ("damaged-shard", None),
+        ("truncated", "b"),
+        ("unreadable", "c"),
+    ]
+    messages = [message for _, _, message in errors]
+    assert messages[0] == f"{cut}: ends early; it was not written to its end"
+    assert messages[1].endswith(f"{last['utterances']} utterances, the index says 99")
+    assert messages[2].startswith(f"{more}/b.wav: truncated: ")
+    assert messages[3].startswith(f"{more}/c.wav: ")
+    # Only what follows the damage is lost, and an id may come again in another manifest.
+    assert 40 > report["utterances"] - 3 >= 40 - shards[0].num_utterances
+    (tmp_path / "all.shards").write_text("shards\nmore.tar\n")
+    capsys.readouterr()
+    assert run_check(tmp_path / "all.shards", "--format", "json") == 1
+    (again,) = [
+        finding
+        for finding in json.loads(capsys.readouterr().out)["findings"]
+        if finding["kind"] == "repeated-id"
+    ]
+    assert again["message"].startswith(f"{more}/a.wav: id {corpus.train[39].id!r} is that of ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["shards", "--fix", "out"], "--fix: shards is no manifest", id="fix"),
+        pytest.param([".", "train.jsonl"], "a folder without shards.jsonl", id="no index"),
+        pytest.param(["none.tar"], "none.tar: No such file", id="no file"),
+        pytest.param(["empty.shards"], "empty.shards: no shards in it", id="an empty list"),
+        pytest.param(["empty.tar"], "empty.tar: there are no utterances", id="an empty tar"),
+    ],
+)
+def test_what_cannot_be_done_with_shards_is_said(
+    arguments, message, clean, tmp_path, capsys, monkeypatch
+):
+    corpus = load(clean, tmp_path)
+    corpus.write()
+    write_shards(corpus.test[:2], tmp_path / "shards", seconds=9)
+    (tmp_path / "empty.shards").write_text("\n")
+    write_tar(tmp_path / "empty.tar", {})
+    monkeypatch.chdir(tmp_path)
+    assert run_check(*arguments) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["yesno", "an4"])

@@ -55,6 +55,8 @@ def check(
 ) -> int:
     """Decode every file of the MANIFESTs and report what is wrong with audio and texts.
 
+    A folder of shards, a .tar or a list of them (.shards) may stand for a manifest.
+
     Name the training manifest first: what two share is said of the earlier one. Exits with 1 if
     there are errors.
     """
@@ -71,7 +73,11 @@ def check(
     tokens = tokens or model
     from asr.doctor import examine, write_cure
     from asr.doctor_report import cure_lines, text_lines
+    from asr.shard_measures import is_sharded
 
+    asked = "--fix" if fix is not None else "--model" if model is not None else None
+    if asked is not None and (sharded := [path for path in manifests if is_sharded(path)]):
+        raise click.UsageError(f"{asked}: {sharded[0]} is no manifest; shards are only checked")
     table = None
     if tokens is not None:
         from asr.tokens import read_tokens
