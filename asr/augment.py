@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 import torchaudio
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Generator, Tensor
 
 from asr.config import AugmentConfig, FeatureConfig
@@ -30,7 +30,7 @@ def augment_waveforms(
     sample_rate: int,
     generator: Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Speed, reverberation, noise and level, in this order, as the configuration says.
+    """Speed, silence, reverberation, noise and level, in this order, as the configuration says.
 
     Args:
         waveforms: in [-1, 1], with zeros after each utterance's own samples.
@@ -41,6 +41,9 @@ def augment_waveforms(
     speed = _choose(config.speeds, generator)
     if speed != 1:
         waveforms, num_samples = change_speed(waveforms, num_samples, speed)
+    if config.silence_seconds:
+        most = round(config.silence_seconds * sample_rate)
+        waveforms, num_samples = add_silence(waveforms, num_samples, most, generator)
     if config.reverb_probability:
         chosen = _uniform(len(waveforms), 0.0, 1.0, generator) < config.reverb_probability
         rt60 = _uniform(len(waveforms), *config.reverb_rt60, generator)
@@ -66,6 +69,24 @@ def change_speed(
     changed = _resampling(factor, waveforms.device)(waveforms)
     num_changed = (num_samples * _PERCENT + factor - 1) // factor
     return _zero_after(changed, num_changed), num_changed
+
+
+def add_silence(
+    waveforms: Float[Tensor, "batch sample"],
+    num_samples: Int[Tensor, " batch"],
+    longest: int,
+    generator: Generator,
+) -> tuple[Float[Tensor, "batch padded"], Int[Tensor, " batch"]]:
+    """Zeros before and after each utterance, of up to `longest` samples each."""
+    before, after = (
+        _uniform(len(waveforms), 0.0, longest + 1.0, generator).long() for _ in range(2)
+    )
+    num_padded = before + num_samples + after
+    room = int(_largest(num_padded, waveforms.shape[1] + 2.0 * longest))
+    source = torch.arange(room, device=waveforms.device) - before[:, None]
+    padded = waveforms.gather(1, source.clamp(0, waveforms.shape[1] - 1))
+    own = (source >= 0) & (source < num_samples[:, None])
+    return padded.masked_fill(~own, 0.0), num_padded
 
 
 def reverberate(
@@ -202,6 +223,28 @@ def _mel(hertz: float) -> float:
     return 1127 * math.log1p(hertz / 700)
 
 
+def join_pairs(
+    values: Shaped[Tensor, "batch place ..."], lengths: Int[Tensor, " batch"]
+) -> tuple[Shaped[Tensor, "pair both ..."], Int[Tensor, " pair"]]:
+    """Rows 0 and 1 as one row, 2 and 3 as another, and so on; of an odd number the last is alone.
+
+    Args:
+        values: samples, frames or tokens of each row.
+        lengths: of each row; what stands after them is dropped, 0 stands after those of a pair.
+    """
+    if len(values) % 2:
+        values = torch.cat([values, values[-1:]])
+        lengths = torch.cat([lengths, torch.zeros_like(lengths[-1:])])
+    size = values.shape[1]
+    both = torch.cat([values[::2], values[1::2]], dim=1)
+    first, total = lengths[::2, None], lengths[::2] + lengths[1::2]
+    place = torch.arange(2 * size, device=values.device).expand(len(both), -1)
+    source = torch.where(place < first, place, (place - first + size).clamp_max(2 * size - 1))
+    source = source.reshape(*source.shape, *[1] * (values.ndim - 2)).expand_as(both)
+    joined = _zero_after(both.gather(1, source), total)
+    return joined[:, : int(_largest(total, 2.0 * size))], total
+
+
 def choose_speeds(num_utterances: int, speeds: Sequence[float], generator: Generator) -> Tensor:
     """One of `speeds` for each utterance, [batch]."""
     host = on_host(generator, "speed")
@@ -264,7 +307,7 @@ def draw_factors(num_utterances: int, share: float, generator: Generator) -> Ten
     return (1 + share) ** _uniform(num_utterances, -1.0, 1.0, generator)
 
 
-def on_host(generator: Generator, use: Literal["speed", "windows"]) -> Generator:
+def on_host(generator: Generator, use: Literal["speed", "windows", "joining"]) -> Generator:
     """Where to draw numbers that the program itself needs; on a CPU from `generator`.
 
     Reading a number from a GPU would mean waiting for all that it has been given to do. There it
@@ -272,7 +315,7 @@ def on_host(generator: Generator, use: Literal["speed", "windows"]) -> Generator
     """
     if generator.device.type == "cpu":
         return generator
-    place = 1 + ("speed", "windows").index(use)
+    place = 1 + ("speed", "windows", "joining").index(use)
     return Generator().manual_seed(generator.initial_seed() + (place << 56))
 
 

@@ -50,10 +50,10 @@ class FeatureConfig(Settings):
     """Cepstra kept, the zeroth included; for `mfcc`."""
     deltas: int = Field(0, ge=0, le=2)
     """Highest order of time derivative that is appended: 0, 1 or 2."""
-    normalization: Literal["none", "utterance", "speaker", "global"] = "utterance"
+    normalization: Literal["none", "utterance", "speaker", "global", "running"] = "utterance"
     """Mean and variance: left as they are, or of each utterance, of all utterances of its speaker
-    that are in the same manifest (of the utterance where no speaker is known), or of the training
-    set."""
+    that are in the same manifest (of the utterance where no speaker is known), of the training
+    set, or of the last three seconds and, with little weight, the training set."""
 
     @property
     def frame_length(self) -> int:
@@ -104,6 +104,12 @@ class AugmentConfig(Settings):
 
     speeds: tuple[float, ...] = (1.0,)
     """Playing speeds, one drawn for a batch; features in place of audio are stretched in time."""
+    silence_seconds: float = Field(0.0, ge=0, le=60)
+    """Audio gets up to this much digital silence before and after it, each, before reverberation
+    and noise."""
+    join_probability: float = Field(0.0, ge=0, le=1)
+    """Share of the batches whose utterances are joined in pairs, as in a recording of several; each
+    with its own noise, level and channel, but normalized together."""
     gain_db: float = Field(0.0, ge=0)
     """Level is changed by up to this many decibels, either way."""
     noise_probability: float = Field(0.0, ge=0, le=1)
@@ -292,6 +298,15 @@ class Config(Settings):
     lm: LanguageModelConfig = LanguageModelConfig()
     corpus: dict[str, Any] = {}
     """What the recipe's data preparation takes; checked against the recipe's own class."""
+
+    @model_validator(mode="after")
+    def _check_joining(self) -> Self:
+        if self.augment.join_probability and self.features.normalization == "speaker":
+            raise ValueError(
+                "augment.join_probability: utterances that are joined are normalized together, "
+                "and features.normalization is speaker"
+            )
+        return self
 
     def part(self, names: Sequence[str]) -> dict[str, Any]:
         """The sections or `section.key` values named, as plain values."""

@@ -28,6 +28,8 @@ FLOOR = {"kaldi": float(np.finfo(np.float32).eps), "sphinx": 1e-10}
 _CHUNK = 1024  # frames at a time; 2 MB for each step of the arithmetic, which a cache holds
 MIN_STD = 1e-3  # a bin that varies less is constant, up to rounding
 DELTA_WINDOW = 2
+_RUNNING_SECONDS = 3.0
+_PRIOR_SECONDS = 0.5  # that the training set counts for in a running normalization
 
 Array = npt.NDArray[Any]  # float64, before it becomes a buffer
 
@@ -61,7 +63,7 @@ class Frontend(nn.Module):
         self.register_buffer("std", torch.ones(config.num_bins))
 
     def set_statistics(self, mean: Float[Tensor, " bin"], std: Float[Tensor, " bin"]) -> None:
-        """What normalization "global" subtracts and divides by."""
+        """What normalization "global" subtracts and divides by, and "running" begins with."""
         self.mean.copy_(mean)
         self.std.copy_(std.clamp(min=MIN_STD))
 
@@ -168,8 +170,10 @@ class Frontend(nn.Module):
         features = self.with_deltas(base, num_frames)
         inside = _within(num_frames, base.shape[1])[..., None]
         kind = self.config.normalization
-        if kind == "global":
+        if kind in ("global", "running"):
             features = (features - self.mean) / self.std
+            if kind == "running":
+                features = _standardized_so_far(features, *running_frames(self.config))
         elif kind == "speaker" and statistics is not None:
             mean, std = statistics[:, :1], statistics[:, 1:]
             features = (features - mean) / std.clamp(min=MIN_STD)
@@ -264,6 +268,38 @@ def _standardized(
     centred = (features - mean).masked_fill(~inside, 0.0)
     std = (centred.square().sum(dim=1, keepdim=True) / count).sqrt()
     return centred / std.clamp(min=MIN_STD)
+
+
+def running_frames(config: FeatureConfig) -> tuple[int, int]:
+    """Frames that normalization "running" looks at, and that its training set counts for."""
+    rate = config.sample_rate / config.frame_shift
+    return round(_RUNNING_SECONDS * rate), round(_PRIOR_SECONDS * rate)
+
+
+def _standardized_so_far(
+    features: Float[Tensor, "batch frame bin"], window: int, prior: int
+) -> Float[Tensor, "batch frame bin"]:
+    """Each frame by mean and variance of the last `window` frames, itself the last.
+
+    Args:
+        prior: so many frames with mean 0 and variance 1 count too.
+
+    Source:
+        Kaldi, online cepstral mean and variance normalization (feat/online-feature.cc).
+    """
+    sums = features.double().cumsum(dim=1)
+    squares = features.double().square().cumsum(dim=1)
+    if features.shape[1] > window:
+        sums, squares = (
+            torch.cat([s[:, :window], s[:, window:] - s[:, :-window]], dim=1)
+            for s in (sums, squares)
+        )
+    seen = torch.arange(1, features.shape[1] + 1, device=features.device).clamp_max(window)
+    count = (seen + prior)[:, None]
+    mean = sums / count
+    variance = (squares + prior) / count - mean.square()
+    std = variance.clamp(min=MIN_STD**2).sqrt()
+    return (features - mean.float()) / std.float()
 
 
 def _povey_window(length: int) -> Array:

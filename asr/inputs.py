@@ -14,6 +14,7 @@ from asr.augment import (
     change_channel,
     choose_speeds,
     draw_factors,
+    join_pairs,
     mask_features,
     on_host,
     stretch_time,
@@ -50,12 +51,14 @@ def augmented_features(
     config: Config,
     generator: Generator,
     *,
+    joined: bool = False,
     views: int = 1,
     done: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """The same with all that `config.augment` says; features are stretched in place of audio.
 
     Args:
+        joined: utterances are joined in pairs, see `join_pairs`.
         views: how often each utterance comes, after one another and each time masked otherwise:
             [view * batch, frame, bin].
         done: share of the training that is over; masks may grow with it.
@@ -82,11 +85,21 @@ def augmented_features(
         base = warp_frequencies(base, factors, config.features, *dct)
     if settings.channel_db:
         base = change_channel(base, settings.channel_db, config.features, frontend.dct, generator)
+    if joined:
+        base, num_frames = join_pairs(base, num_frames)
     features = frontend.finish(base, num_frames, batch.statistics)
     features, num_frames = features.repeat(views, 1, 1), num_frames.repeat(views)
     rate = 1000 / config.features.frame_shift_ms
     strength = min(1.0, done / settings.mask_ramp) if settings.mask_ramp else 1.0
     return mask_features(features, num_frames, settings, rate, generator, strength), num_frames
+
+
+def draw_joined(config: Config, generator: Generator) -> bool:
+    """Whether a step's utterances are joined."""
+    probability = config.augment.join_probability
+    if not probability:
+        return False
+    return bool(torch.rand((), generator=on_host(generator, "joining")) < probability)
 
 
 def draw_windows(config: Config, generator: Generator) -> Windows | None:

@@ -44,6 +44,7 @@ class Learner:
         *,
         corpus: PackedCorpus,
         targets: Sequence[Sequence[int]],
+        separator: int | None,
         budget: int,
         num_steps: int,
         folder: Path,
@@ -54,6 +55,7 @@ class Learner:
 
         Args:
             targets: token ids of every utterance of the corpus.
+            separator: see `Objective`.
             budget: padded samples or frames in a batch.
             num_steps: of the whole run.
             folder: gets batches with bad numbers.
@@ -66,7 +68,7 @@ class Learner:
         self.device = fabric.device
         self.dtype = choose_precision(self.settings.precision, self.device.type)
         self.average = copy.deepcopy(network).requires_grad_(False).to(self.device)
-        self.objective = fabric.setup_module(Objective(network, config, self.dtype))
+        self.objective = fabric.setup_module(Objective(network, config, self.dtype, separator))
         self.parameters: list[Tensor] = list(network.parameters())
         self.optimizer = make_optimizer(list(network.parameters()), self.settings.weight_decay)
         unit = config.features.frame_shift if corpus.kind == "features" else 1

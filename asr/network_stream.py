@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.errors import ModelError
-from asr.features import Frontend
+from asr.features import Frontend, running_frames
 from asr.model import CtcModel, EncoderState
 
 _DELTA_CONTEXT = 2  # frames on either side, for each order; see `asr.features`
@@ -30,13 +30,16 @@ class NetworkStream:
                 "live transcription needs a model with one direction; this one has two "
                 "(encoder.bidirectional)"
             )
-        if config.normalization not in ("none", "global"):
+        if config.normalization not in ("none", "global", "running"):
             raise ModelError(
-                f"live transcription needs features.normalization none or global; this model's "
-                f"is {config.normalization}, which looks at whole utterances"
+                f"live transcription needs features.normalization running, global or none; this "
+                f"model's is {config.normalization}, which looks at whole utterances"
             )
         self._frontend, self._encoder, self._device = frontend, encoder, device
-        self._context = _DELTA_CONTEXT * config.deltas
+        self._lookahead = _DELTA_CONTEXT * config.deltas
+        self._context = self._lookahead  # frames before that a frame's features look at
+        if config.normalization == "running":
+            self._context += running_frames(config)[0]
         self._samples = np.zeros(0, np.float32)  # from the last frame that was given
         self._num_given = 0  # frames that `_samples` begins with and that were given: 0 or 1
         self._base = torch.zeros(1, 0, config.num_base_bins, device=device)
@@ -78,7 +81,7 @@ class NetworkStream:
     def _features(self, fresh: Tensor, last: bool) -> Tensor:
         """With deltas and normalized; those wait for the frames that they look ahead to."""
         base = torch.cat([self._base, fresh], dim=1)
-        ready = base.shape[1] - (0 if last else self._context)
+        ready = base.shape[1] - (0 if last else self._lookahead)
         if ready <= self._num_context:
             self._base = base
             return base.new_zeros(1, 0, self._frontend.config.num_bins)

@@ -7,21 +7,36 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
+from asr.augment import join_pairs
 from asr.config import Config
 from asr.ctc import ctc_loss, required_steps
 from asr.data import Batch
-from asr.inputs import augmented_features, draw_windows
+from asr.inputs import augmented_features, draw_joined, draw_windows
 from asr.network import Network
 
 
 class Objective(nn.Module):
     """A network and the loss of its outputs; one module, so that processes can share its work."""
 
-    def __init__(self, network: Network, config: Config, dtype: torch.dtype = torch.float32):
+    def __init__(
+        self,
+        network: Network,
+        config: Config,
+        dtype: torch.dtype = torch.float32,
+        separator: int | None = None,
+    ):
+        """Make it.
+
+        Args:
+            dtype: of the matrix products.
+            separator: token between the transcripts of utterances that are joined; see
+                `TokenTable.separator_id`.
+        """
         super().__init__()
         self.network = network
         self.config = config
         self.dtype = dtype
+        self.separator = separator
 
     def forward(
         self, batch: Batch, generator: Generator, done: float
@@ -38,12 +53,22 @@ class Objective(nn.Module):
         """
         settings = self.config.training
         views = 2 if settings.consistency else 1
+        joined = draw_joined(self.config, generator)
         with torch.no_grad():
             features, num_frames = augmented_features(
-                self.network.frontend, batch, self.config, generator, views=views, done=done
+                self.network.frontend,
+                batch,
+                self.config,
+                generator,
+                joined=joined,
+                views=views,
+                done=done,
             )
         windows = draw_windows(self.config, generator)
-        targets, num_tokens = batch.targets.repeat(views, 1), batch.num_tokens.repeat(views)
+        targets, num_tokens = batch.targets, batch.num_tokens
+        if joined:
+            targets, num_tokens = join_transcripts(targets, num_tokens, self.separator)
+        targets, num_tokens = targets.repeat(views, 1), num_tokens.repeat(views)
         encoder = self.network.encoder
         reduced = self.dtype != torch.float32
         with torch.autocast(features.device.type, self.dtype, enabled=reduced):
@@ -65,8 +90,35 @@ class Objective(nn.Module):
         if settings.consistency:
             divergence = view_divergence(log_probs, num_steps)
             total = total.view(2, -1).mean(dim=0) + settings.consistency * divergence
-            return total, ctc.view(2, -1).mean(dim=0), skipped.chunk(2)[0]
+            ctc, skipped = ctc.view(2, -1).mean(dim=0), skipped.chunk(2)[0]
+        if joined:
+            total, ctc = (share_pairs(losses, len(batch.ids)) for losses in (total, ctc))
+            skipped = skipped.repeat_interleave(2)[: len(batch.ids)]
         return total, ctc, skipped
+
+
+def join_transcripts(
+    targets: Int[Tensor, "batch token"], num_tokens: Int[Tensor, " batch"], separator: int | None
+) -> tuple[Int[Tensor, "pair both"], Int[Tensor, " pair"]]:
+    """The transcripts of utterances that `join_pairs` joins, with a separator between them."""
+    if separator is not None:
+        targets = nn.functional.pad(targets, (0, 1))
+        place = torch.arange(targets.shape[1], device=targets.device)
+        row = torch.arange(len(targets), device=targets.device)
+        has_next = (row % 2 == 0) & (row + 1 < len(targets))
+        followed = has_next & (num_tokens > 0) & (num_tokens.roll(-1) > 0)
+        ends = followed[:, None] & (place == num_tokens[:, None])
+        targets = targets.masked_fill(ends, separator)
+        num_tokens = num_tokens + followed
+    return join_pairs(targets, num_tokens)
+
+
+def share_pairs(losses: Float[Tensor, " pair"], batch: int) -> Float[Tensor, " batch"]:
+    """The loss of each pair, half of it for either utterance; of an odd number the last alone."""
+    halves = (losses / 2).repeat_interleave(2)[:batch]
+    if batch % 2:
+        halves = torch.cat([halves[:-1], losses[-1:]])
+    return halves
 
 
 def view_divergence(

@@ -10,8 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.features import DELTA_WINDOW, FLOOR, FULL_SCALE, MIN_STD, PREEMPHASIS, Frontend
+from asr.config import FeatureConfig
+from asr.features import (
+    DELTA_WINDOW,
+    FLOOR,
+    FULL_SCALE,
+    MIN_STD,
+    PREEMPHASIS,
+    Frontend,
+    running_frames,
+)
 from asr.onnx_graph import Graph
+
+_FLOAT, _DOUBLE = 1, 11  # ONNX's numbers of types
 
 
 def add_base(graph: Graph, frontend: Frontend, waveforms: str, num_samples: str) -> tuple[str, str]:
@@ -48,9 +59,11 @@ def add_finish(graph: Graph, frontend: Frontend, base: str, num_frames: str) -> 
     for _ in range(config.deltas):
         orders.append(_add_deltas(graph, orders[-1], num_frames, width, config.num_base_bins))
     features = graph.add("Concat", *orders, axis=2) if config.deltas else base
-    if config.normalization == "global":
+    if config.normalization in ("global", "running"):
         centred = graph.add("Sub", features, graph.constant(_array(frontend.mean)))
         features = graph.add("Div", centred, graph.constant(_array(frontend.std)))
+        if config.normalization == "running":
+            features = _add_standardized_so_far(graph, features, width, config)
     elif config.normalization != "none":  # "speaker" without statistics of one
         features = _add_standardized(graph, features, num_frames, inside)
     return graph.masked(features, inside)
@@ -172,7 +185,7 @@ def _add_deltas(graph: Graph, features: str, num_frames: str, width: str, num_bi
 
 def _add_standardized(graph: Graph, features: str, num_frames: str, inside: str) -> str:
     """Zero mean and unit variance over each row's own frames."""
-    count = graph.add("Cast", num_frames, to=1)  # 1: float
+    count = graph.add("Cast", num_frames, to=_FLOAT)
     count = graph.add("Unsqueeze", count, graph.integers(1, 2))
 
     def average(values: str) -> str:
@@ -184,6 +197,29 @@ def _add_standardized(graph: Graph, features: str, num_frames: str, inside: str)
     variance = average(graph.add("Mul", centred, centred))
     std = graph.add("Max", graph.add("Sqrt", variance), graph.constant(MIN_STD))
     return graph.add("Div", centred, std)
+
+
+def _add_standardized_so_far(graph: Graph, features: str, width: str, config: FeatureConfig) -> str:
+    """Each frame by mean and variance of the last ones."""
+    window, prior = running_frames(config)
+    exact = graph.add("Cast", features, to=_DOUBLE)
+
+    def total(values: str) -> str:
+        """Over the frames of each one's window."""
+        sums = graph.add("CumSum", values, graph.constant(1, np.int64))
+        # Zeros in front, so that what has left the window is 0 for the first frames.
+        padded = graph.add("Pad", sums, graph.integers(0, window, 0, 0, 0, 0))
+        return graph.add("Sub", sums, graph.slice(padded, 0, width, axis=1))
+
+    seen = graph.add("Add", graph.count(width), graph.constant(1 + prior, np.int64))
+    count = graph.add("Min", seen, graph.constant(window + prior, np.int64))
+    count = graph.add("Unsqueeze", graph.add("Cast", count, to=_DOUBLE), graph.integers(1))
+    mean = graph.add("Div", total(exact), count)
+    squares = total(graph.add("Mul", exact, exact))
+    squares = graph.add("Add", squares, graph.constant(prior, np.float64))
+    variance = graph.add("Sub", graph.add("Div", squares, count), graph.add("Mul", mean, mean))
+    std = graph.add("Sqrt", graph.add("Max", variance, graph.constant(MIN_STD**2, np.float64)))
+    return graph.add("Cast", graph.add("Div", graph.add("Sub", exact, mean), std), to=_FLOAT)
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:

@@ -41,6 +41,11 @@ class TokenTable:
         spaced = any(s == " " or s.startswith(_WORD_START) for s in self.symbols)
         return " " if spaced or self.pronunciations is not None else ""
 
+    @cached_property
+    def separator_id(self) -> int | None:
+        """The token between words, where there is one that is nothing else."""
+        return self._ids.get(" ")
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a transcript.
 

@@ -184,7 +184,7 @@ class _Run:
     ):
         self.config, self.settings, self.tokens = config, config.training, tokens
         self.network = Network(config, len(tokens))
-        if config.features.normalization == "global":
+        if config.features.normalization in ("global", "running"):
             everything = measure_statistics(train_set, config.features, [""] * len(train_set))
             self.network.frontend.set_statistics(*torch.from_numpy(everything.values[0]))
         if config.features.normalization == "speaker":
@@ -201,6 +201,7 @@ class _Run:
             config,
             corpus=train_set,
             targets=train_targets,
+            separator=tokens.separator_id,
             budget=self._budget,
             num_steps=self.num_steps_total,
             folder=folder,

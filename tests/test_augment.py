@@ -6,11 +6,13 @@ from torch import Generator, Tensor
 
 from asr.augment import (
     add_noise,
+    add_silence,
     augment_waveforms,
     change_channel,
     change_speed,
     choose_speeds,
     draw_factors,
+    join_pairs,
     mask_features,
     reverberate,
     stretch_time,
@@ -38,7 +40,44 @@ def test_what_is_off_changes_nothing() -> None:
     assert torch.equal(lengths, LENGTHS)
 
 
-ALL = AugmentConfig(speeds=(0.9, 1.1), gain_db=10, noise_probability=0.8, reverb_probability=0.8)
+def test_silence_comes_before_and_after_what_stays_as_it_was() -> None:
+    waveforms = tones() + 0.1 * (torch.arange(8000) < LENGTHS[:, None])
+    places = set()
+    for seed in range(20):
+        padded, lengths = add_silence(waveforms, LENGTHS, 400, generator(seed))
+        for row, (length, own) in enumerate(zip(lengths.tolist(), LENGTHS.tolist(), strict=True)):
+            before = int(padded[row].nonzero()[0])
+            places.add(before)
+            assert torch.equal(padded[row, before : before + own], waveforms[row, :own])
+            assert not padded[row, :before].any()
+            assert not padded[row, before + own :].any()
+            assert own + before <= length <= own + before + 400
+            assert before <= 400
+        assert padded.shape[1] == lengths.max()
+    assert len(places) > 30
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_pairs_are_joined_and_the_last_of_an_odd_number_stays_alone(count: int) -> None:
+    lengths = torch.tensor([3, 1, 2, 4])[:count]
+    values = torch.arange(1.0, 4 * 5 * 2 + 1).reshape(4, 5, 2)[:count]
+    joined, sizes = join_pairs(values, lengths)
+    rows = [value[:length] for value, length in zip(values, lengths.tolist(), strict=True)]
+    expected = [torch.cat(rows[first : first + 2]) for first in range(0, count, 2)]
+    assert sizes.tolist() == [len(row) for row in expected]
+    assert joined.shape[1] == sizes.max()
+    for row, wanted in zip(joined, expected, strict=True):
+        assert torch.equal(row[: len(wanted)], wanted)
+        assert not row[len(wanted) :].any()
+
+
+ALL = AugmentConfig(
+    speeds=(0.9, 1.1),
+    gain_db=10,
+    noise_probability=0.8,
+    reverb_probability=0.8,
+    silence_seconds=0.1,
+)
 
 
 def test_a_seed_decides_everything() -> None:

@@ -196,7 +196,7 @@ def test_a_row_alone_equals_the_row_in_a_batch(
             torch.testing.assert_close(row[:frames], wanted, atol=atol, rtol=1e-5)
 
 
-@pytest.mark.parametrize("normalization", ["none", "utterance", "global"])
+@pytest.mark.parametrize("normalization", ["none", "utterance", "global", "running"])
 @pytest.mark.parametrize("deltas", [0, 1, 2])
 @settings(max_examples=10, deadline=None)
 @given(lengths=st.lists(st.integers(0, 60), min_size=2, max_size=5), seed=st.integers(0, 99))
@@ -325,6 +325,34 @@ def test_global_normalization_uses_the_statistics_that_were_set() -> None:
     assert features.isfinite().all()
     assert not features[1, 5:].any()
     assert set(frontend.state_dict()) == {"mean", "std"}
+
+
+def test_running_normalization_equals_a_window_with_a_prior_for_each_frame() -> None:
+    frontend = Frontend(FeatureConfig(num_mel_bins=4, normalization="running"))
+    mean, std = torch.tensor([1.0, 2, 3, 4]), torch.tensor([0.5, 1, 2, 3])
+    frontend.set_statistics(mean, std)
+    base = 5 + 3 * random_waveforms(1, 400, 4)
+    base[:, 150:] += 20
+    features = frontend.finish(base, torch.tensor([400]))[0]
+    normal = ((base[0] - mean) / std).double()
+    window, prior = 300, 50  # three seconds and half a second
+    for frame in (0, 1, 149, 150, 299, 300, 399):
+        seen = normal[max(0, frame + 1 - window) : frame + 1]
+        count = len(seen) + prior
+        average = seen.sum(dim=0) / count
+        variance = (seen.square().sum(dim=0) + prior) / count - average**2
+        expected = (normal[frame] - average) / variance.sqrt()
+        torch.testing.assert_close(features[frame].double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_running_normalization_does_not_see_the_future() -> None:
+    frontend = Frontend(FeatureConfig(num_mel_bins=4, normalization="running"))
+    base = random_waveforms(1, 50, 4)
+    changed = base.clone()
+    changed[:, 30:] = 99
+    before, after = (frontend.finish(b, torch.tensor([50]))[0] for b in (base, changed))
+    assert torch.equal(before[:30], after[:30])
+    assert not torch.equal(before[30:], after[30:])
 
 
 def test_speaker_normalization_uses_each_rows_statistics_or_its_own() -> None:

@@ -54,6 +54,7 @@ NETWORKS = [
         {"cell": "rnn", "subsampling": 2},
     ),
     network_of({"normalization": "none", "convention": "sphinx"}, {"subsampling": 1}),
+    network_of({"normalization": "running", "deltas": 1}, {"cell": "gru"}),
 ]
 
 
@@ -77,12 +78,25 @@ def test_audio_in_portions_gives_the_log_probabilities_of_the_whole(
     assert found == pytest.approx(whole, abs=1e-4)
 
 
+@settings(deadline=None, max_examples=5)
+@given(sizes=st.lists(st.integers(0, 20_000), min_size=4, max_size=9))
+def test_a_running_normalization_forgets_alike_live_and_offline(sizes: list[int]) -> None:
+    network = NETWORKS[-1]
+    levels = np.repeat([0.01, 0.5, 0.02, 0.1], 16_000)
+    samples = (levels * np.random.default_rng(0).uniform(-1, 1, 64_000)).astype("f4")
+    stream = network.stream()
+    parts = [stream.accept(part) for part in in_portions(samples, sizes)]
+    found = np.concatenate([*parts, stream.accept(samples[:0], last=True)])
+    (whole,) = network.log_probs([samples])
+    assert found == pytest.approx(whole, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("features", "encoder", "cause"),
     [
         ({"normalization": "global"}, {"bidirectional": True}, "one direction; this one has two"),
-        ({"normalization": "utterance"}, {}, "none or global; this model's is utterance"),
-        ({"normalization": "speaker"}, {}, "none or global; this model's is speaker"),
+        ({"normalization": "utterance"}, {}, "global or none; this model's is utterance"),
+        ({"normalization": "speaker"}, {}, "global or none; this model's is speaker"),
     ],
 )
 def test_what_needs_whole_utterances_is_refused(

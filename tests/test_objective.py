@@ -1,5 +1,6 @@
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import kl_div
@@ -9,7 +10,13 @@ from asr.ctc import ctc_loss
 from asr.data import Batch, PackedCorpus
 from asr.inputs import augmented_features, input_features
 from asr.network import Network
-from asr.objective import Objective, uniform_divergence, view_divergence
+from asr.objective import (
+    Objective,
+    join_transcripts,
+    share_pairs,
+    uniform_divergence,
+    view_divergence,
+)
 from tests.tones import CONFIG
 
 PLAIN = Config.model_validate(
@@ -65,6 +72,61 @@ def test_the_middle_layer_has_its_share_of_the_loss(batch: Batch) -> None:
     middle = ctc_loss(log_probs, num_steps, batch.targets, batch.num_tokens)
     torch.testing.assert_close(third, 0.7 * zero + 0.3 * middle)
     torch.testing.assert_close(ctc, zero)
+
+
+def test_joined_utterances_cost_what_their_recording_costs(
+    tone_corpus: dict[str, PackedCorpus],
+) -> None:
+    """The oracle is a corpus in which the recordings are joined before."""
+    corpus = tone_corpus["train"]
+    raw = [corpus.values[corpus.starts[row] : corpus.starts[row + 1]] for row in (3, 8, 21)]
+    config = changed(features={"normalization": "utterance"}, augment={"join_probability": 1.0})
+    three = corpus.batch([3, 8, 21], [[1, 2, 1, 2] if i % 2 else [2, 1] for i in range(60)])
+    torch.manual_seed(3)
+    network = Network(config, 6)
+    objective = Objective(network, config, separator=5)
+    generator = torch.Generator().manual_seed(1)
+    total, ctc, skipped = objective(three, generator, 1.0)
+    bases = [input_base(network, values) for values in raw]
+    joined = [torch.cat(bases[:2]), bases[2]]
+    texts = [[1, 2, 1, 2, 5, 2, 1], [1, 2, 1, 2]]
+    for loss, base, text in zip([2 * total[0], total[2]], joined, texts, strict=True):
+        num_frames = torch.tensor([len(base)])
+        features = network.frontend.finish(base[None], num_frames)
+        log_probs, steps = network.encoder(features, num_frames)
+        wanted = ctc_loss(log_probs, steps, torch.tensor([text]), torch.tensor([len(text)]))
+        torch.testing.assert_close(loss, wanted[0], rtol=1e-4, atol=1e-4)
+    assert torch.equal(total, ctc)
+    assert total[0] == total[1]
+    assert skipped.tolist() == [False] * 3
+
+
+def input_base(network: Network, samples: np.ndarray) -> torch.Tensor:
+    waveform = torch.from_numpy(samples.astype(np.float32) / 32768)[None]
+    base, _ = network.frontend.base(waveform, torch.tensor([len(samples)]))
+    return base[0]
+
+
+def test_joining_by_speaker_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"join_probability: utterances .* are normalized together"
+    ):
+        changed(features={"normalization": "speaker"}, augment={"join_probability": 0.5})
+
+
+@pytest.mark.parametrize("separator", [None, 9])
+def test_a_separator_stands_between_transcripts_that_are_not_empty(separator: int | None) -> None:
+    targets = torch.tensor([[1, 2], [3, 0], [0, 0], [4, 4], [5, 6]])
+    num_tokens = torch.tensor([2, 1, 0, 2, 2])
+    joined, counts = join_transcripts(targets, num_tokens, separator)
+    rows = [row[:count].tolist() for row, count in zip(joined, counts.tolist(), strict=True)]
+    between = [] if separator is None else [separator]
+    assert rows == [[1, 2, *between, 3], [4, 4], [5, 6]]
+
+
+def test_the_loss_of_a_pair_is_shared() -> None:
+    assert share_pairs(torch.tensor([4.0, 3.0]), 4).tolist() == [2, 2, 1.5, 1.5]
+    assert share_pairs(torch.tensor([4.0, 3.0]), 3).tolist() == [2, 2, 3]
 
 
 def test_two_views_that_are_alike_differ_by_nothing_and_masks_make_them_differ(
