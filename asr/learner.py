@@ -44,21 +44,21 @@ class Learner:
         *,
         corpus: PackedCorpus,
         targets: Sequence[Sequence[int]],
-        separator: int | None,
         budget: int,
         num_steps: int,
         folder: Path,
         fabric: Fabric,
         report: Report,
+        separator: int | None = None,
     ):
         """Make a learner.
 
         Args:
             targets: token ids of every utterance of the corpus.
-            separator: see `Objective`.
             budget: padded samples or frames in a batch.
             num_steps: of the whole run.
             folder: gets batches with bad numbers.
+            separator: see `Objective`.
         """
         self.network = network
         self.config, self.settings = config, config.training

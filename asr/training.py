@@ -201,12 +201,12 @@ class _Run:
             config,
             corpus=train_set,
             targets=train_targets,
-            separator=tokens.separator_id,
             budget=self._budget,
             num_steps=self.num_steps_total,
             folder=folder,
             fabric=fabric,
             report=warn,
+            separator=tokens.separator_id,
         )
         kind = open_display if fabric.is_global_zero else TrainingLines
         self.display = kind(self.settings.epochs, self.num_steps_total, report)

@@ -21,6 +21,8 @@ DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
 
 EVERY_AUGMENTATION = {
     "speeds": [0.9],
+    "silence_seconds": 0.1,
+    "join_probability": 1.0,
     "gain_db": 6,
     "noise_probability": 0.5,
     "reverb_probability": 0.5,
@@ -45,6 +47,7 @@ def make_learner(corpus: PackedCorpus, config: Config, folder: Path, device: str
         config,
         corpus=corpus,
         targets=encode_texts(corpus, tokens),
+        separator=tokens.separator_id,
         budget=10**9,
         num_steps=100,
         folder=folder,
