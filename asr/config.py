@@ -50,10 +50,13 @@ class FeatureConfig(Settings):
     """Cepstra kept, the zeroth included; for `mfcc`."""
     deltas: int = Field(0, ge=0, le=2)
     """Highest order of time derivative that is appended: 0, 1 or 2."""
-    normalization: Literal["none", "utterance", "speaker", "global", "running"] = "utterance"
+    normalization: Literal["none", "utterance", "speaker", "global", "sliding", "running"] = (
+        "utterance"
+    )
     """Mean and variance: left as they are, or of each utterance, of all utterances of its speaker
     that are in the same manifest (of the utterance where no speaker is known), of the training
-    set, or of the last three seconds and, with little weight, the training set."""
+    set, of the three seconds around each frame, or of the three seconds before it; with a little
+    of the training set's in the last two."""
 
     @property
     def frame_length(self) -> int:

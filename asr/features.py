@@ -9,6 +9,7 @@ Hamming window; filters with edges on FFT bins and unit area; energies floored a
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
@@ -28,8 +29,10 @@ FLOOR = {"kaldi": float(np.finfo(np.float32).eps), "sphinx": 1e-10}
 _CHUNK = 1024  # frames at a time; 2 MB for each step of the arithmetic, which a cache holds
 MIN_STD = 1e-3  # a bin that varies less is constant, up to rounding
 DELTA_WINDOW = 2
-_RUNNING_SECONDS = 3.0
-_PRIOR_SECONDS = 0.5  # that the training set counts for in a running normalization
+BY_TRAINING_SET = ("global", "sliding", "running")
+"""Normalizations that begin with the training set's mean and deviation."""
+_WINDOW_SECONDS = 3.0
+_PRIOR_SECONDS = 0.5
 
 Array = npt.NDArray[Any]  # float64, before it becomes a buffer
 
@@ -63,7 +66,7 @@ class Frontend(nn.Module):
         self.register_buffer("std", torch.ones(config.num_bins))
 
     def set_statistics(self, mean: Float[Tensor, " bin"], std: Float[Tensor, " bin"]) -> None:
-        """What normalization "global" subtracts and divides by, and "running" begins with."""
+        """What `BY_TRAINING_SET` subtract and divide by."""
         self.mean.copy_(mean)
         self.std.copy_(std.clamp(min=MIN_STD))
 
@@ -170,10 +173,11 @@ class Frontend(nn.Module):
         features = self.with_deltas(base, num_frames)
         inside = _within(num_frames, base.shape[1])[..., None]
         kind = self.config.normalization
-        if kind in ("global", "running"):
+        if kind in BY_TRAINING_SET:
             features = (features - self.mean) / self.std
-            if kind == "running":
-                features = _standardized_so_far(features, *running_frames(self.config))
+            if (around := Surroundings.of(self.config)) is not None:
+                features = features.masked_fill(~inside, 0.0)
+                features = _standardized_by(features, num_frames, around)
         elif kind == "speaker" and statistics is not None:
             mean, std = statistics[:, :1], statistics[:, 1:]
             features = (features - mean) / std.clamp(min=MIN_STD)
@@ -270,36 +274,57 @@ def _standardized(
     return centred / std.clamp(min=MIN_STD)
 
 
-def running_frames(config: FeatureConfig) -> tuple[int, int]:
-    """Frames that normalization "running" looks at, and that its training set counts for."""
-    rate = config.sample_rate / config.frame_shift
-    return round(_RUNNING_SECONDS * rate), round(_PRIOR_SECONDS * rate)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """The frames whose mean and variance a frame is normalized by."""
+
+    before: int
+    after: int
+    prior: int
+    """So many frames of the training set's mean and variance count too."""
+
+    @classmethod
+    def of(cls, config: FeatureConfig) -> "Surroundings | None":
+        """Those of normalization "sliding" and "running"; others have none."""
+        rate = config.sample_rate / config.frame_shift
+        window, prior = round(_WINDOW_SECONDS * rate), round(_PRIOR_SECONDS * rate)
+        if config.normalization == "sliding":
+            return cls(before=window // 2, after=window // 2, prior=prior)
+        if config.normalization == "running":
+            return cls(before=window - 1, after=0, prior=prior)
+        return None
 
 
-def _standardized_so_far(
-    features: Float[Tensor, "batch frame bin"], window: int, prior: int
+def _standardized_by(
+    features: Float[Tensor, "batch frame bin"],
+    num_frames: Int[Tensor, " batch"],
+    around: Surroundings,
 ) -> Float[Tensor, "batch frame bin"]:
-    """Each frame by mean and variance of the last `window` frames, itself the last.
+    """Each frame by the mean and variance of those around it.
 
     Args:
-        prior: so many frames with mean 0 and variance 1 count too.
+        features: normalized by the training set; 0 beyond `num_frames`.
 
     Source:
-        Kaldi, online cepstral mean and variance normalization (feat/online-feature.cc).
+        Kaldi, sliding-window and online cepstral mean and variance normalization
+        (feat/feature-functions.cc, feat/online-feature.cc).
     """
-    sums = features.double().cumsum(dim=1)
-    squares = features.double().square().cumsum(dim=1)
-    if features.shape[1] > window:
-        sums, squares = (
-            torch.cat([s[:, :window], s[:, window:] - s[:, :-window]], dim=1)
-            for s in (sums, squares)
-        )
-    seen = torch.arange(1, features.shape[1] + 1, device=features.device).clamp_max(window)
-    count = (seen + prior)[:, None]
-    mean = sums / count
-    variance = (squares + prior) / count - mean.square()
-    std = variance.clamp(min=MIN_STD**2).sqrt()
-    return (features - mean.float()) / std.float()
+    position = torch.arange(features.shape[1], device=features.device)
+    end = torch.minimum(position + around.after + 1, num_frames[:, None])
+    start = torch.minimum((position - around.before).clamp_min(0), end)
+    count = (end - start + around.prior)[..., None]
+
+    def sums(values: Tensor) -> Tensor:
+        total = pad(values.cumsum(dim=1), (0, 0, 1, 0))
+        size = (-1, -1, total.shape[2])
+        ends, starts = end[..., None].expand(size), start[..., None].expand(size)
+        return total.gather(1, ends) - total.gather(1, starts)
+
+    exact = features.double()
+    mean = sums(exact) / count
+    variance = (sums(exact.square()) + around.prior) / count - mean.square()
+    normal: Tensor = (exact - mean) / variance.clamp(min=MIN_STD**2).sqrt()
+    return normal.to(features.dtype)
 
 
 def _povey_window(length: int) -> Array:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.errors import ModelError
-from asr.features import Frontend, running_frames
+from asr.features import Frontend, Surroundings
 from asr.model import CtcModel, EncoderState
 
 _DELTA_CONTEXT = 2  # frames on either side, for each order; see `asr.features`
@@ -38,8 +38,8 @@ class NetworkStream:
         self._frontend, self._encoder, self._device = frontend, encoder, device
         self._lookahead = _DELTA_CONTEXT * config.deltas
         self._context = self._lookahead  # frames before that a frame's features look at
-        if config.normalization == "running":
-            self._context += running_frames(config)[0]
+        if (around := Surroundings.of(config)) is not None:
+            self._context += around.before
         self._samples = np.zeros(0, np.float32)  # from the last frame that was given
         self._num_given = 0  # frames that `_samples` begins with and that were given: 0 or 1
         self._base = torch.zeros(1, 0, config.num_base_bins, device=device)

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from asr.config import FeatureConfig
 from asr.features import (
+    BY_TRAINING_SET,
     DELTA_WINDOW,
     FLOOR,
     FULL_SCALE,
     MIN_STD,
     PREEMPHASIS,
     Frontend,
-    running_frames,
+    Surroundings,
 )
 from asr.onnx_graph import Graph
 
@@ -59,11 +60,12 @@ def add_finish(graph: Graph, frontend: Frontend, base: str, num_frames: str) -> 
     for _ in range(config.deltas):
         orders.append(_add_deltas(graph, orders[-1], num_frames, width, config.num_base_bins))
     features = graph.add("Concat", *orders, axis=2) if config.deltas else base
-    if config.normalization in ("global", "running"):
+    if config.normalization in BY_TRAINING_SET:
         centred = graph.add("Sub", features, graph.constant(_array(frontend.mean)))
         features = graph.add("Div", centred, graph.constant(_array(frontend.std)))
-        if config.normalization == "running":
-            features = _add_standardized_so_far(graph, features, width, config)
+        if (around := Surroundings.of(config)) is not None:
+            features = graph.masked(features, inside)
+            features = _add_standardized_by(graph, features, num_frames, config, around)
     elif config.normalization != "none":  # "speaker" without statistics of one
         features = _add_standardized(graph, features, num_frames, inside)
     return graph.masked(features, inside)
@@ -199,27 +201,38 @@ def _add_standardized(graph: Graph, features: str, num_frames: str, inside: str)
     return graph.add("Div", centred, std)
 
 
-def _add_standardized_so_far(graph: Graph, features: str, width: str, config: FeatureConfig) -> str:
-    """Each frame by mean and variance of the last ones."""
-    window, prior = running_frames(config)
+def _add_standardized_by(
+    graph: Graph, features: str, num_frames: str, config: FeatureConfig, around: Surroundings
+) -> str:
+    """Each frame by the mean and variance of those around it."""
+    position = graph.count(graph.size(features, 1))
+    after = graph.add("Add", position, graph.constant(around.after + 1, np.int64))
+    end = graph.add("Min", after, graph.column(num_frames))
+    before = graph.add("Sub", position, graph.constant(around.before, np.int64))
+    start = graph.add("Min", graph.add("Max", before, graph.constant(0, np.int64)), end)
+    prior = graph.constant(around.prior, np.int64)
+    count = graph.add("Add", graph.add("Sub", end, start), prior)
+    count = graph.add("Unsqueeze", graph.add("Cast", count, to=_DOUBLE), graph.integers(2))
+
+    def sums(values: str) -> str:
+        total = graph.add("CumSum", values, graph.constant(1, np.int64))
+        total = graph.add("Pad", total, graph.integers(0, 1, 0, 0, 0, 0))
+        ends = []
+        for place in (end, start):
+            index = graph.add("Unsqueeze", place, graph.integers(2))
+            index = graph.add("Expand", index, graph.integers(1, 1, config.num_bins))
+            ends.append(graph.add("GatherElements", total, index, axis=1))
+        return graph.add("Sub", *ends)
+
     exact = graph.add("Cast", features, to=_DOUBLE)
-
-    def total(values: str) -> str:
-        """Over the frames of each one's window."""
-        sums = graph.add("CumSum", values, graph.constant(1, np.int64))
-        # Zeros in front, so that what has left the window is 0 for the first frames.
-        padded = graph.add("Pad", sums, graph.integers(0, window, 0, 0, 0, 0))
-        return graph.add("Sub", sums, graph.slice(padded, 0, width, axis=1))
-
-    seen = graph.add("Add", graph.count(width), graph.constant(1 + prior, np.int64))
-    count = graph.add("Min", seen, graph.constant(window + prior, np.int64))
-    count = graph.add("Unsqueeze", graph.add("Cast", count, to=_DOUBLE), graph.integers(1))
-    mean = graph.add("Div", total(exact), count)
-    squares = total(graph.add("Mul", exact, exact))
-    squares = graph.add("Add", squares, graph.constant(prior, np.float64))
+    mean = graph.add("Div", sums(exact), count)
+    squares = graph.add("Cast", prior, to=_DOUBLE)
+    squares = graph.add("Add", sums(graph.add("Mul", exact, exact)), squares)
     variance = graph.add("Sub", graph.add("Div", squares, count), graph.add("Mul", mean, mean))
-    std = graph.add("Sqrt", graph.add("Max", variance, graph.constant(MIN_STD**2, np.float64)))
-    return graph.add("Cast", graph.add("Div", graph.add("Sub", exact, mean), std), to=_FLOAT)
+    least = graph.constant(MIN_STD**2, np.float64)
+    std = graph.add("Sqrt", graph.add("Max", variance, least))
+    normal = graph.add("Div", graph.add("Sub", exact, mean), std)
+    return graph.add("Cast", normal, to=_FLOAT)
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:

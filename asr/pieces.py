@@ -26,7 +26,7 @@ _OVERLAP_SECONDS = 4.0
 
 _HOP_SECONDS = 0.01  # from one measurement of the level to the next
 _SMOOTHING = 5  # hops
-_PAUSE_SECONDS = 0.3  # closures of plosives are shorter
+_PAUSE_SECONDS = 0.2  # closures of plosives are shorter
 _LONG_PAUSE_SECONDS = 0.4  # between phrases
 _CONTRAST = 10.0  # dB between speech and pauses; with less of it pauses are not told from speech
 _PAUSE_SHARE = 0.3  # a pause is in the lowest part of the range of levels

@@ -29,6 +29,7 @@ from asr.dev_scores import DevScores, score_dev
 from asr.diagnosis import diagnose_history, diagnose_sets
 from asr.errors import DataError, StoppedError
 from asr.feasibility import find_infeasible, write_infeasible
+from asr.features import BY_TRAINING_SET
 from asr.history import draw_curves, write_history
 from asr.inputs import measure_statistics
 from asr.learner import Learner
@@ -184,7 +185,7 @@ class _Run:
     ):
         self.config, self.settings, self.tokens = config, config.training, tokens
         self.network = Network(config, len(tokens))
-        if config.features.normalization in ("global", "running"):
+        if config.features.normalization in BY_TRAINING_SET:
             everything = measure_statistics(train_set, config.features, [""] * len(train_set))
             self.network.frontend.set_statistics(*torch.from_numpy(everything.values[0]))
         if config.features.normalization == "speaker":

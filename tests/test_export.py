@@ -74,6 +74,7 @@ def largest_difference(one: Recognizer, other: Recognizer, inputs: list[np.ndarr
         pytest.param({**FEATURES, **SPHINX, "deltas": 1}, {"subsampling": 1}, id="sphinx"),
         pytest.param({**FEATURES, "normalization": "speaker"}, {}, id="by speaker"),
         pytest.param({**FEATURES, "normalization": "running"}, {"cell": "gru"}, id="running"),
+        pytest.param({**FEATURES, "normalization": "sliding", "deltas": 1}, {}, id="sliding"),
         pytest.param({"sample_rate": 11025, "frame_shift_ms": 10.1}, {}, id="odd frames"),
     ],
 )

@@ -196,7 +196,7 @@ def test_a_row_alone_equals_the_row_in_a_batch(
             torch.testing.assert_close(row[:frames], wanted, atol=atol, rtol=1e-5)
 
 
-@pytest.mark.parametrize("normalization", ["none", "utterance", "global", "running"])
+@pytest.mark.parametrize("normalization", ["none", "utterance", "global", "sliding", "running"])
 @pytest.mark.parametrize("deltas", [0, 1, 2])
 @settings(max_examples=10, deadline=None)
 @given(lengths=st.lists(st.integers(0, 60), min_size=2, max_size=5), seed=st.integers(0, 99))
@@ -327,22 +327,26 @@ def test_global_normalization_uses_the_statistics_that_were_set() -> None:
     assert set(frontend.state_dict()) == {"mean", "std"}
 
 
-def test_running_normalization_equals_a_window_with_a_prior_for_each_frame() -> None:
-    frontend = Frontend(FeatureConfig(num_mel_bins=4, normalization="running"))
+@pytest.mark.parametrize(("kind", "before", "after"), [("running", 299, 0), ("sliding", 150, 150)])
+def test_normalization_by_what_is_around_equals_its_definition(
+    kind: str, before: int, after: int
+) -> None:
+    """Three seconds of frames, and half a second of the training set's mean and variance."""
+    frontend = Frontend(FeatureConfig.model_validate({"num_mel_bins": 4, "normalization": kind}))
     mean, std = torch.tensor([1.0, 2, 3, 4]), torch.tensor([0.5, 1, 2, 3])
     frontend.set_statistics(mean, std)
-    base = 5 + 3 * random_waveforms(1, 400, 4)
+    base = 5 + 3 * random_waveforms(1, 500, 4)
     base[:, 150:] += 20
     features = frontend.finish(base, torch.tensor([400]))[0]
-    normal = ((base[0] - mean) / std).double()
-    window, prior = 300, 50  # three seconds and half a second
+    normal = ((base[0, :400] - mean) / std).double()
     for frame in (0, 1, 149, 150, 299, 300, 399):
-        seen = normal[max(0, frame + 1 - window) : frame + 1]
-        count = len(seen) + prior
+        seen = normal[max(0, frame - before) : frame + after + 1]
+        count = len(seen) + 50
         average = seen.sum(dim=0) / count
-        variance = (seen.square().sum(dim=0) + prior) / count - average**2
+        variance = (seen.square().sum(dim=0) + 50) / count - average**2
         expected = (normal[frame] - average) / variance.sqrt()
         torch.testing.assert_close(features[frame].double(), expected, atol=1e-5, rtol=1e-5)
+    assert not features[400:].any()
 
 
 def test_running_normalization_does_not_see_the_future() -> None:
