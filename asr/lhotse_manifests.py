@@ -25,21 +25,24 @@ _SUPERVISION_KEYS = frozenset(
     ("id", "recording_id", "start", "duration", "channel", "text", "speaker")
 )
 _ROUND = 6  # decimals of seconds; a microsecond
+_CUTS = ("MonoCut", "MultiCut")
+_KEPT = "Resample"  # the transform after which times and sound are still those of the file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Recording:
     path: Path
     duration: float
-    num_channels: int
+    channels: frozenset[int]
 
 
 def read_lhotse(folder: Path, report: Report) -> Iterator[Utterance]:
     """The utterances of a folder with one file of recordings and one of supervisions.
 
     Raises:
-        DataError: no such files or several, a malformed line, a source that is not a file, one
-            channel of several, or an id that occurs twice; with file, line and key.
+        DataError: no such files or several, a malformed line, a source that is not a file, sound
+            that lhotse would compute from it, some channels of several, or an id that occurs
+            twice; with file, line and key.
     """
     recordings = dict(_read_recordings(_one_file(folder, "recordings")))
     path = _one_file(folder, "supervisions")
@@ -67,9 +70,11 @@ def read_cuts(path: Path, report: Report) -> Iterator[Utterance]:
     for number, row in read_rows(path):
         where = f"{path}:{number}"
         kind = row.get("type", "MonoCut")
-        if kind != "MonoCut":
-            raise DataError(f"{where}: type {kind!r}: only a MonoCut is a stretch of one recording")
+        if kind not in _CUTS:
+            known = " or ".join(_CUTS)
+            raise DataError(f"{where}: type {kind!r}: only a {known} is a stretch of one recording")
         recording = _recording(_mapping(row.get("recording"), "recording", where), path, where)
+        _check_channel(row, recording, where)
         begin = seconds_value(row, "start", where)
         supervisions = row.get("supervisions") or []
         if not isinstance(supervisions, list):
@@ -80,7 +85,6 @@ def read_cuts(path: Path, report: Report) -> Iterator[Utterance]:
             ids.add(utterance.id, number)
             yield utterance
         if not supervisions:
-            _check_channel(row, recording, where)
             utterance = Utterance(
                 id=_name(row, "id", where),
                 audio_filepath=recording.path,
@@ -113,7 +117,7 @@ def write_lhotse(utterances: Iterable[Utterance], folder: Path, report: Report) 
 
 
 def write_cuts(utterances: Iterable[Utterance], path: Path, report: Report) -> None:
-    """Write one MonoCut for each utterance, with its recording in it.
+    """Write one cut for each utterance, with its recording in it: a MultiCut of several channels.
 
     Raises:
         DataError: audio that cannot be read.
@@ -123,14 +127,15 @@ def write_cuts(utterances: Iterable[Utterance], path: Path, report: Report) -> N
         for stretch in measure(utterances):
             utterance = stretch.utterance
             name = _recording_id(stretch)
+            supervision = _supervision_row(stretch, name, utterance.offset)
             row = {
                 "id": utterance.id,
                 "start": round(utterance.offset, _ROUND),
                 "duration": round(utterance.duration, _ROUND),
-                "channel": 0,
-                "supervisions": [_supervision_row(stretch, name, utterance.offset)],
+                "channel": supervision["channel"],
+                "supervisions": [supervision],
                 "recording": _recording_row(stretch, name),
-                "type": "MonoCut",
+                "type": _CUTS[stretch.recording.num_channels > 1],
             }
             _write_row(file, row)
 
@@ -165,14 +170,28 @@ def _recording(row: Mapping[str, Any], manifest: Path, where: str) -> _Recording
     if kind != "file":
         raise DataError(f"{where}: sources: type {kind!r}: only files are read; nothing is run")
     channels = source.get("channels", [0])
-    if not isinstance(channels, list):
-        raise DataError(f"{where}: channels is no list")
+    if not isinstance(channels, list) or not all(isinstance(c, int) for c in channels):
+        raise DataError(f"{where}: channels is no list of numbers")
+    _check_transforms(row, where)
     path = Path(_name(source, "source", where))
     return _Recording(
         path=path if path.is_absolute() else manifest.parent / path,
         duration=seconds_value(row, "duration", where),
-        num_channels=len(channels),
+        channels=frozenset(channels),
     )
+
+
+def _check_transforms(row: Mapping[str, Any], where: str) -> None:
+    transforms = row.get("transforms") or []
+    if not isinstance(transforms, list):
+        raise DataError(f"{where}: transforms is no list")
+    for transform in transforms:
+        name = _mapping(transform, "transforms", where).get("name")
+        if name != _KEPT:
+            raise DataError(
+                f"{where}: transforms: {name!r} is sound that lhotse computes, which is in no "
+                "file; save the audio with lhotse first"
+            )
 
 
 def _supervised(
@@ -203,10 +222,12 @@ def _supervised(
 
 def _check_channel(row: Mapping[str, Any], recording: _Recording, where: str) -> None:
     channel = row.get("channel", 0)
-    if recording.num_channels > 1 and not isinstance(channel, list):
+    num_channels = len(recording.channels)
+    is_all = isinstance(channel, list) and all(c in channel for c in recording.channels)
+    if num_channels > 1 and not is_all:
         raise DataError(
-            f"{where}: channel {channel} of {recording.path}, which has {recording.num_channels}: "
-            "channels are averaged here; split them into files of their own first"
+            f"{where}: channel {channel} of {recording.path}, which has {num_channels}: channels "
+            "are averaged here; split them into files of their own first"
         )
 
 

@@ -325,6 +325,35 @@ def test_one_channel_of_two_is_refused(tmp_path: Path) -> None:
         read(tmp_path, "lhotse")
 
 
+def test_two_channels_are_a_multicut_and_one_of_them_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.zeros((RATE, 2)), RATE)
+    utterance = Utterance(id="u", audio_filepath=tmp_path / "x.wav", duration=0.5, text="a")
+    path = tmp_path / "cuts.jsonl"
+    export_corpus([utterance], "lhotse-cuts", path, silent)
+    row = json.loads(path.read_text())
+    assert (row["type"], row["channel"]) == ("MultiCut", [0, 1])
+    assert read(path, "lhotse-cuts") == [utterance]
+    row["channel"] = [1]
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match=r"cuts\.jsonl:1: channel \[1\] of .*x\.wav, which has 2"):
+        read(path, "lhotse-cuts")
+
+
+def test_a_change_of_speed_that_lhotse_would_compute_is_refused(tmp_path: Path) -> None:
+    source = {"type": "file", "channels": [0], "source": "x.wav"}
+    row = {"id": "r", "sources": [source], "sampling_rate": 8000, "num_samples": 1, "duration": 1}
+    said = {"id": "u", "recording_id": "r", "start": 0, "duration": 1, "channel": 0}
+    (tmp_path / "supervisions.jsonl").write_text(json.dumps(said) + "\n")
+    for name, is_read in (("Resample", True), ("Speed", False)):
+        changed = {**row, "transforms": [{"name": name, "kwargs": {}}]}
+        (tmp_path / "recordings.jsonl").write_text(json.dumps(changed) + "\n")
+        if is_read:
+            assert len(read(tmp_path, "lhotse")) == 1
+            continue
+        with pytest.raises(DataError, match=r"recordings\.jsonl:1: transforms: 'Speed' is sound"):
+            read(tmp_path, "lhotse")
+
+
 def test_an_entity_bomb_is_refused_before_it_grows(audio: Path, tmp_path: Path) -> None:
     path = tmp_path / "one.eaf"
     shutil.copy(audio / "one.wav", tmp_path)
