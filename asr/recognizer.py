@@ -5,11 +5,11 @@ Dimension names: frame, bin, step, token.
 
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import count, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +152,7 @@ class Recognizer:
         *,
         opener: OpenAudio | None = None,
         watch: Watch | None = None,
+        starts: Collection[int] = (),
     ) -> Generator[tuple[Utterance, Transcript | AsrError], None, None]:
         """The same for stretches of files; a duration of 0 means to the end.
 
@@ -161,8 +162,10 @@ class Recognizer:
         Args:
             opener: opens the audio of an utterance, in place of its file.
             watch: is called now and then.
+            starts: numbers of utterances that share no batch with those before them.
         """
-        for job in self._jobs(utterances, self._try_decode, opener or self._opener(), watch):
+        opener = opener or self._opener()
+        for job in self._jobs(utterances, self._try_decode, opener, watch, starts):
             yield (
                 job.reading.utterance,
                 job.error
@@ -188,6 +191,7 @@ class Recognizer:
         make: "_Make",
         opener: OpenAudio,
         watch: Watch | None,
+        starts: Collection[int] = (),
     ) -> Iterator[_Job]:
         """Those that are done, in order.
 
@@ -205,8 +209,12 @@ class Recognizer:
         jobs: deque[_Job] = deque()
         pool: list[tuple[_Job, Piece]] = []
         seconds = 0.0
+        numbers, cuts = count(), frozenset(starts)
         for handful in read_ahead(readings, self._network.threads):
             if not jobs or jobs[-1].is_read:
+                if next(numbers) in cuts:
+                    self._run(pool, make, watch)
+                    pool, seconds = [], 0.0
                 stitcher = Stitcher(handful.reading.lengths)
                 jobs.append(_Job(handful.reading, stitcher, next(known)))
             job = jobs[-1]

@@ -10,6 +10,8 @@ from asr.errors import printable
 from asr.manifest import Utterance
 from asr.recordings import AUDIO_SUFFIXES
 
+_TASK_INPUTS, _TASK_BYTES = 256, 32 * 2**20  # a quarter of an hour of 16 kHz in 16 bits
+_BYTES_PER_SECOND = 32000
 _CHANNEL = re.compile(r"(.*)(-ch\d+)")
 
 
@@ -19,11 +21,28 @@ def result_path(output_dir: Path, stem: Path, kind: str) -> Path:
 
 
 def input_size(utterance: Utterance) -> float:
-    """A number that grows with the input's length: seconds if they are known, else bytes."""
+    """Bytes of the file, or what so many seconds of it would have at 16 kHz in 16 bits."""
     try:
-        return utterance.duration or float(utterance.audio_filepath.stat().st_size)
+        known = _BYTES_PER_SECOND * utterance.duration
+        return known or float(utterance.audio_filepath.stat().st_size)
     except (OSError, ValueError):
         return 0.0
+
+
+def task_starts(utterances: Sequence[Utterance]) -> list[int]:
+    """Numbers of the utterances with which the tasks of a job begin.
+
+    What a batch holds changes the last bits of its results. No batch holds utterances of two
+    tasks, so a task gives the same bits wherever it is done.
+    """
+    starts: list[int] = []
+    room = 0.0
+    for number, utterance in enumerate(utterances):
+        if not starts or room <= 0 or number - starts[-1] == _TASK_INPUTS:
+            starts.append(number)
+            room = _TASK_BYTES
+        room -= input_size(utterance)
+    return starts
 
 
 def output_stems(utterances: Sequence[Utterance]) -> dict[str, Path]:

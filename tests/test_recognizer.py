@@ -138,6 +138,17 @@ def test_progress_is_told_and_readings_of_several_pieces_are_joined(
     assert {total for name, _, total in told if name == "long.flac"} == {seconds}
 
 
+def test_a_task_gives_the_same_bits_alone_and_in_a_job(
+    recognizer: Recognizer, tmp_path: Path
+) -> None:
+    utterances = write_corpus(tmp_path / "speech", 23, seed=4)
+    starts = [0, 5, 6, 17]
+    job = list(recognizer.transcribe_utterances(utterances, starts=starts))
+    parts = [utterances[i:j] for i, j in zip(starts, [*starts[1:], 23], strict=True)]
+    alone = [result for part in parts for result in recognizer.transcribe_utterances(part)]
+    assert job == alone
+
+
 def test_readings_of_a_long_recording_are_the_best_of_all_combinations() -> None:
     tokens = TokenTable(("<blank>", "a", " "))
 

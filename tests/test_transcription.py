@@ -2,6 +2,7 @@ import html
 import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from asr.manifest import Utterance
 from asr.output_formats import FORMATS
 from asr.timed_text import parse_ctm
 from asr.transcript import Transcript, Word
-from asr.transcription import output_stems
+from asr.transcription import output_stems, task_starts
 
 Row = tuple[float, float, str]
 
@@ -127,6 +128,19 @@ def test_stems_never_collide() -> None:
     assert len(set(stems.values())) == len(names)
     assert all(stem.name and ".." not in stem.parts for stem in stems.values())
     assert stems["x/d.wav-ch1"].name == "d-ch1"
+
+
+@given(st.lists(st.floats(0.1, 3000), max_size=9), st.sampled_from([1, 40, 300]))
+def test_a_task_is_full_or_the_last(some: list[float], times: int) -> None:
+    seconds = sorted(some * times)
+    utterances = [replace(utterance(), duration=value) for value in seconds]
+    starts = task_starts(utterances)
+    assert starts[:1] == [0][: len(seconds)]
+    for start, end in itertools.pairwise([*starts, len(seconds)]):
+        sizes = [32000 * value for value in seconds[start:end]]
+        assert 0 < len(sizes) <= 256
+        assert sum(sizes[:-1]) < 32 * 2**20
+        assert end == len(seconds) or len(sizes) == 256 or sum(sizes) > 32 * 2**20 - 1
 
 
 def test_speech_too_fast_for_captions_fills_two_lines_and_never_overlaps() -> None:

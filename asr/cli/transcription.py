@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +19,14 @@ from asr.files import open_atomic
 
 if TYPE_CHECKING:
     from asr.manifest import Utterance
+    from asr.meter import Meter
     from asr.recognizer import Recognizer
     from asr.sources import Source, SourceOptions
     from asr.transcript import Transcript
 
 _F = TypeVar("_F", bound=Callable[..., object])
+_Results = Generator[tuple["Utterance", "Transcript | AsrError"], None, None]
+_Transcriber = Callable[[Sequence["Source"], "Meter"], _Results]
 _DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 _THREADS = click.option("--threads", type=click.IntRange(min=1), help="Processor threads to use.")
 _KINDS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "trn")
@@ -64,6 +67,7 @@ def _decoding_options(command: _F) -> _F:
 @click.option("--allow-commands", is_flag=True, help="Run the commands of a wav.scp, shell-less.")
 @click.option("--live", is_flag=True, help="One input, from - as it arrives; text at each pause.")
 @click.option("--skip-existing", is_flag=True, help="Leave out inputs whose results are there.")
+@click.option("--ray", metavar="local|ADDRESS", help="By workers of a Ray cluster, or of one here.")
 @_decoding_options
 @_DEVICE
 @_THREADS
@@ -78,6 +82,7 @@ def transcribe(
     allow_commands: bool,
     live: bool,
     skip_existing: bool,
+    ray: str | None,
     device: str,
     threads: int | None,
     **decoding: Any,
@@ -91,7 +96,10 @@ def transcribe(
     options = _source_options(recursive, channel, raw, allow_commands)
     if live and (output_dir is not None or len(inputs) > 1 or kinds[0] not in LIVE_FORMATS):
         raise click.UsageError(f"--live prints one input as one of {', '.join(LIVE_FORMATS)}")
-    recognizer = _load(model, device, threads, decoding)
+    if ray is not None:
+        _check_ray(ray, inputs, live, allow_commands)
+    # Workers are given the devices; here the model is only looked at.
+    recognizer = _load(model, device if ray is None else "cpu", threads, decoding)
     if live:
         with _stopped_by_sigterm():
             return transcribe_live(recognizer, inputs[0], kinds[0], options)
@@ -110,7 +118,65 @@ def transcribe(
         if output_dir is None and len(sources) > 1 and kinds[0] in ("srt", "vtt", "tsv"):
             raise click.UsageError(f"--format {kinds[0]} of several inputs needs --output-dir")
         output = _Output(kinds, output_dir, is_single=single)
-        return _transcribe(recognizer, sources, failures, options, output, skip_existing)
+        transcriber = _here(recognizer, options)
+        if ray is not None:
+            transcriber = _on_ray(ray, recognizer, model, device, decoding, options)
+        return _transcribe(transcriber, sources, failures, output, skip_existing)
+
+
+def _here(recognizer: "Recognizer", options: "SourceOptions") -> _Transcriber:
+    """In this process."""
+    from asr.sources import source_opener
+    from asr.transcription import task_starts
+
+    def transcriber(sources: Sequence["Source"], meter: "Meter") -> _Results:
+        utterances = [source.utterance for source in sources]
+        return recognizer.transcribe_utterances(
+            utterances,
+            opener=source_opener(sources, recognizer.config.features.sample_rate, options),
+            watch=lambda utterance, seconds, expected: meter.update(
+                utterance.id, seconds, expected
+            ),
+            starts=task_starts(utterances),
+        )
+
+    return transcriber
+
+
+def _on_ray(
+    address: str,
+    recognizer: "Recognizer",
+    model: Path,
+    device: str,
+    decoding: dict[str, Any],
+    options: "SourceOptions",
+) -> _Transcriber:
+    """By the workers of a cluster."""
+    from asr.cluster import Setup, transcribe_on_ray
+    from asr.model_folder import DecodingOptions
+
+    setup = Setup(
+        model=model,
+        decoding=DecodingOptions(**decoding),
+        threads=recognizer.threads,
+        device=device,
+        raw=options.raw,
+    )
+    return lambda sources, _: transcribe_on_ray(
+        address, sources, setup, recognizer.config, lambda line: print(line, file=sys.stderr)
+    )
+
+
+def _check_ray(address: str, inputs: Sequence[str], live: bool, allow_commands: bool) -> None:
+    """Say what does not go with --ray before anything is loaded."""
+    from asr.cluster import check_address
+    from asr.sources import STDIN
+
+    if live or STDIN in inputs:
+        raise click.UsageError("--ray takes files; - and --live are transcribed here")
+    if allow_commands:
+        raise click.UsageError("--ray runs no commands of a wav.scp; leave --allow-commands out")
+    check_address(address)
 
 
 @dataclass(frozen=True, kw_only=False, slots=True)
@@ -144,15 +210,13 @@ class _Output:
 
 
 def _transcribe(
-    recognizer: "Recognizer",
+    transcriber: _Transcriber,
     sources: Sequence["Source"],
     failures: Sequence[tuple[str, Exception]],
-    options: "SourceOptions",
     output: _Output,
     skip_existing: bool,
 ) -> int:
     from asr.meter import Meter
-    from asr.sources import source_opener
     from asr.transcription import input_size, output_stems
 
     failed = list(failures)
@@ -162,13 +226,8 @@ def _transcribe(
     num_inputs = len(sources) + len(failed)
     if skip_existing:
         sources = [s for s in sources if not output.is_there(stems[s.utterance.id])]
-    utterances = [source.utterance for source in sources]
-    meter = Meter({utterance.id: input_size(utterance) for utterance in utterances})
-    results = recognizer.transcribe_utterances(
-        utterances,
-        opener=source_opener(sources, recognizer.config.features.sample_rate, options),
-        watch=lambda utterance, seconds, expected: meter.update(utterance.id, seconds, expected),
-    )
+    meter = Meter({source.utterance.id: input_size(source.utterance) for source in sources})
+    results = transcriber(sources, meter)
     try:
         for utterance, result in results:
             meter.clear()
@@ -198,7 +257,7 @@ def _transcribe(
     finally:
         results.close()
         meter.clear()
-    if len(utterances) > 1 or output.folder is not None:
+    if len(sources) > 1 or output.folder is not None:
         print(meter.summary(), file=sys.stderr)
     return _report_failures(failed, num_inputs, output.folder)
 
