@@ -2,6 +2,7 @@ import filecmp
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,8 +22,10 @@ from asr.errors import AsrError, DataError, ModelError
 from asr.manifest import Utterance
 from asr.model_folder import DecodingOptions
 from asr.progress import silent
+from asr.recognizer import Recognizer
 from asr.sources import Source
 from asr.transcript import Alternative, Transcript, Word
+from asr.version import program_version
 from tests.conftest import ROOT
 from tests.tones import CONFIG, write_corpus
 
@@ -191,6 +194,40 @@ def test_a_source_arrives_at_a_worker_as_it_was() -> None:
 
 def setup(**values: Any) -> Setup:
     return Setup(**{"model": Path("m"), "decoding": DecodingOptions(), "threads": 2, **values})
+
+
+def test_a_worker_gives_what_the_recognizer_gives(
+    tone_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)  # and back after the test
+    utterances = write_corpus(tmp_path / "speech", 3, seed=7)
+    utterances[1].audio_filepath.unlink()
+    task = [Source(utterance=utterance, channel=1) for utterance in utterances]
+    worker = cluster._Worker(setup(model=tone_run / "model"), tmp_path, program_version())
+    row = worker({"number": 5, "sources": cluster._to_json(task)})
+    assert (row["number"], row["fault"]) == (5, "")
+    first, error, third = (cluster._from_json(values) for values in json.loads(row["results"]))
+    recognizer = Recognizer.load(tone_run / "model", device="cpu", threads=2)
+    here = [result for _, result in recognizer.transcribe_utterances(utterances)]
+    assert [first, third] == [here[0], here[2]]
+    assert str(error) == str(here[1])
+
+
+@pytest.mark.parametrize(
+    ("model", "folder", "version", "message"),
+    [
+        pytest.param("m", ".", program_version(), "not a model folder", id="no model"),
+        pytest.param("m", "nowhere", program_version(), "nowhere", id="no folder"),
+        pytest.param("m", ".", "0.0.1", "not 0.0.1", id="another version"),
+    ],
+)
+def test_a_worker_that_cannot_begin_says_why_and_where(
+    model: str, folder: str, version: str, message: str
+) -> None:
+    worker = cluster._Worker(setup(model=Path(model)), Path(folder), version)
+    fault = worker({"number": 0, "sources": "[]"})["fault"]
+    assert fault.startswith(f"worker on {socket.gethostname()}: ")
+    assert message in fault
 
 
 def test_inputs_whose_workers_were_all_lost_fail_and_the_others_keep_their_order(
