@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asr.audio_files import (
     RawFormat,
@@ -225,3 +226,8 @@ def to_mono(samples: Samples, source_rate: int, sample_rate: int) -> Samples:
         AudioError: as `stream_samples`; NaN or infinite samples.
     """
     return np.concatenate(list(stream_samples(samples, source_rate, sample_rate)))
+
+
+def as_int16(samples: Samples) -> NDArray[np.int16]:
+    """Samples in [-1, 1] rounded to 16 bits; what lies beyond is clipped."""
+    return np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)

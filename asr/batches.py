@@ -5,9 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+_PIECE = 65_536  # rows whose lengths are Python's numbers at a time, of 32 bytes each
+
 
 def plan_batches(
-    lengths: NDArray[np.int64], budget: int, *, seed: int | None = None, shuffle: bool = True
+    lengths: NDArray[np.int64],
+    budget: int,
+    *,
+    seed: int | None = None,
+    shuffle: bool = True,
+    windows: Sequence[NDArray[np.int64]] | None = None,
 ) -> list[NDArray[np.int64]]:
     """Rows in batches of similar length whose padded size stays within `budget`.
 
@@ -18,25 +25,39 @@ def plan_batches(
         seed: of the order of rows of similar length, and of the batches; None keeps the order
             of lengths.
         shuffle: whether the batches come in random order, or shortest first.
+        windows: rows that are batched among themselves, one window after another; None is one
+            window of all.
     """
     keys = lengths.astype(np.float64)
     random = np.random.default_rng(seed)
     if seed is not None:
         # A few per cent of noise make different neighbours each epoch at little padding.
-        keys = keys * random.uniform(0.97, 1.03, len(keys))
-    order = np.argsort(keys, kind="stable")
+        keys *= random.uniform(0.97, 1.03, len(keys))
+    plan = []
+    for window in [np.arange(len(lengths))] if windows is None else windows:
+        batches = _cut(window[np.argsort(keys[window], kind="stable")], lengths, budget)
+        if seed is not None and shuffle:
+            batches = [batches[index] for index in random.permutation(len(batches))]
+        plan += batches
+    return plan
+
+
+def _cut(
+    order: NDArray[np.int64], lengths: NDArray[np.int64], budget: int
+) -> list[NDArray[np.int64]]:
+    """Rows in a given order, cut wherever another one would not fit into the budget."""
     batches = []
     first = 0
     longest = 0
-    for last, row in enumerate(order):
-        longest = max(longest, int(lengths[row]))
-        if last > first and longest * (last - first + 1) > budget:
-            batches.append(order[first:last])
-            first, longest = last, int(lengths[row])
+    for begin in range(0, len(order), _PIECE):
+        piece = lengths[order[begin : begin + _PIECE]].tolist()
+        for last, length in enumerate(piece, begin):
+            longest = max(longest, length)
+            if last > first and longest * (last - first + 1) > budget:
+                batches.append(order[first:last])
+                first, longest = last, length
     if first < len(order):
         batches.append(order[first:])
-    if seed is not None and shuffle:
-        batches = [batches[index] for index in random.permutation(len(batches))]
     return batches
 
 

@@ -7,7 +7,7 @@ below everything that computes, so that a configuration is checked before torch 
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -175,6 +175,11 @@ class TrainingConfig(Settings):
     """Passes over the training set."""
     batch_seconds: float = Field(60.0, gt=0)
     """Padded audio in a batch."""
+    stream: bool = False
+    """The training set's tar shards are read in every epoch, in place of a decoded copy on the
+    disk; batches are then drawn from a window of shards, and not from all."""
+    window_mb: float = Field(500.0, gt=0)
+    """Megabytes of decoded audio in a window of shards; two are in memory. For `stream`."""
     learning_rate: float = Field(1e-3, gt=0)
     """AdamW's, at its peak."""
     weight_decay: float = Field(1e-2, ge=0)
@@ -330,6 +335,16 @@ def fingerprint(values: object) -> str:
     """Sixteen hexadecimal digits that change when any of the (JSON) values does."""
     text = json.dumps(values, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fingerprint_rows(rows: Iterable[object]) -> str:
+    """The fingerprint of the list of them, which need not be in memory."""
+    digest = hashlib.sha256(b"[")
+    for number, row in enumerate(rows):
+        text = json.dumps(row, sort_keys=True, ensure_ascii=False)
+        digest.update(f"{', ' if number else ''}{text}".encode())
+    digest.update(b"]")
+    return digest.hexdigest()[:16]
 
 
 def load_config(path: Path, kind: type[_T], overrides: Sequence[str] = ()) -> _T:

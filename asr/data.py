@@ -6,13 +6,14 @@ copying: int16 samples at the model's rate, or float32 frames where features wer
 Dimension names: batch (utterances), sample (of audio), frame and bin (of features), token.
 """
 
-import itertools
+import hashlib
 import json
 import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -22,7 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.audio import read_audio
+from asr.audio import as_int16, read_audio
+from asr.batches import plan_batches
 from asr.config import FeatureConfig
 from asr.errors import DataError
 from asr.files import open_atomic
@@ -30,7 +32,7 @@ from asr.manifest import Utterance, write_manifest
 from asr.manifest_table import ManifestTable
 from asr.moments import GroupStatistics
 from asr.progress import track
-from asr.shards import ShardedUtterance, decode, read_shards
+from asr.shard_windows import ShardWindows
 from asr.stored_features import is_feature_path, read_features
 
 Kind = Literal["waveforms", "features"]
@@ -39,7 +41,8 @@ Loaded = tuple[Utterance, tuple[NDArray[np.generic], int | None]]
 """An utterance with its samples or frames, and the rate of its file."""
 
 _AHEAD = 64  # utterances read ahead
-_MANIFEST, _VALUES, _STARTS = "manifest.jsonl", "values.npy", "starts.npy"
+_MANIFEST, _VALUES, STARTS = "manifest.jsonl", "values.npy", "starts.npy"
+DIGESTS = "digests.npy"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,20 +97,58 @@ class PackedCorpus:
 
     kind: Kind
     utterances: Sequence[Utterance]
-    values: NDArray[np.generic]
-    """Samples [sample] or frames [frame, bin]; memory-mapped."""
+    values: NDArray[np.generic] | ShardWindows
+    """Samples [sample] or frames [frame, bin]; memory-mapped, or read from shards."""
     starts: NDArray[np.int64]
     """Where each utterance begins, and the end."""
+    digests: NDArray[np.uint64]
+    """Of each utterance's samples or frames: the same for the same ones."""
     speakers: GroupStatistics | None = None
     """Of the features of each utterance's speaker; for normalization by "speaker"."""
 
     def __len__(self) -> int:
         return len(self.utterances)
 
-    @property
+    @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Samples or frames of each utterance."""
         return np.diff(self.starts)
+
+    def column(self, key: Literal["text", "speaker"]) -> Iterator[str | None]:
+        """The texts or speakers of all utterances; quicker than to ask each of them."""
+        if isinstance(self.utterances, ManifestTable):
+            return self.utterances.column(key)
+        return (getattr(utterance, key) for utterance in self.utterances)
+
+    def plan(
+        self,
+        budget: int,
+        *,
+        rows: NDArray[np.int64] | None = None,
+        seed: int | None = None,
+        shuffle: bool = True,
+    ) -> list[NDArray[np.int64]]:
+        """Rows in batches, as `plan_batches` makes them; from shards, window by window.
+
+        Args:
+            rows: those that are wanted, in ascending order; None is all.
+        """
+        rows = np.arange(len(self)) if rows is None else rows
+        windows = None
+        if isinstance(self.values, ShardWindows):
+            firsts = np.searchsorted(rows, np.searchsorted(self.starts, self.values.starts))
+            windows = [
+                np.concatenate([np.arange(firsts[shard], firsts[shard + 1]) for shard in window])
+                for window in self.values.windows(seed)
+            ]
+        lengths = self.lengths[rows]
+        plan = plan_batches(lengths, budget, seed=seed, shuffle=shuffle, windows=windows)
+        return [rows[part] for part in plan]
+
+    def follow(self, *seeds: int | None) -> None:
+        """Announce that the batches of these plans come next, so that shards are read ahead."""
+        if isinstance(self.values, ShardWindows):
+            self.values.follow([w for seed in seeds for w in self.values.windows(seed)])
 
     def batch(self, rows: Sequence[int], targets: Sequence[Sequence[int]]) -> Batch:
         """A padded batch of the utterances `rows`; `targets` are all utterances' token ids."""
@@ -152,56 +193,38 @@ def pack(utterances: Sequence[Utterance], folder: Path, features: FeatureConfig)
     kind: Kind = "features" if from_features.pop() else "waveforms"
     load = _frames_reader(features) if kind == "features" else _samples_reader(features)
     loaded = _read_ahead(load, utterances)
-    return _write_packed(
+    return write_packed(
         zip(utterances, loaded, strict=True), len(utterances), folder, kind, features
     )
 
 
-def pack_shards(
-    locations: Sequence[str], total: int, folder: Path, features: FeatureConfig
+def write_packed(
+    loaded: Iterable[Loaded],
+    total: int,
+    folder: Path,
+    kind: Kind,
+    features: FeatureConfig,
+    *,
+    keep_values: bool = True,
 ) -> PackReport:
-    """Decode the audio of tar files into `folder`, as they are read from front to back.
-
-    Args:
-        locations: as `read_shards` takes them.
-        total: how many utterances are expected, for the progress.
+    """Store utterances one by one in `folder`, which is replaced; lengths and digests are kept.
 
     Raises:
-        DataError: as `read_shards`, an utterance that cannot be decoded, or none at all.
+        DataError: there are none, or as `loaded`.
     """
-
-    def load(found: ShardedUtterance) -> tuple[Utterance, NDArray[np.int16], int]:
-        name = str(found.utterance.audio_filepath)
-        samples, rate = decode(found.audio, name, features.sample_rate)
-        _check_length(samples, found.utterance, features)
-        duration = len(samples) / features.sample_rate
-        return replace(found.utterance, duration=duration), _as_int16(samples), rate
-
-    def loaded() -> Iterator[Loaded]:
-        utterances = read_shards(locations)
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            while piece := list(itertools.islice(utterances, _AHEAD)):
-                for utterance, samples, rate in pool.map(load, piece):
-                    yield utterance, (samples, rate)
-
-    return _write_packed(loaded(), total, folder, "waveforms", features)
-
-
-def _write_packed(
-    loaded: Iterable[Loaded], total: int, folder: Path, kind: Kind, features: FeatureConfig
-) -> PackReport:
-    """Store utterances one by one; only lengths are kept in memory."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     raw_path = folder / "values.raw"
-    lengths = array("q")
+    lengths, digests = array("q"), array("Q")
     low_rate: list[str] = []
 
     def stored(raw: IO[bytes]) -> Iterator[Utterance]:
         tracked = track(loaded, total=total, label="reading", unit="utterances")
         for utterance, (values, source_rate) in tracked:
-            raw.write(values.tobytes())
+            if keep_values:
+                raw.write(values.tobytes())
             lengths.append(len(values))
+            digests.append(digest_of(values))
             if source_rate is not None and source_rate < features.sample_rate:
                 low_rate.append(utterance.id)
             yield utterance
@@ -211,33 +234,61 @@ def _write_packed(
     if not lengths:
         raise DataError(f"{folder.name}: there are no utterances")
     shape = (features.num_base_bins,) if kind == "features" else ()
-    dtype = _KINDS[kind]
     num_values = sum(lengths)
-    raw_values = np.memmap(raw_path, dtype, "r", shape=(num_values, *shape))
-    np.save(folder / _VALUES, raw_values)
+    if keep_values:
+        raw_values = np.memmap(raw_path, _KINDS[kind], "r", shape=(num_values, *shape))
+        np.save(folder / _VALUES, raw_values)
     raw_path.unlink()
-    np.save(folder / _STARTS, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    np.save(folder / STARTS, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    np.save(folder / DIGESTS, np.frombuffer(digests, np.uint64))
     unit = features.frame_shift if kind == "features" else 1
     seconds = num_values * unit / features.sample_rate
     return PackReport(seconds=seconds, low_rate=tuple(low_rate))
 
 
+def digest_of(values: NDArray[np.generic]) -> int:
+    """A number that is the same for the same samples or frames, and for hardly any others."""
+    return int.from_bytes(hashlib.blake2b(values.tobytes(), digest_size=8).digest(), "little")
+
+
 def open_packed(folder: Path) -> PackedCorpus:
-    """Map what `pack` wrote.
+    """Map what `pack` or `pack_shards` wrote.
 
     Raises:
         DataError: it is missing or damaged.
     """
+    (values,) = load_arrays(folder, _VALUES)
+    kind: Kind = "waveforms" if values.ndim == 1 else "features"
+    return open_values(folder, kind, values)
+
+
+def open_values(
+    folder: Path, kind: Kind, values: NDArray[np.generic] | ShardWindows
+) -> PackedCorpus:
+    """All else of what `write_packed` stored.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    starts, digests = load_arrays(folder, STARTS, DIGESTS)
+    utterances = ManifestTable(folder / _MANIFEST)
+    if not len(starts) - 1 == len(digests) == len(utterances) or starts[-1] != len(values):
+        raise DataError(f"{folder}: the packed corpus is damaged; run the pack stage again")
+    return PackedCorpus(
+        kind=kind, utterances=utterances, values=values, starts=starts, digests=digests
+    )
+
+
+def load_arrays(folder: Path, *names: str) -> list[NDArray[Any]]:
+    """Map arrays of a packed corpus.
+
+    Raises:
+        DataError: one is missing or damaged.
+    """
     try:
-        values = np.load(folder / _VALUES, mmap_mode="r")
-        starts = np.load(folder / _STARTS)
+        return [np.asarray(np.load(folder / name, mmap_mode="r")) for name in names]
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: the packed corpus cannot be read: {error}") from error
-    utterances = ManifestTable(folder / _MANIFEST)
-    if len(starts) != len(utterances) + 1 or starts[-1] != len(values):
-        raise DataError(f"{folder}: the packed corpus is damaged; run the pack stage again")
-    kind: Kind = "waveforms" if values.ndim == 1 else "features"
-    return PackedCorpus(kind=kind, utterances=utterances, values=values, starts=starts)
 
 
 def _read_ahead(
@@ -260,24 +311,23 @@ def _samples_reader(
             offset=utterance.offset,
             duration=utterance.duration or None,
         )
-        _check_length(audio.samples, utterance, config)
-        return _as_int16(audio.samples), audio.source_rate
+        check_length(audio.samples, utterance, config)
+        return as_int16(audio.samples), audio.source_rate
 
     return load
 
 
-def _check_length(
-    samples: NDArray[np.float32], utterance: Utterance, config: FeatureConfig
-) -> None:
+def check_length(samples: NDArray[np.float32], utterance: Utterance, config: FeatureConfig) -> None:
+    """Refuse an utterance without a frame.
+
+    Raises:
+        DataError: it has less samples than one.
+    """
     if len(samples) < config.frame_length:
         raise DataError(
             f"{utterance.audio_filepath}: utterance {utterance.id}: {len(samples)} samples are "
             f"less than one frame of {config.frame_length}"
         )
-
-
-def _as_int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
-    return np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
 
 
 def _frames_reader(

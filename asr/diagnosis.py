@@ -1,6 +1,5 @@
 """What is going wrong with a training run: findings in words, each under the name of its kind."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,20 +14,19 @@ _SHOWN = 3
 def diagnose_sets(train_set: PackedCorpus, dev_set: PackedCorpus, budget: int) -> dict[str, str]:
     """What train and dev set have in common that they must not, and utterances too long."""
     findings = {}
-    # Few are looked at, however large the training set.
-    alike = np.flatnonzero(np.isin(train_set.lengths, dev_set.lengths))
-    known = {_audio_hash(train_set, row): train_set.utterances[row].id for row in alike.tolist()}
+    alike = np.flatnonzero(np.isin(train_set.digests, dev_set.digests)).tolist()
+    known = {int(train_set.digests[row]): train_set.utterances[row].id for row in alike}
     twice = [
-        f"{u.id} is {known[digest]}"
-        for row, u in enumerate(dev_set.utterances)
-        if (digest := _audio_hash(dev_set, row)) in known
+        f"{u.id} is {known[int(digest)]}"
+        for u, digest in zip(dev_set.utterances, dev_set.digests, strict=True)
+        if int(digest) in known
     ]
     if twice:
         findings["same audio"] = (
             f"{len(twice)} dev utterances have the same audio as a training utterance "
             f"({_some(twice)}): dev error rates will look better than they are"
         )
-    speakers = {u.speaker for u in train_set.utterances} & {u.speaker for u in dev_set.utterances}
+    speakers = {*train_set.column("speaker")} & {*dev_set.column("speaker")}
     shared = sorted(speaker for speaker in speakers if speaker is not None)
     if shared:
         findings["same speakers"] = (
@@ -83,11 +81,6 @@ def diagnose_history(history: Sequence[Mapping[str, float]], epochs: int) -> dic
             f"training set by heart; more augmentation, dropout or data would help"
         )
     return findings
-
-
-def _audio_hash(corpus: PackedCorpus, row: int) -> bytes:
-    values = corpus.values[corpus.starts[row] : corpus.starts[row + 1]]
-    return hashlib.sha256(values.tobytes()).digest()
 
 
 def _some(names: Sequence[str]) -> str:

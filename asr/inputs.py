@@ -3,7 +3,7 @@
 Dimension names: batch (utterances), sample (of audio), frame and bin (of features).
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ from asr.augment import (
     stretch_time,
     warp_frequencies,
 )
-from asr.batches import plan_batches
 from asr.config import Config, FeatureConfig
 from asr.data import Batch, PackedCorpus
 from asr.features import Frontend
@@ -114,7 +113,7 @@ def draw_windows(config: Config, generator: Generator) -> Windows | None:
 
 
 def measure_statistics(
-    corpus: PackedCorpus, config: FeatureConfig, keys: Sequence[Hashable | None]
+    corpus: PackedCorpus, config: FeatureConfig, keys: Iterable[Hashable | None]
 ) -> GroupStatistics:
     """Mean and standard deviation of each bin over each group of utterances, not augmented.
 
@@ -127,7 +126,8 @@ def measure_statistics(
     groups = group_rows(keys)
     moments = np.zeros((int(groups.max()) + 1, 3, config.num_bins))
     unit = config.frame_shift if corpus.kind == "features" else 1
-    plan = plan_batches(corpus.lengths, _STATISTICS_SECONDS * config.sample_rate // unit)
+    plan = corpus.plan(_STATISTICS_SECONDS * config.sample_rate // unit)
+    corpus.follow(None)
     no_targets: list[list[int]] = [[]] * len(corpus)
     for rows in track(plan, total=len(plan), label="statistics", unit="batches"):
         base, num_frames = _base(frontend, corpus.batch(rows.tolist(), no_targets))

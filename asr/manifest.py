@@ -84,7 +84,7 @@ def read_good_and_bad(path: Path) -> Iterator[Entry | BadLine]:
     first_line: dict[str, int] = {}
     for number, line in _read_lines(path):
         try:
-            row = _json_object(line, path, number)
+            row = parse_row(line, path, number)
             utterance = _utterance(row, path, number)
         except DataError as error:
             reason = str(error).removeprefix(f"{path}:{number}: ")
@@ -108,7 +108,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         DataError: unreadable, not UTF-8, or a line that is not a JSON object.
     """
     for number, line in _read_lines(path):
-        yield number, _json_object(line, path, number)
+        yield number, parse_row(line, path, number)
 
 
 def parse_line(line: bytes, path: Path, number: int) -> Utterance:
@@ -117,7 +117,7 @@ def parse_line(line: bytes, path: Path, number: int) -> Utterance:
     Raises:
         DataError: not a JSON object, a missing key or a bad value.
     """
-    return _utterance(_json_object(line, path, number), path, number)
+    return _utterance(parse_row(line, path, number), path, number)
 
 
 def write_manifest(utterances: Iterable[Utterance], path: Path) -> None:
@@ -154,7 +154,12 @@ def _read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _json_object(line: bytes, path: Path, number: int) -> dict[str, Any]:
+def parse_row(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    """The JSON object of a line, which `path` and `number` name in errors.
+
+    Raises:
+        DataError: it is not one.
+    """
     if len(line) >= _MAX_LINE:
         raise DataError(f"{path}:{number}: a line of more than {_MAX_LINE} bytes")
     try:

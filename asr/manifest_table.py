@@ -8,13 +8,13 @@ import mmap
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import DataError
-from asr.manifest import Utterance, parse_line
+from asr.manifest import Utterance, parse_line, parse_row, text_value
 
 _PROBED = 64  # bytes that tell nearly always that a line is not blank
 
@@ -64,6 +64,17 @@ class ManifestTable(Sequence[Utterance]):
     def __iter__(self) -> Iterator[Utterance]:
         return (self._parse(index) for index in range(len(self)))
 
+    def column(self, key: Literal["text", "speaker"]) -> Iterator[str | None]:
+        """A text of every utterance: a third of the time that whole utterances take.
+
+        Raises:
+            DataError: a line that is no JSON, or where it is no text; with file and line.
+        """
+        for index in range(len(self)):
+            line, number = self._line(index), int(self._numbers[index])
+            row = parse_row(line, self.path, number)
+            yield text_value(row, key, f"{self.path}:{number}")
+
     def check(self) -> None:
         """Parse every line once.
 
@@ -102,8 +113,10 @@ class ManifestTable(Sequence[Utterance]):
         return np.frombuffer(starts, np.int64), np.frombuffer(numbers, np.int64)
 
     def _parse(self, index: int) -> Utterance:
+        return parse_line(self._line(index), self.path, int(self._numbers[index]))
+
+    def _line(self, index: int) -> bytes:
         assert self._content is not None
         start = int(self._starts[index])
         end = self._content.find(b"\n", start)
-        line = self._content[start : end if end >= 0 else len(self._content)]
-        return parse_line(line, self.path, int(self._numbers[index]))
+        return self._content[start : end if end >= 0 else len(self._content)]

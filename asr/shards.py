@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-import numpy as np
 import soundfile
 
-from asr.audio import read_audio, to_mono
+from asr.audio import as_int16, read_audio, to_mono
 from asr.audio_files import Samples
 from asr.errors import AudioError, DataError
 from asr.files import open_atomic
@@ -229,8 +228,7 @@ def _as_flac(stretch: Stretch) -> bytes:
         duration=utterance.duration,
     )
     buffer = io.BytesIO()
-    samples = np.clip(np.rint(audio.samples * 32768), -32768, 32767).astype(np.int16)
-    soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
+    soundfile.write(buffer, as_int16(audio.samples), rate, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
 
 

@@ -1,12 +1,13 @@
 """The stages that recipes share: from a corpus to a model and a scored test set."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from asr.config import Settings, parse_settings
 from asr.decoding import DECODING_FILES
-from asr.errors import DataError
+from asr.errors import ConfigError, DataError
 from asr.files import open_atomic, replace_folder
 from asr.recipe import Stage, Work
 from asr.tokens import TOKEN_FILES
@@ -18,16 +19,14 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     from asr.data import PackReport
 
-_PACKED = tuple(
-    f"features.{key}"
-    for key in (
-        "kind",
-        "sample_rate",
-        "frame_length_ms",
-        "frame_shift_ms",
-        "num_mel_bins",
-        "num_ceps",
-    )
+_PACKED = (
+    "features.kind",
+    "features.sample_rate",
+    "features.frame_length_ms",
+    "features.frame_shift_ms",
+    "features.num_mel_bins",
+    "features.num_ceps",
+    "training.stream",
 )  # the settings that packing reads
 
 
@@ -89,15 +88,22 @@ def pack(work: Work) -> None:
 def _pack_split(work: Work, split: str) -> "tuple[PackReport, int]":
     """From `<split>.shards`, a tar file or folder of them a line, or else from `<split>.jsonl`."""
     from asr.data import pack as pack_corpus
-    from asr.data import pack_shards
     from asr.manifest_table import ManifestTable
+    from asr.sharded_corpus import index_shards, pack_shards
     from asr.shards import list_shards
 
     folder, features = work.path(f"packed/{split}"), work.config.features
     listed = work.path(f"manifests/{split}.shards")
+    stream = split == "train" and work.config.training.stream
     if listed.exists():
         locations, count = list_shards(listed)
-        return pack_shards(locations, count, folder, features), count
+        store = index_shards if stream else pack_shards
+        return store(locations, count, folder, features), count
+    if stream:
+        raise ConfigError(
+            "training.stream: the recipe's training set is no list of shards (manifests/"
+            "train.shards); `asr data shard` writes shards"
+        )
     utterances = ManifestTable(work.path(f"manifests/{split}.jsonl"))
     utterances.check()
     return pack_corpus(utterances, folder, features), len(utterances)
@@ -106,18 +112,27 @@ def _pack_split(work: Work, split: str) -> "tuple[PackReport, int]":
 def train(work: Work) -> None:
     """Train the model; the dev set chooses the epoch."""
     from asr.data import open_packed
+    from asr.sharded_corpus import open_sharded
     from asr.training import train as train_model
 
-    train_model(
-        open_packed(work.path("packed/train")),
-        open_packed(work.path("packed/dev")),
-        work.config,
-        work.folder,
-        scratch=work.scratch(),
-        device=work.device,
-        report=work.report,
-        pronunciations=work.path(PRONUNCIATIONS),
-    )
+    packed, settings = work.path("packed/train"), work.config.training
+    with ExitStack() as stack:
+        if settings.stream:
+            listed, window_bytes = work.path("manifests/train.shards"), settings.window_mb * 1e6
+            sharded = open_sharded(packed, listed, work.config.features, int(window_bytes))
+            train_set = stack.enter_context(sharded)
+        else:
+            train_set = open_packed(packed)
+        train_model(
+            train_set,
+            open_packed(work.path("packed/dev")),
+            work.config,
+            work.folder,
+            scratch=work.scratch(),
+            device=work.device,
+            report=work.report,
+            pronunciations=work.path(PRONUNCIATIONS),
+        )
 
 
 def lm(work: Work) -> None:

@@ -11,16 +11,20 @@ from numpy.typing import NDArray
 class TokenRows(Sequence[list[int]]):
     """A row of token ids for each utterance, all of them one after another.
 
-    Two bytes a token: lists of integers take a hundred bytes an utterance and eight a token.
+    One byte a token, two where an id needs them: lists of integers take a hundred bytes an
+    utterance and eight a token.
     """
 
     def __init__(self, rows: Iterable[Sequence[int]]):
         """Take over rows, one at a time; ids are below 65,536."""
-        tokens, ends = array("H"), array("q", [0])
+        tokens, ends = array("B"), array("q", [0])
         for row in rows:
+            if tokens.typecode == "B" and max(row, default=0) > 255:
+                tokens = array("H", tokens)
             tokens.extend(row)
             ends.append(len(tokens))
-        self._tokens = np.frombuffer(tokens, np.uint16) if tokens else np.zeros(0, np.uint16)
+        kind = np.dtype(tokens.typecode)
+        self._tokens = np.frombuffer(tokens, kind) if tokens else np.zeros(0, kind)
         self._starts = np.frombuffer(ends, np.int64)
 
     def __len__(self) -> int:

@@ -21,9 +21,8 @@ import torch
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
-from asr.batches import plan_batches
 from asr.checkpoints import load_checkpoint, require_space, save_checkpoint
-from asr.config import Config, fingerprint
+from asr.config import Config, fingerprint_rows
 from asr.data import PackedCorpus
 from asr.dev_scores import DevScores, score_dev
 from asr.diagnosis import diagnose_history, diagnose_sets
@@ -73,9 +72,8 @@ def train(
     warn = report  # a process tells of bad numbers in its own share
     if fabric.global_rank:
         report = silent
-    texts = (text_of(u.text) for u in train_set.utterances)
-    tokens = build_tokens(texts, config.tokens, pronunciations)
-    tokens.check((text_of(u.text) for u in dev_set.utterances), "dev set")
+    tokens = build_tokens(_texts(train_set), config.tokens, pronunciations)
+    tokens.check(_texts(dev_set), "dev set")
     train_targets = encode_texts(train_set, tokens)
     network = Network(config, len(tokens))
     infeasible = find_infeasible(train_set, train_targets, network)
@@ -134,35 +132,35 @@ def train(
     fabric.barrier()
 
 
-def text_of(text: str | None) -> str:
-    """A transcript that may be absent."""
-    return text or ""
-
-
 def encode_texts(corpus: PackedCorpus, tokens: TokenTable) -> TokenRows:
     """Token ids of every transcript.
 
     Raises:
         DataError: characters without a token, with counts; or an utterance without a transcript.
     """
-    missing: list[str] = []
+    missing: list[int] = []
 
-    def texts() -> Iterator[str]:
-        for utterance in corpus.utterances:
-            if utterance.text is None:
-                missing.append(utterance.id)
-            yield text_of(utterance.text)
+    def noted() -> Iterator[str]:
+        for row, text in enumerate(corpus.column("text")):
+            if text is None:
+                missing.append(row)
+            yield text or ""
 
-    tokens.check(texts(), "training set")
+    tokens.check(noted(), "training set")
     if missing:
-        raise DataError(f"{len(missing)} utterances have no text, the first is {missing[0]}")
-    return TokenRows(tokens.encode(text) for text in texts())
+        first = corpus.utterances[missing[0]].id
+        raise DataError(f"{len(missing)} utterances have no text, the first is {first}")
+    return TokenRows(tokens.encode(text) for text in _texts(corpus))
+
+
+def _texts(corpus: PackedCorpus) -> Iterator[str]:
+    return (text or "" for text in corpus.column("text"))
 
 
 def _by_speaker(corpus: PackedCorpus, config: Config) -> PackedCorpus:
     """The corpus with the statistics of its speakers' features."""
-    speakers = [utterance.speaker for utterance in corpus.utterances]
-    return replace(corpus, speakers=measure_statistics(corpus, config.features, speakers))
+    speakers = measure_statistics(corpus, config.features, corpus.column("speaker"))
+    return replace(corpus, speakers=speakers)
 
 
 class _Run:
@@ -234,13 +232,12 @@ class _Run:
 
     def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
         """The epoch's batches, shortest first in epoch 0."""
-        plan = plan_batches(
-            self.train_set.lengths[self.rows],
-            self._budget,
-            seed=self.settings.seed * 1_000_003 + epoch,
-            shuffle=epoch > 0,
-        )
-        return [self.rows[part] for part in plan]
+        seed = self._seed(epoch)
+        return self.train_set.plan(self._budget, rows=self.rows, seed=seed, shuffle=epoch > 0)
+
+    def _seed(self, epoch: int) -> int:
+        """Of the order of an epoch's batches."""
+        return self.settings.seed * 1_000_003 + epoch
 
     # Epochs
 
@@ -259,6 +256,7 @@ class _Run:
 
     def _train_epoch(self, stopping: threading.Event) -> None:
         plan = self._plan(self.epoch)[self.batch :]
+        self.train_set.follow(self._seed(self.epoch), self._seed(self.epoch + 1))
         self.network.train()
         since = time.perf_counter()
         for rows in self.display.steps(
@@ -343,14 +341,13 @@ class _Run:
     def origin(self) -> dict[str, Any]:
         """What `training.json` says."""
         utterances = self.train_set.utterances
-        texts = [
-            [u.id, u.text, int(n)] for u, n in zip(utterances, self.train_set.lengths, strict=True)
-        ]
+        lengths = self.train_set.lengths
+        texts = ([u.id, u.text, int(n)] for u, n in zip(utterances, lengths, strict=True))
         return {
             "program": program_version(),
             "torch": torch.__version__,
             "seed": self.settings.seed,
-            "data": fingerprint(texts),
+            "data": fingerprint_rows(texts),
             "utterances": len(utterances),
             "parameters": count_parameters(self.network),
             "precision": str(self.learner.dtype).removeprefix("torch."),

@@ -39,6 +39,7 @@ def test_a_table_is_the_list_that_the_manifest_is(
     table.check()
     assert list(table) == expected
     assert [table[place] for place in range(len(table))] == expected
+    assert list(table.column("text")) == [utterance.text for utterance in expected]
     assert table[1:3] == expected[1:3]
     assert table[::-1] == expected[::-1]
     if expected:
@@ -61,7 +62,7 @@ def test_a_table_names_the_line_that_is_at_fault(tmp_path: Path) -> None:
 
 
 @LAWS
-@given(rows=st.lists(st.lists(st.integers(0, 65535), max_size=5)))
+@given(rows=st.lists(st.lists(st.integers(0, 255) | st.integers(0, 65535), max_size=5)))
 def test_token_rows_are_the_lists_that_they_were_made_of(rows: list[list[int]]) -> None:
     packed = TokenRows(iter(rows))
     assert list(packed) == rows

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from asr.audio import read_audio
 from asr.cli import main
 from asr.config import FeatureConfig
-from asr.data import open_packed, pack, pack_shards
+from asr.data import open_packed, pack
 from asr.errors import DataError
 from asr.manifest import Utterance, write_manifest
+from asr.sharded_corpus import pack_shards
 from asr.shards import INDEX, decode, list_shards, read_index, read_shards, write_shards
 from tests import tones
 

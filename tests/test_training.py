@@ -13,7 +13,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from asr.config import Config
+from asr.config import Config, fingerprint
 from asr.data import PackedCorpus
 from asr.errors import DataError, StoppedError, TrainingError
 from asr.evaluation import evaluate
@@ -219,7 +219,9 @@ def test_another_seed_gives_other_weights(
     )
 
 
-def test_what_is_left_is_a_model_folder_logs_and_a_picture(tone_run: Path) -> None:
+def test_what_is_left_is_a_model_folder_logs_and_a_picture(
+    tone_run: Path, tone_corpus: dict[str, PackedCorpus]
+) -> None:
     assert {path.name for path in (tone_run / "model").iterdir()} == {
         "config.yaml",
         "tokens.txt",
@@ -229,6 +231,9 @@ def test_what_is_left_is_a_model_folder_logs_and_a_picture(tone_run: Path) -> No
     origin = json.loads((tone_run / "model" / "training.json").read_text())
     best = min(float(row["dev_wer"]) for row in rows(tone_run / "history.csv"))
     assert origin["dev_wer"] == round(best, 4)
+    train_set = tone_corpus["train"]
+    lengths = zip(train_set.utterances, train_set.lengths.tolist(), strict=True)
+    assert origin["data"] == fingerprint([[u.id, u.text, length] for u, length in lengths])
     page = (tone_run / "training.html").read_text()
     assert f"dev WER {best:.2f} % at epoch" in page
     assert "3 speakers are in train and dev" in page

@@ -56,7 +56,13 @@ def generate(num_utterances: int, longest: float) -> tuple[PackedCorpus, list[li
         for i, s in enumerate(seconds)
     )
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    corpus = PackedCorpus(kind="waveforms", utterances=utterances, values=values, starts=starts)
+    corpus = PackedCorpus(
+        kind="waveforms",
+        utterances=utterances,
+        values=values,
+        starts=starts,
+        digests=np.arange(num_utterances, dtype=np.uint64),
+    )
     return corpus, [random.integers(1, NUM_TOKENS, int(8 * s)).tolist() for s in seconds]
 
 
