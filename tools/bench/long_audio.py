@@ -22,6 +22,7 @@ import numpy as np
 import soundfile
 
 from asr.audio import read_audio
+from asr.cli import main as main_of_asr
 from asr.manifest import Utterance, read_manifest
 from asr.recognizer import Recognizer
 from asr.scoring import count_errors, total
@@ -48,9 +49,14 @@ def main() -> None:
 
 
 def transcribe_one(model: Path, path: Path) -> None:
-    transcript = Recognizer.load(model, device="cpu", threads=1).transcribe(path)
+    """As `asr transcribe` does, in this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--device", "cpu", "--threads", "1", "--output-dir", folder]
+        main_of_asr(["transcribe", str(model), str(path), *options])
+        (text,) = Path(folder).glob("*.txt")
+        count = len(text.read_text().split())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{transcript.duration:.0f} s: {len(transcript.words)} words, peak {peak:.0f} MiB")
+    print(f"{path.stem} s: {count} words, peak {peak:.0f} MiB")
 
 
 def measure_memory(model: Path, utterances: list[Utterance], gap: float) -> None:
