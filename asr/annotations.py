@@ -18,6 +18,8 @@ from asr.progress import Report
 from asr.recordings import Stretch, audio_beside, check_channel, measure
 from asr.timed_text import Segment, parse_stm
 
+_LABEL = re.compile(r"[0-9]+\.[0-9]+\t[0-9]+\.[0-9]+(?:\t|$)")  # as Audacity exports it
+_BAND = "\\\t"  # begins a line with the frequencies of the label before it
 _ALIGNED_TIERS = ("words", "word", "phones", "phonemes", "phone")  # of forced aligners
 
 
@@ -44,6 +46,16 @@ def read_audacity(path: Path, report: Report) -> Iterator[Utterance]:
     """
     for file in annotation_files(path, ".txt"):
         yield from utterances_of(file, _audacity(file, report), audio_beside(file, str(file)))
+
+
+def is_label_track(path: Path) -> bool:
+    """Whether all of a text is labels as Audacity exports them: times with decimals, and tabs."""
+    try:
+        lines = [line for _, line in read_lines(path)]
+    except DataError:
+        return False
+    labels = [line for line in lines if not line.startswith(_BAND)]
+    return bool(labels) and all(map(_LABEL.match, labels))
 
 
 def write_audacity(utterances: Iterable[Utterance], folder: Path, report: Report) -> None:

@@ -12,7 +12,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from asr.annotations import read_audacity, read_stm, write_audacity, write_stm
+from asr.annotations import (
+    is_label_track,
+    read_audacity,
+    read_stm,
+    write_audacity,
+    write_stm,
+)
 from asr.audio_folders import (
     read_audiofolder,
     read_librispeech,
@@ -191,7 +197,8 @@ def _folder_format(folder: Path) -> str | None:
         return "common-voice"
     if any("supervisions" in name and ".jsonl" in name for name in names):
         return "lhotse"
-    has_audio = False
+    recordings: set[Path] = set()  # without suffix
+    texts: list[Path] = []
     for path in sorted(folder.rglob("*")):
         if path.name == "wav.scp":
             raise DataError(f"{folder}: name the Kaldi data folder in it, as {path.parent}")
@@ -202,8 +209,19 @@ def _folder_format(folder: Path) -> str | None:
         suffix = path.suffix.lower()
         if suffix in (".textgrid", ".eaf"):
             return _SUFFIXES[suffix]
-        has_audio = has_audio or suffix in AUDIO_SUFFIXES
-    return "folder" if has_audio else None
+        if suffix in AUDIO_SUFFIXES:
+            recordings.add(path.with_suffix(""))
+        elif suffix == ".txt":
+            texts.append(path)
+    beside = [path for path in texts if path.with_suffix("") in recordings]
+    labels = [path for path in beside if is_label_track(path)]
+    if labels and len(labels) < len(texts):
+        other = next(path for path in texts if path not in labels)
+        raise DataError(
+            f"{folder}: {labels[0].name} is a label track, {other.name} is not: name the format "
+            "with --format, or import the label tracks alone"
+        )
+    return "audacity" if labels else "folder" if recordings else None
 
 
 def _file_format(path: Path) -> str | None:
@@ -215,6 +233,8 @@ def _file_format(path: Path) -> str | None:
         if "recording" in row or str(row.get("type", "")).endswith("Cut"):
             return "lhotse-cuts"
         return "nemo"
+    if name.endswith(".txt"):
+        return "audacity" if is_label_track(path) else None
     if name.endswith(".tsv"):
         return "common-voice"
     if name.endswith(".csv"):

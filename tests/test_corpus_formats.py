@@ -574,6 +574,23 @@ def test_import_and_export_from_the_command_line(
     assert "only read" in capsys.readouterr().err
 
 
+def test_label_tracks_of_audacity_are_told_from_transcripts(audio: Path, tmp_path: Path) -> None:
+    for name in ("one", "drei"):
+        shutil.copy(audio / f"{name}.wav", tmp_path)
+        (tmp_path / f"{name}.txt").write_text("0.250000\t0.75\tsay 1\n\\\t100.0\t200.0\n")
+    assert detect_format(tmp_path) == detect_format(tmp_path / "one.txt") == "audacity"
+    found = read(tmp_path, "auto")
+    assert [(u.offset, u.duration, u.text) for u in found] == [(0.25, 0.5, "say 1")] * 2
+    for text in ("1.5 2.5 three", "0.5\t1.5\tone\ntwo", "0.5\tone", "1\t2\tthree", "\\\t1.0\t2.0"):
+        (tmp_path / "drei.txt").write_text(text)
+        with pytest.raises(DataError, match=r"one\.txt is a label track, drei\.txt is not"):
+            detect_format(tmp_path)
+        with pytest.raises(DataError, match="cannot tell its format"):
+            detect_format(tmp_path / "drei.txt")
+    (tmp_path / "one.txt").write_text("one")
+    assert detect_format(tmp_path) == "folder"
+
+
 def test_what_is_no_corpus_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         detect_format(tmp_path / "none")
