@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from asr.corpus_formats import export_corpus, import_corpus
 from asr.errors import DataError
@@ -90,6 +92,7 @@ def check_cuts(cuts: list, utterances: list[Utterance]) -> None:
         (supervision,) = cut.supervisions
         utterance = by_id[supervision.id]
         assert (supervision.text, supervision.speaker) == (utterance.text, utterance.speaker)
+        assert (supervision.start, supervision.duration) == (0, utterance.duration)
         assert np.array_equal(cut.load_audio(), samples_of(utterance))
 
 
@@ -217,6 +220,32 @@ def test_parquet_metadata_is_read_as_the_same_jsonl_is(utterances, tmp_path):
     (folder / "metadata.parquet").write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"metadata\.parquet: "):
         read(folder, "auto")
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(place=st.integers(0, 2000), cut=st.integers(0, 8), junk=st.binary(max_size=6))
+def test_damaged_parquet_is_read_or_refused_by_its_name(tmp_path, place, cut, junk):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    soundfile.write(tmp_path / "a.wav", np.zeros(800), RATE)
+    table = pyarrow.table({"file_name": ["a.wav"], "transcription": ["x"], "speaker_id": [3]})
+    path = tmp_path / "metadata.parquet"
+    parquet.write_table(table, path, compression="none")
+    content = path.read_bytes()
+    place %= len(content)
+    path.write_bytes(content[:place] + junk + content[place + cut :])
+    found, message = [], None
+    try:
+        found = read(tmp_path, "audiofolder")
+    except DataError as error:
+        message = str(error)
+    assert message is None or tmp_path.name in message
+    assert all(utterance.duration == 0.1 for utterance in found)
 
 
 MARKED = ("a", "b", "c")
