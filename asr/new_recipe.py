@@ -125,7 +125,7 @@ def choose_settings(shape: Shape) -> dict[str, Any]:
             "sample_rate": shape.sample_rate,
             "num_mel_bins": 40 if narrow else 80,
             "noise_floor_db": -70,
-            "normalization": "global" if short else "utterance",
+            "normalization": "global" if short else "sliding",
         },
         "augment": augment,
         "tokens": _tokens(shape.texts),
