@@ -29,7 +29,7 @@ from asr.errors import DataError
 from asr.manifest import Utterance, write_manifest
 from asr.synthesis import ENGLISH, Sentence, Split, Voice, speak_split
 
-from .accents import FOREIGN
+from .accents import SPELLINGS
 
 COMMIT = "26eb9aaf76e81b692f806f9140c2d2777410d7a1"
 URL = f"https://github.com/Jakobovski/free-spoken-digit-dataset/archive/{COMMIT}.tar.gz"
@@ -111,25 +111,37 @@ def prepare(source: Path, folder: Path, corpus: Corpus) -> None:
 
 def _training_set(real: Sequence[Utterance], folder: Path, corpus: Corpus) -> list[Utterance]:
     """So many real recordings so many times, and what is spoken."""
-    of_digit: dict[str | None, list[Utterance]] = {}
-    for utterance in sorted(real, key=lambda u: int(u.id.rpartition("_")[2])):
-        of_digit.setdefault(utterance.text, []).append(utterance)
-    chosen = [u for utterances in of_digit.values() for u in utterances[: corpus.real_a_digit]]
-    train = [utterance for utterance in real if utterance in chosen]
+    chosen = {u.id for digit in range(10) for u in _spread(real, digit)[: corpus.real_a_digit]}
+    train = [utterance for utterance in real if utterance.id in chosen]
+    originals = tuple(train)
     for copy in range(1, corpus.real_copies):
-        train += [replace(utterance, id=f"{utterance.id}-{copy}") for utterance in chosen]
+        train += [replace(utterance, id=f"{utterance.id}-{copy}") for utterance in originals]
     if corpus.speak:
-        accents = (*ENGLISH, *FOREIGN)
+        accents = (*ENGLISH, *(accent for accent in SPELLINGS if accent != "en"))
         train += speak_split("train", folder / "synthetic", corpus.synthetic, accents, _draw)
     if not train:
         raise DataError("corpus.real_a_digit 0 leaves no training set, unless corpus.speak is true")
     return train
 
 
+def _spread(real: Sequence[Utterance], digit: int) -> list[Utterance]:
+    """A digit's recordings in an order whose beginning has all speakers about equally often.
+
+    Each digit begins with another speaker, so that none is behind in all of them.
+    """
+    speakers = sorted({str(utterance.speaker) for utterance in real})
+
+    def place(utterance: Utterance) -> tuple[int, int]:
+        turn = (speakers.index(str(utterance.speaker)) - digit) % len(speakers)
+        return int(utterance.id.rpartition("_")[2]), turn
+
+    return sorted((u for u in real if u.text == WORDS[digit]), key=place)
+
+
 def _draw(split: Split, voice: Voice, rng: np.random.Generator) -> Sentence:  # noqa: ARG001
     digit = int(rng.integers(10))
-    spellings = FOREIGN.get(voice.accent, WORDS)
-    return Sentence(text=WORDS[digit], spoken=spellings[digit])
+    spellings = SPELLINGS.get(voice.accent, SPELLINGS["en"])[digit]
+    return Sentence(text=WORDS[digit], spoken=spellings[int(rng.integers(len(spellings)))])
 
 
 def _find_recordings(source: Path) -> Path:
