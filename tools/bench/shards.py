@@ -85,7 +85,7 @@ def member(name: str, content: bytes) -> bytes:
 
 
 def write(folder: Path, count: int) -> None:
-    """Shards of 0.1 to 0.2 s of noise and one to three letters each."""
+    """Shards of 0.1 to 0.2 s of noise and two letters each, every other one with a space."""
     random = np.random.default_rng(1)
     noise = random.integers(-9000, 9000, 60_000).astype("<i2").tobytes()
     folder.mkdir()
@@ -99,7 +99,8 @@ def write(folder: Path, count: int) -> None:
                 form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16)
                 data = form + struct.pack("<4sI", b"data", len(samples)) + samples
                 wav = struct.pack("<4sI4s", b"RIFF", 4 + len(data), b"WAVE") + data
-                text = "".join(LETTERS[number // 4**k % 4] for k in range(1 + number % 3))
+                letters = LETTERS[number % 4], LETTERS[number // 4 % 4]
+                text = ("", " ")[number % 2].join(letters)
                 row = json.dumps({"id": f"u{number}", "text": text}).encode()
                 file.write(member(f"{number:09d}.wav", wav) + member(f"{number:09d}.json", row))
             file.write(bytes(1024))
