@@ -1,7 +1,6 @@
 """`asr transcribe` and `asr evaluate`."""
 
 import errno
-import os
 import re
 import signal
 import sys
@@ -361,9 +360,6 @@ def require_model(folder: Path) -> None:
 
 def _load(model: Path, device: str, threads: int | None, decoding: dict[str, Any]):  # type: ignore[no-untyped-def]
     require_model(model)
-    # oneDNN keeps what it prepares for each shape of a layer: of 1,024 shapes, unless it is told
-    # when torch is imported. Batches are seldom alike, and two hours of audio would add 150 MB.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
     from asr.model_folder import DecodingOptions
     from asr.recognizer import Recognizer
 
