@@ -220,7 +220,6 @@ def _metadata(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if find_spec("pyarrow") is None:
         raise DataError(f"{path}: reading parquet takes the package pyarrow: pip install pyarrow")
-    import pyarrow
     from pyarrow import parquet
 
     try:
@@ -230,5 +229,5 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{path}: row {number}", row
-    except (pyarrow.ArrowException, OSError) as error:
+    except Exception as error:  # pyarrow's and, where names are damaged, Python's own
         raise DataError(f"{path}: {' '.join(str(error).split())}") from error

@@ -128,7 +128,7 @@ def test_what_is_exported_and_imported_is_the_same(
     if name == "stm":
         utterances = [replace(u, speaker=u.speaker or "unknown") for u in utterances]
         # Braces are marks of alternates there.
-        utterances = [replace(u, text=(u.text or "").strip("{}<;") or "a") for u in utterances]
+        utterances = [replace(u, text=(u.text or "").strip("{}<; ") or "a") for u in utterances]
         utterances = [u for u in utterances if not set(str(u.text)) & set("{}<")]
     if name in ("elan", "audacity", "stm", "textgrid"):
         utterances = [replace(u, text=u.text and u.text.replace("\ufeff", "")) for u in utterances]
