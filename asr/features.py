@@ -176,7 +176,6 @@ class Frontend(nn.Module):
         if kind in BY_TRAINING_SET:
             features = (features - self.mean) / self.std
             if (around := Surroundings.of(self.config)) is not None:
-                features = features.masked_fill(~inside, 0.0)
                 features = _standardized_by(features, num_frames, around)
         elif kind == "speaker" and statistics is not None:
             mean, std = statistics[:, :1], statistics[:, 1:]
@@ -303,7 +302,7 @@ def _standardized_by(
     """Each frame by the mean and variance of those around it.
 
     Args:
-        features: normalized by the training set; 0 beyond `num_frames`.
+        features: normalized by the training set; what is beyond `num_frames` is not looked at.
 
     Source:
         Kaldi, sliding-window and online cepstral mean and variance normalization

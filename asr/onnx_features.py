@@ -64,7 +64,6 @@ def add_finish(graph: Graph, frontend: Frontend, base: str, num_frames: str) -> 
         centred = graph.add("Sub", features, graph.constant(_array(frontend.mean)))
         features = graph.add("Div", centred, graph.constant(_array(frontend.std)))
         if (around := Surroundings.of(config)) is not None:
-            features = graph.masked(features, inside)
             features = _add_standardized_by(graph, features, num_frames, config, around)
     elif config.normalization != "none":  # "speaker" without statistics of one
         features = _add_standardized(graph, features, num_frames, inside)
