@@ -1,8 +1,8 @@
 """Corpora in tar files, in WebDataset's layout: written once, read from front to back.
 
 An utterance is two or three members of one name: the audio, and `.json` (or `.txt`) with what was
-said. Shards are local files, or whatever fsspec opens (`s3://`, `gs://`, `https://`). They are read
-as they arrive, member by member: nothing is unpacked to disk, nothing runs, and memory is bounded.
+said. Shards are local files, or addresses (`s3://`, `gs://`, `https://`). They are read as they
+arrive, member by member: nothing is unpacked to disk, nothing runs, and memory is bounded.
 
 Source:
     POSIX.1-2001 (ustar and pax headers); webdataset's naming, a name ends at its first dot.
@@ -12,7 +12,6 @@ import io
 import json
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -26,6 +25,7 @@ from asr.files import open_atomic
 from asr.lines import UniqueIds, read_lines
 from asr.manifest import Utterance, read_rows, seconds_value, text_value, write_row
 from asr.recordings import Stretch, measure
+from asr.shard_addresses import is_address, open_shard
 
 INDEX = "shards.jsonl"
 
@@ -153,12 +153,12 @@ def list_shards(path: Path) -> tuple[list[str], int]:
     for _, line in read_lines(path):
         name = line.strip()
         folder = path.parent / name
-        if "://" not in name and folder.is_dir():
+        if not is_address(name) and folder.is_dir():
             shards = read_index(folder)
             locations += [str(folder / shard.name) for shard in shards]
             count += sum(shard.num_utterances for shard in shards)
         else:
-            locations.append(name if "://" in name else str(folder))
+            locations.append(name if is_address(name) else str(folder))
     if not locations:
         raise DataError(f"{path}: no shards in it")
     return locations, count
@@ -168,7 +168,7 @@ def read_shards(locations: Iterable[str]) -> Iterator[ShardedUtterance]:
     """The utterances of tar files, one after another.
 
     Args:
-        locations: paths, or addresses that fsspec opens.
+        locations: paths or addresses, as `open_shard` takes them.
 
     Raises:
         DataError: a shard that is missing, damaged or ends early, a member that is a link, a
@@ -176,7 +176,7 @@ def read_shards(locations: Iterable[str]) -> Iterator[ShardedUtterance]:
             with malformed text; with shard and member.
     """
     for location in locations:
-        with _open(location) as stream:
+        with open_shard(location) as stream:
             yield from _utterances(stream, location)
 
 
@@ -360,24 +360,6 @@ def _read(stream: IO[bytes], size: int, location: str) -> bytes:
     if len(content) < size + -size % _BLOCK:
         raise DataError(f"{location}: ends early; it was not written to its end")
     return content[:size]
-
-
-@contextmanager
-def _open(location: str) -> Iterator[IO[bytes]]:
-    try:
-        if "://" not in location:
-            with Path(location).open("rb", buffering=2**20) as file:
-                yield file
-            return
-        import fsspec
-
-        with fsspec.open(location, "rb") as file:
-            yield file
-    except ImportError as error:
-        raise DataError(f"{location}: {error}; pip install fsspec and what it asks for") from error
-    except (OSError, ValueError) as error:
-        cause = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise DataError(f"{location}: {cause}") from error
 
 
 def _json(content: bytes, where: str) -> dict[str, Any]:

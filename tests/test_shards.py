@@ -212,6 +212,35 @@ def test_shards_are_read_through_fsspec(utterances: list[Utterance], tmp_path: P
         list(read_shards(["memory://bucket/1.tar"]))
 
 
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("reference://x.tar::file://{folder}/x.json", "a chain of addresses"),
+        ("simplecache::file://{folder}/x.tar", "a chain of addresses"),
+        ("reference://{folder}/x.json", "reference:// is not opened"),
+        ("tar://x.tar", "tar:// is not opened"),
+        ("FILE://{folder}/x.tar", "FILE:// is not opened"),
+    ],
+)
+def test_an_address_that_does_more_than_fetch_is_refused(
+    tmp_path: Path, address: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # With fsspec 2024.10 to 2026.4 the key of such a reference is run.
+    code = "{{ cycler.__init__.__globals__.os.mkdir('" + str(tmp_path / "made") + "') }}"
+    generated = {"key": code, "url": "u", "dimensions": {"i": [0]}}
+    (tmp_path / "x.json").write_text(json.dumps({"version": 1, "refs": {}, "gen": [generated]}))
+    shard(tmp_path / "x.tar", member("a.wav", wav()))
+    listed = tmp_path / "evil.shards"
+    address = address.format(folder=tmp_path)
+    listed.write_text(f"{address}\n")
+    assert main(["data", "check", str(listed)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(DataError, match=message) as caught:
+        list(read_shards([address]))
+    assert str(caught.value).startswith(f"{address}: ")
+    assert not (tmp_path / "made").exists()
+
+
 def test_an_index_leads_nowhere_else(tmp_path: Path) -> None:
     (tmp_path / INDEX).write_text(
         '{"shard": "../x.tar", "utterances": 1, "seconds": 1, "bytes": 1}'
