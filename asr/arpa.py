@@ -29,6 +29,7 @@ LOG_ZERO = -99.0
 _OTHER_UNKNOWN = b"<UNK>"  # as some tools write it
 _GZIP_MARK = b"\x1f\x8b"
 _COUNT_LINE = re.compile(rb"ngram\s+([0-9]+)\s*=\s*([0-9]+)")
+_CHUNK_BYTES = 2**20
 _NUM_WRITTEN = 100_000  # n-grams that are turned into text at once
 
 
@@ -82,7 +83,10 @@ def read_arpa(path: Path) -> Arpa:
     reader = _Reader(path)
     try:
         with _open(path) as file:
-            return reader.read(file)
+            arpa = reader.read(file)
+            while file.read(_CHUNK_BYTES):  # gzip's checksum comes last
+                pass
+            return arpa
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}:{reader.number + 1}: gzip: truncated or damaged") from error
     except OSError as error:

@@ -382,7 +382,13 @@ def test_a_file_cut_anywhere_is_an_error(length: int, tmp_path: Path) -> None:
 def test_a_compressed_file_that_is_cut_or_damaged_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "cut.arpa.gz"
     content = gzip.compress(OTHER_TOOL.encode())
-    for damaged in (content[:-20], content[:40] + b"\0\0\0\0" + content[44:]):
+    checksum = bytes(byte ^ 1 for byte in content[-8:-4])
+    for damaged in (
+        content[:-20],
+        content[:40] + b"\0\0\0\0" + content[44:],
+        content[:-8] + checksum + content[-4:],
+        content[:-1],
+    ):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=r"cut\.arpa\.gz:[0-9]+: "):
             read_model(path)
