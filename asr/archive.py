@@ -1,7 +1,10 @@
 """Downloads that can be resumed, and archives that are unpacked without trusting them."""
 
+import bz2
+import gzip
 import hashlib
 import http.client
+import lzma
 import os
 import shutil
 import stat
@@ -15,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal
+from typing import IO, Literal, cast
 
 from asr.errors import DataError
 from asr.files import replace_folder
@@ -24,14 +27,24 @@ from asr.files import replace_folder
 MAX_BYTES = 100 * 2**30
 MAX_MEMBERS = 1_000_000
 
+# Audio hardly shrinks and text to a tenth; zeros shrink to a thousandth. Below 1 GiB all is let be.
+_MAX_RATIO = 100
+_HARMLESS_BYTES = 2**30
+_MAX_HEADERS = 2**30  # bytes of all headers of a tar archive, where there is a KiB for each member
 _CHUNK_BYTES = 2**20
+_BLOCK = 512  # bytes of tar
 _TIMEOUT = 30.0  # seconds without an answer
 _CHECKSUMS = {32: "MD5", 64: "SHA-256"}  # by the number of their digits
+
+_DAMAGES = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError),
+    *(RuntimeError, ValueError),  # zipfile's for encrypted members, and for names with a null byte
+)
 
 _Kind = Literal["file", "folder", "other"]
 
 
-def download(url: str, path: Path, checksum: str | None = None) -> None:
+def download(url: str, path: Path, checksum: str | None = None, max_bytes: int = MAX_BYTES) -> None:
     """Fetch `url` to `path`, going on from `<path>.part` where an earlier attempt stopped.
 
     A `path` that exists is not fetched again, but its checksum is checked.
@@ -40,13 +53,14 @@ def download(url: str, path: Path, checksum: str | None = None) -> None:
         checksum: SHA-256, or MD5 where no other is published; hexadecimal.
 
     Raises:
-        DataError: no network, an answer other than the file, or another checksum.
+        DataError: no network, an answer other than the file, more bytes than the limit, or
+            another checksum.
     """
     if not path.exists():
         part = path.with_name(f"{path.name}.part")
         part.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _fetch(url, part)
+            _fetch(url, part, max_bytes)
         except (OSError, http.client.HTTPException) as error:
             raise DataError(
                 f"{url}: cannot be downloaded: {_reason(error)}; try again, or get it by other "
@@ -68,21 +82,24 @@ def extract(
     and owners are not taken over. What is at `folder` is replaced.
 
     Raises:
-        DataError: not an archive, damaged, larger than the limits, or with a member that is a
-            link or a device or would be outside of `folder`.
+        DataError: not an archive, damaged, cut off, encrypted, larger than the limits or 1 GiB and
+            a hundred times its size, or with a member that is a link or a device or would be
+            outside of `folder`.
     """
     num_bytes = 0
     try:
+        packed = archive.stat().st_size
+        most = min(max_bytes, max(_MAX_RATIO * packed, _HARMLESS_BYTES))
         with replace_folder(folder) as fresh:
-            for num_members, member in enumerate(_members(archive), start=1):
+            for num_members, member in enumerate(_members(archive, most), start=1):
                 # Before anything is written; neither format yields more than the size it states.
                 num_bytes += member.num_bytes
-                if num_bytes > max_bytes:
-                    raise DataError(f"{archive}: more than {max_bytes} bytes when unpacked")
+                if num_bytes > most:
+                    raise DataError(f"{archive}: more than {most} bytes unpacked, {packed} packed")
                 if num_members > max_members:
                     raise DataError(f"{archive}: more than {max_members} members")
                 _write(member, fresh, archive)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except _DAMAGES as error:
         raise DataError(f"{archive}: cannot be unpacked: {_reason(error)}") from error
 
 
@@ -122,7 +139,7 @@ def _write(member: _Member, folder: Path, archive: Path) -> None:
         shutil.copyfileobj(source, file, _CHUNK_BYTES)
 
 
-def _fetch(url: str, part: Path) -> None:
+def _fetch(url: str, part: Path, max_bytes: int) -> None:
     num_have = part.stat().st_size if part.exists() else 0
     headers = {"Range": f"bytes={num_have}-"} if num_have else {}
     request = urllib.request.Request(url, headers=headers)
@@ -134,7 +151,7 @@ def _fetch(url: str, part: Path) -> None:
             raise
         # All of it is there already, or the file has changed: begin again.
         part.unlink()
-        _fetch(url, part)
+        _fetch(url, part, max_bytes)
         return
     with response:
         resumed = response.status == HTTPStatus.PARTIAL_CONTENT
@@ -143,12 +160,24 @@ def _fetch(url: str, part: Path) -> None:
         with part.open("ab" if resumed else "wb") as file:
             num_expected = response.headers.get("Content-Length")
             num_before = file.tell()
-            shutil.copyfileobj(response, file, _CHUNK_BYTES)
+            states_more = num_before + int(num_expected or 0) > max_bytes
+            if states_more or not _copy(response, file, max_bytes):
+                part.unlink()  # the next attempt must not go on from it
+                raise DataError(f"{url}: not downloaded: larger than {max_bytes} bytes")
             num_missing = int(num_expected or 0) - (file.tell() - num_before)
             file.flush()
             os.fsync(file.fileno())
     if num_missing > 0:
         raise OSError(f"the connection ended {num_missing} bytes early")
+
+
+def _copy(source: IO[bytes], file: IO[bytes], max_bytes: int) -> bool:
+    """Append, unless the file would exceed its limit; says whether all of it was copied."""
+    while chunk := source.read(_CHUNK_BYTES):
+        if file.tell() + len(chunk) > max_bytes:
+            return False
+        file.write(chunk)
+    return True
 
 
 def _check(path: Path, checksum: str | None, url: str) -> None:
@@ -165,7 +194,7 @@ def _check(path: Path, checksum: str | None, url: str) -> None:
         )
 
 
-def _members(archive: Path) -> Iterator[_Member]:
+def _members(archive: Path, max_bytes: int) -> Iterator[_Member]:
     """In the order of the archive; each is to be read before the next is asked for."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as source:
@@ -174,10 +203,61 @@ def _members(archive: Path) -> Iterator[_Member]:
                     entry.filename, entry.file_size, _zip_kind(entry), partial(source.open, entry)
                 )
         return
-    with tarfile.open(archive) as tar:
-        for header in tar:
-            kind: _Kind = "folder" if header.isdir() else "file" if header.isreg() else "other"
-            yield _Member(header.name, header.size, kind, partial(tar.extractfile, header))
+    with _open_plain(archive) as file:
+        stream = _TarStream(file, max_bytes + _MAX_HEADERS)
+        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as tar:
+            for header in tar:
+                kind: _Kind = "folder" if header.isdir() else "file" if header.isreg() else "other"
+                yield _Member(header.name, header.size, kind, partial(tar.extractfile, header))
+        stream.finish()
+
+
+def _open_plain(archive: Path) -> IO[bytes]:
+    """The bytes of a file, without the compression that its first bytes tell."""
+    with archive.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(b"\x1f\x8b"):
+        return cast(IO[bytes], gzip.open(archive))
+    if start.startswith(b"BZh"):
+        return cast(IO[bytes], bz2.open(archive))
+    if start.startswith(b"\xfd7zXZ\0"):
+        return cast(IO[bytes], lzma.open(archive))
+    return archive.open("rb")
+
+
+class _TarStream:
+    """A file for `tarfile`, which reads headers of any size, and goes back for a negative one."""
+
+    def __init__(self, file: IO[bytes], max_bytes: int) -> None:
+        self._file = file
+        self._max_bytes = max_bytes
+        self._last = b""
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, position: int) -> None:
+        if position < self._file.tell():
+            raise tarfile.ReadError("a member of a negative size")
+        self._file.seek(position)
+
+    def read(self, size: int) -> bytes:
+        if size > _CHUNK_BYTES:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        self._last = self._file.read(size)
+        if self._file.tell() > self._max_bytes:
+            raise tarfile.ReadError(f"more than {self._max_bytes} bytes with its headers")
+        return self._last
+
+    def finish(self) -> None:
+        """Check what `tarfile` does not: that it ended at the end mark, and the checksum after it.
+
+        It takes a damaged header, and the end of the file, for the end of the archive.
+        """
+        if self._last != bytes(_BLOCK):
+            raise tarfile.ReadError("damaged or cut off: there is no end mark after the members")
+        while self.read(_CHUNK_BYTES):
+            pass
 
 
 def _zip_kind(entry: zipfile.ZipInfo) -> _Kind:

@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import io
 import subprocess
@@ -37,7 +38,8 @@ class Handler(BaseHTTPRequestHandler):
             shift = 7 if self.path == "/wrong-range" else 0
             last = len(CONTENT) - 1
             self.send_header("Content-Range", f"bytes {start - shift}-{last}/{len(CONTENT)}")
-        self.send_header("Content-Length", str(len(body)))
+        if self.path != "/no-length":
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.path == "/cut" and not start:
             body = body[:1000]
@@ -218,6 +220,88 @@ def test_a_hostile_archive_is_refused_and_leaves_nothing(tmp_path, name):
         extract(archive, tmp_path / "out")
     assert set(tree(tmp_path)) == {"archive", "witness"}
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_larger_than_the_limit_is_not_downloaded(address, tmp_path):
+    for path in ("/file", "/no-length"):
+        with pytest.raises(DataError, match=f"{path}: .*larger than {len(CONTENT) - 1} bytes"):
+            download(f"{address}{path}", tmp_path / "file", max_bytes=len(CONTENT) - 1)
+        assert list(tmp_path.iterdir()) == []
+        download(f"{address}{path}", tmp_path / "file", max_bytes=len(CONTENT))
+        (tmp_path / "file").unlink()
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+def test_a_wrong_checksum_of_the_compression_is_damage(tmp_path, kind):
+    archive = tmp_path / "archive"
+    with tarfile.open(archive, f"w:{kind}") as tar:
+        header, content = tar_member("one", CONTENT)
+        header.size = len(content)
+        tar.addfile(header, io.BytesIO(content))
+    extract(archive, tmp_path / "good")
+    assert tree(tmp_path / "good") == {"one": CONTENT}
+    content = archive.read_bytes()
+    place = -6  # within the trailer of each
+    archive.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        extract(archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("end", [1024, 1024 + 100, 1024 + 512])
+def test_a_tar_that_is_cut_or_damaged_between_members_is_refused(tmp_path, end):
+    archive = tmp_path / "archive"
+    with tarfile.open(archive, "w") as tar:
+        for name in ("one", "two"):
+            header, content = tar_member(name, b"x" * 100)
+            header.size = len(content)
+            tar.addfile(header, io.BytesIO(content))
+    content = archive.read_bytes()
+    archive.write_bytes(content[:end])
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        extract(archive, tmp_path / "out")
+    archive.write_bytes(content[:1024] + b"\xff" * 512 + content[1536:])
+    with pytest.raises(DataError, match="no end mark"):
+        extract(archive, tmp_path / "out")
+
+
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path):
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, 2**24
+    archive = tmp_path / "archive"
+    archive.write_bytes(gzip.compress(header.tobuf() + bytes(2**24)))
+    with pytest.raises(DataError, match=f"a header of {2**24} bytes"):
+        extract(archive, tmp_path / "out")
+
+
+def test_a_member_of_a_negative_size_is_refused(tmp_path):
+    content = bytearray(tarfile.TarInfo("x").tobuf(tarfile.GNU_FORMAT))
+    content[124:136] = b"\xff" * 10 + b"\xfe\0"  # -512 to the base 256
+    content[148:156] = b" " * 8
+    content[148:156] = f"{sum(content):06o}\0 ".encode()
+    archive = tmp_path / "archive"
+    archive.write_bytes(bytes(content) + bytes(1024))
+    with pytest.raises(DataError, match="archive: "):
+        extract(archive, tmp_path / "out", max_members=10)
+
+
+def test_more_than_a_hundred_times_the_size_is_refused_from_a_gibibyte_on(tmp_path):
+    header = tarfile.TarInfo("zeros")
+    header.size = 2**30 + 1
+    archive = tmp_path / "archive"
+    archive.write_bytes(gzip.compress(header.tobuf()))
+    with pytest.raises(DataError, match=f"more than {2**30} bytes unpacked, [0-9]+ packed"):
+        extract(archive, tmp_path / "out")
+
+
+def test_an_encrypted_zip_is_refused(tmp_path):
+    archive = zip_of(tmp_path / "archive", ("one", b"x"))
+    content = bytearray(archive.read_bytes())
+    content[6] |= 1
+    content[content.index(b"PK\1\2") + 8] |= 1
+    archive.write_bytes(content)
+    with pytest.raises(DataError, match="encrypted"):
+        extract(archive, tmp_path / "out")
 
 
 @pytest.mark.parametrize("pack", [tar_of, zip_of])
