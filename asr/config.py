@@ -7,7 +7,7 @@ below everything that computes, so that a configuration is checked before torch 
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -321,11 +321,27 @@ class Config(Settings):
         values = self.model_dump(mode="json")
         return {name: _lookup(values, name) for name in names}
 
+    def files(self, names: Sequence[str]) -> dict[str, Path]:
+        """The files and folders that those sections or values name, by `section.key`."""
+        values = self.model_dump()
+        return {key: path for name in names for key, path in _paths(name, _lookup(values, name))}
+
 
 def _lookup(values: Mapping[str, Any], dotted: str) -> Any:
     for key in dotted.split("."):
         values = values[key]
     return values
+
+
+def _paths(key: str, value: Any) -> Iterator[tuple[str, Path]]:
+    if isinstance(value, Path):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _paths(f"{key}.{name}", inner)
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _paths(f"{key}.{number}", inner)
 
 
 _T = TypeVar("_T", bound=Settings)
@@ -399,6 +415,25 @@ def parse_settings(values: Mapping[str, Any], kind: type[_T], where: str) -> _T:
         return kind.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{where}: {_explain(error, kind)}") from error
+
+
+def plain_values(settings: Settings) -> dict[str, Any]:
+    """The values as JSON has them, but paths still as paths: what they name is known as files."""
+    values: dict[str, Any] = _keep_paths(settings.model_dump(mode="json"), settings.model_dump())
+    return values
+
+
+def _keep_paths(plain: Any, original: Any) -> Any:
+    if isinstance(original, Path):
+        return original
+    if isinstance(original, Mapping) and isinstance(plain, dict):
+        return {
+            key: _keep_paths(value, inner)
+            for (key, value), inner in zip(plain.items(), original.values(), strict=True)
+        }
+    if isinstance(original, list | tuple) and isinstance(plain, list):
+        return [_keep_paths(*pair) for pair in zip(plain, original, strict=True)]
+    return plain
 
 
 def write_config(config: Settings, path: Path) -> None:

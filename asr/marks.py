@@ -73,12 +73,14 @@ class Ledger:
         """All that the outcome of a stage depends on, as JSON values."""
         left_out = [path for o in self.stages if self._is_left_out(o) for path in o.outputs]
         needs = [need for need in stage.needs if not is_within(need, left_out)]
+        named = self.work.config.files(stage.settings)
         reads_corpus = stage.reads_corpus or len(needs) < len(stage.needs)
         return {
             "version": stage.version,
             "settings": self.work.config.part(stage.settings),
             "needs": {need: self._digest(need, stage) for need in needs}
-            | {str(path): outside_identity(path) for path in stage.reads},
+            | {str(path): outside_identity(path) for path in stage.reads}
+            | {f"what {key} names": outside_identity(path) for key, path in named.items()},
             "corpus": self._corpus_identity() if reads_corpus else None,
         }
 

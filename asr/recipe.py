@@ -23,7 +23,15 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-from asr.config import Config, Settings, fingerprint, load_config, parse_settings, write_config
+from asr.config import (
+    Config,
+    Settings,
+    fingerprint,
+    load_config,
+    parse_settings,
+    plain_values,
+    write_config,
+)
 from asr.errors import AsrError, ConfigError
 from asr.files import open_atomic
 from asr.launch import find_launch
@@ -143,7 +151,7 @@ def load_recipe_config(
     config = load_config(path, Config, overrides)
     where = f"{path}, section corpus"
     corpus = parse_settings(config.corpus, recipe.corpus_settings, where)
-    return config.model_copy(update={"corpus": corpus.model_dump(mode="json")})
+    return config.model_copy(update={"corpus": plain_values(corpus)})
 
 
 def default_work_folder(recipe: Recipe, conf: str | None = None) -> Path:

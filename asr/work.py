@@ -51,7 +51,8 @@ class Stage:
     name: str
     run: Callable[[Work], None]
     settings: tuple[str, ...] = ()
-    """Sections or `section.key` of the configuration that the outcome depends on."""
+    """Sections or `section.key` of the configuration that the outcome depends on, and with them the
+    contents of the files that they name (values of type `Path`)."""
     needs: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()
     may_make: tuple[str, ...] = ()

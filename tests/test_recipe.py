@@ -279,6 +279,25 @@ def test_a_raised_version_reruns_the_stage(root: Path) -> None:
     assert run(root) == "tune"
 
 
+@pytest.mark.parametrize("key", ["corpus.glossary", "lm.text"])
+def test_the_content_of_a_file_that_a_setting_names_counts(tmp_path: Path, key: str) -> None:
+    recipe = RECIPE.replace("run=tune, needs", 'run=tune, settings=("lm",), needs')
+    corpus = CORPUS.replace("class Corpus", "from pathlib import Path\n\n\nclass Corpus")
+    write_recipe(tmp_path, recipe, f"{corpus}    glossary: Path | None = None\n")
+    named, stage = tmp_path / "named.txt", 0 if key.startswith("corpus") else 2
+    named.write_text("one\n")
+    override = f"{key}={named}"
+    assert run(tmp_path, override) == ALL
+    assert run(tmp_path, override) == ""
+    named.write_text("two\n")
+    assert states(tmp_path, override)[stage] == f"changed: what {key} names changed"
+    assert run(tmp_path, override) == ("tune" if stage else "prepare")
+    named.touch()
+    assert run(tmp_path, override) == ""
+    named.unlink()
+    assert states(tmp_path, override)[stage] == f"changed: what {key} names changed"
+
+
 def test_an_unreadable_mark_is_no_mark(root: Path) -> None:
     run(root)
     (root / "work" / ".stages" / "tune.json").write_text("{")
