@@ -1,15 +1,16 @@
 """What a command's arguments mean: files, folders, patterns, manifests, lists, stdin."""
 
 import glob
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from asr.audio import AudioStream, open_audio
 from asr.audio_files import RawFormat, count_channels
-from asr.errors import AudioError, DataError
+from asr.errors import AudioError, DataError, printable
 from asr.manifest import Utterance, read_manifest
 from asr.piped_audio import command_output, split_command
 from asr.reading import OpenAudio
@@ -28,6 +29,22 @@ class Source:
     """Counted from 1; none is the mean of all."""
     command: str | None = None
     """Whose output is the audio, in place of the file."""
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What audio it is, as JSON values; `audio` is none where it came from stdin."""
+        path = os.path.abspath(self.utterance.audio_filepath)  # noqa: PTH100
+        return {
+            "audio": None if self.is_stdin else self.command or path,
+            "offset": self.utterance.offset,
+            "duration": self.utterance.duration,
+            "channel": self.channel,
+        }
+
+    @property
+    def is_stdin(self) -> bool:
+        """Whether the audio came from stdin, of which nobody knows what it was."""
+        return self.command is None and str(self.utterance.audio_filepath) == STDIN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +73,8 @@ def find_sources(
 
     An argument is a file, a folder (its audio files, sorted), a pattern, a `.jsonl` manifest, a
     Kaldi `wav.scp` or `feats.scp`, or `-`. The id of an utterance from a file is its path. With
-    `each` channel a source of its own, ids end with `-ch1`, `-ch2`...
+    `each` channel a source of its own, ids end with `-ch1`, `-ch2`... The same audio given twice is
+    one source; of an id that stands for different audio the first is one, the others have failed.
     """
     found: dict[str, Source] = {}
     failed: list[Failure] = []
@@ -64,10 +82,27 @@ def find_sources(
         try:
             for source in _expand(name, options, failed):
                 for own in _channels(source, options):
-                    found.setdefault(own.utterance.id, own)
+                    first = found.setdefault(own.utterance.id, own)
+                    if first.origin != own.origin:
+                        failed.append((own.utterance.id, _two_of_one_id(first, own)))
         except DataError as error:
             failed.append((name, error))
     return list(found.values()), failed
+
+
+def _two_of_one_id(first: Source, other: Source) -> DataError:
+    utterance = other.utterance
+    return DataError(
+        f"id {printable(utterance.id)}: {_stretch(other)} has the id of {_stretch(first)}; give "
+        "each utterance an id of its own, or transcribe the manifests one by one"
+    )
+
+
+def _stretch(source: Source) -> str:
+    utterance = source.utterance
+    end = f"{utterance.offset + utterance.duration:g} s" if utterance.duration else "the end"
+    whole = not (utterance.offset or utterance.duration)
+    return printable(_name(source)) + ("" if whole else f" ({utterance.offset:g} s to {end})")
 
 
 def source_opener(sources: Sequence[Source], sample_rate: int, options: SourceOptions) -> OpenAudio:
@@ -103,7 +138,7 @@ def _open(source: Source, sample_rate: int, options: SourceOptions) -> Iterator[
 def _file_of(source: Source, options: SourceOptions) -> AbstractContextManager[Path]:
     if source.command is not None:
         return command_output(source.command)
-    if options.stdin is not None and str(source.utterance.audio_filepath) == STDIN:
+    if options.stdin is not None and source.is_stdin:
         return nullcontext(options.stdin)
     return nullcontext(source.utterance.audio_filepath)
 

@@ -1,14 +1,20 @@
-"""What a transcription leaves behind: where each input's results go, and the list of failures."""
+"""What a transcription leaves behind: each input's results, whose they are, and the failures."""
 
+import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from asr.errors import printable
+from asr.errors import DataError, printable
 from asr.manifest import Utterance
 from asr.recordings import AUDIO_SUFFIXES
+
+INPUTS = "inputs.jsonl"
+"""In the output folder: of which input each result is."""
 
 _TASK_INPUTS, _TASK_BYTES = 256, 32 * 2**20  # a quarter of an hour of 16 kHz in 16 bits
 _BYTES_PER_SECOND = 32000
@@ -75,6 +81,64 @@ def _without_suffix(path: Path) -> Path:
     own = Path(name)
     has_suffix = own.suffix.lower() in AUDIO_SUFFIXES
     return path.with_name(own.stem + channel) if has_suffix else path
+
+
+class Origins:
+    """Which audio each file of an output folder is of: a JSON object a line, the last one holds.
+
+    Several jobs may write to the folder. A line that a killed one left unfinished makes the next
+    one unreadable too; their files are then taken for results that were there before.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read what is there."""
+        self._path = folder / INPUTS
+        self._rows: dict[str, Mapping[str, Any]] = {}
+        try:
+            lines = self._path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return
+        for line in lines:
+            try:
+                row = json.loads(line)
+                values = {**row["origin"], "done": row["done"]}
+                self._rows |= dict.fromkeys(row["files"], values)
+            except (ValueError, KeyError, TypeError):
+                continue
+
+    def are_there(self, paths: Sequence[Path], origin: Mapping[str, Any]) -> bool:
+        """Whether these files are all there and finished.
+
+        One that is not in the list, made by hand or before there was one, is taken as it is.
+
+        Raises:
+            DataError: one of them is of other audio.
+        """
+        rows = {path: self._rows.get(self._name(path)) for path in paths if path.exists()}
+        for path, row in rows.items():
+            if row is not None and (row["audio"] is None or row != {**origin, "done": row["done"]}):
+                audio = printable(row["audio"] or "what came from stdin")
+                raise DataError(
+                    f"{printable(path)} is there, of {audio} or a part of it that differs; give "
+                    "another --output-dir, or replace it by leaving out --skip-existing"
+                )
+        return len(rows) == len(paths) and all(row is None or row["done"] for row in rows.values())
+
+    @contextmanager
+    def writing(self, paths: Sequence[Path], origin: Mapping[str, Any]) -> Iterator[None]:
+        """While files are written: the list says before whose they are, after that they are."""
+        self._add(paths, origin, done=False)
+        yield
+        self._add(paths, origin, done=True)
+
+    def _add(self, paths: Sequence[Path], origin: Mapping[str, Any], *, done: bool) -> None:
+        names = [self._name(path) for path in paths]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"files": names, "origin": origin, "done": done}) + "\n")
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._path.parent).as_posix()
 
 
 def failure_lines(failures: Iterable[tuple[str, Exception]]) -> Iterator[str]:

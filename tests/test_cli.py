@@ -164,6 +164,59 @@ def test_what_is_there_is_skipped_when_asked(model: str, speech: Path, tmp_path:
     assert (output / "1.txt").exists()
 
 
+def test_another_inputs_result_is_not_taken_for_an_inputs_own(
+    model: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (tmp_path / name / "x.wav" for name in "ab")
+    for path, number in ((first, 0), (second, 1)):
+        path.parent.mkdir()
+        shutil.copy(speech / f"{number}.wav", path)
+    output = tmp_path / "out"
+    options = ["--output-dir", str(output), "--skip-existing", "--format", "txt,json"]
+    assert main(["transcribe", model, str(first), *options]) == 0
+    before = (output / "x.txt").stat()
+    assert main(["transcribe", model, str(first), *options]) == 0
+    capsys.readouterr()
+    assert main(["transcribe", model, str(second), *options]) == 1
+    message = f"{output / 'x.txt'} is there, of {first} or a part"
+    assert message in capsys.readouterr().err
+    assert message in (output / "failures.tsv").read_text()
+    assert (output / "x.txt").stat() == before
+    assert main(["transcribe", model, str(second), *options[:2]]) == 0  # txt alone, and replaced
+    assert (output / "x.txt").read_text() == texts_of(speech)[1] + "\n"
+    assert main(["transcribe", model, str(second), *options]) == 1  # the json is the first's
+
+
+def test_a_result_that_was_being_written_is_written_again(
+    model: str, speech: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    arguments = ["transcribe", model, str(speech / "0.wav"), "--output-dir", str(output)]
+    assert main(arguments) == 0
+    record = output / "inputs.jsonl"
+    record.write_text(record.read_text().splitlines()[0] + "\n")  # killed between the two lines
+    (output / "0.txt").write_text("older")
+    assert main([*arguments, "--skip-existing"]) == 0
+    assert (output / "0.txt").read_text() == texts_of(speech)[0] + "\n"
+
+
+def test_one_id_for_different_audio_is_an_error_by_name(
+    model: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    utterances = write_corpus(speech, 3, seed=5)
+    names = ("a.jsonl", "b.jsonl")
+    pairs = [utterances[:2], [replace(utterances[2], id=utterances[0].id), utterances[1]]]
+    for name, pair in zip(names, pairs, strict=True):
+        write_manifest(pair, tmp_path / name)
+    arguments = ["transcribe", model, *(str(tmp_path / name) for name in names)]
+    assert main([*arguments, "--output-dir", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert f"{speech / '2.wav'} (0 s to" in error
+    assert f"has the id of {speech / '0.wav'} (0 s to" in error
+    assert "1 of 3 inputs failed" in error
+    assert len(list((tmp_path / "out").glob("*.txt"))) == 2
+
+
 def test_every_bad_file_is_reported_and_the_others_are_done(
     model: str,
     tmp_path: Path,
@@ -197,7 +250,8 @@ def test_every_bad_file_is_reported_and_the_others_are_done(
         (line,) = [line for line in error.splitlines() if line.startswith(f"warning: {name}: ")]
         assert warning in line
     done = bad_audio.FINE.keys() | bad_audio.WARNINGS.keys() | bad_audio.SPECIAL.keys() - failures
-    results = [path for path in output.iterdir() if path.name != "failures.tsv"]
+    lists = ("failures.tsv", "inputs.jsonl")
+    results = [path for path in output.iterdir() if path.name not in lists]
     assert len(results) == 2 * len(done)
     assert all(path.stat().st_size for path in results)
     for path in output.glob("*.json"):
@@ -234,27 +288,28 @@ def test_a_stopped_job_leaves_whole_results_and_goes_on(
             assert main(arguments) == code
     finally:
         signal.signal(signal.SIGINT, before_test)
-    assert {path.name for path in output.iterdir()} == {"0.txt", "0.json"}
+    assert {path.name for path in output.iterdir()} == {"0.txt", "0.json", "inputs.jsonl"}
     assert "1 of 3 inputs were transcribed" in capsys.readouterr().err
     before = (output / "0.txt").stat()
     assert main([*arguments, "--skip-existing"]) == 0
-    assert len(list(output.iterdir())) == 6
+    assert len(list(output.iterdir())) == 7
     assert (output / "0.txt").stat() == before
 
 
 def test_a_full_disk_stops_the_job_and_leaves_whole_results(
     model: str, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The system refuses to write more than 100 bytes to a file, as it would on a full disk."""
+    """The system refuses to write all of the JSON to a file, as it would on a full disk."""
     output = tmp_path / "out"
+    most = 240 + len(str(output))
     arguments = ["transcribe", model, str(speech), "--output-dir", str(output)]
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
     try:
         assert main([*arguments, "--format", "txt,json"]) == 2
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert {path.name for path in output.iterdir()} == {"0.txt"}
+    assert {path.name for path in output.iterdir()} == {"0.txt", "inputs.jsonl"}
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("0 of 3 inputs were transcribed; their results are complete")
     assert second == f"asr: {output}: File too large"

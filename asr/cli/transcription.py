@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -180,34 +180,43 @@ def _check_ray(address: str, inputs: Sequence[str], live: bool, allow_commands: 
     check_address(address)
 
 
-@dataclass(frozen=True, kw_only=False, slots=True)
 class _Output:
     """Where results go."""
 
-    kinds: list[str]
-    folder: Path | None
-    is_single: bool
+    def __init__(self, kinds: list[str], folder: Path | None, *, is_single: bool) -> None:
+        from asr.transcription import Origins
 
-    def is_there(self, stem: Path) -> bool:
-        from asr.transcription import result_path
+        self.kinds = kinds
+        self.folder = folder
+        self._is_single = is_single
+        self._origins = None if folder is None else Origins(folder)
 
-        return self.folder is not None and all(
-            result_path(self.folder, stem, kind).exists() for kind in self.kinds
+    def is_there(self, source: "Source", stem: Path) -> bool:
+        """Whether all results of an input are; an error if another one's are in their place."""
+        return self._origins is not None and self._origins.are_there(
+            self._paths(stem), source.origin
         )
 
-    def put(self, utterance: "Utterance", transcript: "Transcript", stem: Path) -> None:
+    def put(self, source: "Source", transcript: "Transcript", stem: Path) -> None:
         from asr.output_formats import FORMATS
+
+        utterance = source.utterance
+        texts = [FORMATS[kind](utterance, transcript) for kind in self.kinds]
+        if self._origins is not None:
+            paths = self._paths(stem)
+            with self._origins.writing(paths, source.origin):
+                for path, text in zip(paths, texts, strict=True):
+                    with open_atomic(path) as file:
+                        file.write(text)
+        elif self._is_single or self.kinds != ["txt"]:
+            print(texts[0], end="", flush=True)
+        else:
+            print(f"{printable(utterance.id)}\t{texts[0]}", end="", flush=True)
+
+    def _paths(self, stem: Path) -> list[Path]:
         from asr.transcription import result_path
 
-        for kind in self.kinds:
-            text = FORMATS[kind](utterance, transcript)
-            if self.folder is not None:
-                with open_atomic(result_path(self.folder, stem, kind)) as file:
-                    file.write(text)
-            elif self.is_single or kind != "txt":
-                print(text, end="", flush=True)
-            else:
-                print(f"{printable(utterance.id)}\t{text}", end="", flush=True)
+        return [result_path(self.folder or Path(), stem, kind) for kind in self.kinds]
 
 
 def _transcribe(
@@ -220,14 +229,16 @@ def _transcribe(
     from asr.meter import Meter
     from asr.transcription import input_size, output_stems
 
+    stems = output_stems([source.utterance for source in sources])
+    num_inputs = len(sources) + len(failures)
+    if skip_existing:
+        sources, displaced = _missing(sources, stems, output)
+        failures = [*failures, *displaced]
     failed = list(failures)
     for name, error in failures:
         _complain(name, error)
-    stems = output_stems([source.utterance for source in sources])
-    num_inputs = len(sources) + len(failed)
-    if skip_existing:
-        sources = [s for s in sources if not output.is_there(stems[s.utterance.id])]
-    meter = Meter({source.utterance.id: input_size(source.utterance) for source in sources})
+    by_id = {source.utterance.id: source for source in sources}
+    meter = Meter({name: input_size(source.utterance) for name, source in by_id.items()})
     results = transcriber(sources, meter)
     try:
         for utterance, result in results:
@@ -237,7 +248,7 @@ def _transcribe(
                     raise result
                 for warning in result.warnings:
                     print(f"warning: {warning}", file=sys.stderr)
-                output.put(utterance, result, stems[utterance.id])
+                output.put(by_id[utterance.id], result, stems[utterance.id])
                 meter.finish(utterance.id, result.duration)
             except (BrokenPipeError, StoppedError):
                 raise
@@ -261,6 +272,22 @@ def _transcribe(
     if len(sources) > 1 or output.folder is not None:
         print(meter.summary(), file=sys.stderr)
     return _report_failures(failed, num_inputs, output.folder)
+
+
+def _missing(
+    sources: Sequence["Source"], stems: dict[str, Path], output: _Output
+) -> tuple[list["Source"], list[tuple[str, Exception]]]:
+    """The sources without results, and those in whose place another one's results are."""
+    missing: list[Source] = []
+    displaced: list[tuple[str, Exception]] = []
+    for source in sources:
+        name = source.utterance.id
+        try:
+            if not output.is_there(source, stems[name]):
+                missing.append(source)
+        except AsrError as error:
+            displaced.append((name, error))
+    return missing, displaced
 
 
 def _source_options(
