@@ -29,6 +29,23 @@ def open_atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
+def walk_once(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and those in it, each with the names of its files; hidden folders are left out.
+
+    Links are followed, but no folder is visited twice: with two links to a folder above them, paths
+    without end lead to each file.
+    """
+    visited = {os.path.realpath(folder)}
+    for top, folders, files in os.walk(folder, followlinks=True):
+        real = {name: os.path.realpath(Path(top) / name) for name in sorted(folders)}
+        folders.clear()
+        for name, place in real.items():
+            if not name.startswith(".") and place not in visited:
+                visited.add(place)
+                folders.append(name)
+        yield Path(top), files
+
+
 @contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
     """An empty folder that takes the place of `path` when the block ends well.

@@ -6,7 +6,6 @@ A mark is a JSON file with `inputs` (any values that say what the outcome depend
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Literal
 
 from asr.config import fingerprint
 from asr.errors import AsrError, DataError
-from asr.files import open_atomic
+from asr.files import open_atomic, walk_once
 from asr.work import Stage, Work, is_within
 
 _LONGEST_VALUE = 40  # characters of a setting that are shown in a reason
@@ -212,11 +211,10 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    for top, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inner = Path(top).relative_to(folder)
+    for top, files in walk_once(folder):
+        inner = top.relative_to(folder)
         for name in files:
-            if not name.startswith(".") and (Path(top) / name).is_file():
+            if not name.startswith(".") and (top / name).is_file():
                 yield (inner / name).as_posix()
 
 

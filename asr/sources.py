@@ -11,6 +11,7 @@ from typing import Any, Literal
 from asr.audio import AudioStream, open_audio
 from asr.audio_files import RawFormat, count_channels
 from asr.errors import AudioError, DataError, printable
+from asr.files import walk_once
 from asr.manifest import Utterance, read_manifest
 from asr.piped_audio import command_output, split_command
 from asr.reading import OpenAudio
@@ -177,13 +178,29 @@ def _expand(name: str, options: SourceOptions, failed: list[Failure]) -> Iterato
     elif path.suffix == ".scp" and path.is_file():
         yield from _read_scp(path, options, failed)
     elif glob.has_magic(name) and not path.exists():
-        files = sorted(Path(f) for f in glob.glob(name, recursive=options.recursive))  # noqa: PTH207
+        files = _matches(path, options.recursive)
         if not files:
             raise AudioError(f"{name}: the pattern matches no file")
-        for file in files:
+        for file in sorted(files):
             yield _whole(file)
     else:
         yield _whole(path)
+
+
+def _matches(pattern: Path, recursive: bool) -> set[Path]:
+    """What a pattern matches; where it is recursive, `**` is a folder and all those in it."""
+    parts = pattern.parts
+    if not recursive or "**" not in parts:
+        return {Path(file) for file in glob.glob(str(pattern))}  # noqa: PTH207
+    place = parts.index("**")
+    starts = _matches(Path(*parts[:place]), recursive) if place else {Path()}
+    tail = parts[place + 1 :] or ("*",)
+    return {
+        match
+        for start in starts
+        for folder, _ in walk_once(start)  # `glob` follows links for ever
+        for match in _matches(Path(glob.escape(str(folder)), *tail), recursive)
+    }
 
 
 def _whole(path: Path) -> Source:

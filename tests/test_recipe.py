@@ -18,6 +18,7 @@ import pytest
 from asr.config import Config, load_config
 from asr.errors import AsrError, ConfigError, DataError
 from asr.files import open_atomic, replace_folder
+from asr.marks import list_files
 from asr.recipe import (
     Stage,
     Work,
@@ -878,3 +879,19 @@ def test_a_replaced_folder_is_there_whole_or_as_it_was(tmp_path: Path) -> None:
     with open_atomic(tmp_path / "data" / "d") as file:
         file.write("4")
     assert outputs(tmp_path) == {"data/c": b"3", "data/d": b"4"}
+
+
+def test_each_folder_of_a_corpus_counts_once_whatever_links_lead_to_it(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    for name in ("a", "b", ".hidden"):
+        (corpus / name).mkdir(parents=True)
+        (corpus / name / "file").write_text(name)
+    # With a second link like it there would be 2 ** 40 paths to each file.
+    (corpus / "a" / "all").symlink_to(corpus)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_text("linked")
+    (corpus / "linked").symlink_to(tmp_path / "elsewhere")
+    assert list_files(tmp_path, "corpus") == [
+        f"corpus/{name}/file" for name in ("a", "b", "linked")
+    ]
+    assert list_files(tmp_path, "missing") == []

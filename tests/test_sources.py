@@ -53,6 +53,20 @@ def test_names_mean_files(folder: Path, name: str, recursive: bool, expected: li
     assert not failed
 
 
+def test_a_link_to_a_folder_above_is_followed_once(folder: Path) -> None:
+    # With a second link to it there would be 2 ** 40 paths to each file.
+    (folder / "deep" / "up").symlink_to(folder)
+    (folder / "deep" / "[x]").mkdir()
+    (folder / "deep" / "[x]" / "d.wav").write_bytes(b"")
+    for pattern in ("**/*.wav", "**/deep/**/*.wav", "**"):
+        found, _ = find_sources([str(folder / pattern)], SourceOptions(recursive=True))
+        files = [name for name in ids(found) if name.endswith(".wav")]
+        expected = ["b.wav", "deep/[x]/d.wav", "deep/c.wav"]
+        if "deep" in pattern:
+            expected[0] = "deep/up/b.wav"  # from `deep` on, nothing above it is visited yet
+        assert sorted(files) == sorted(str(folder / name) for name in expected)
+
+
 def test_what_means_nothing_is_named_and_the_rest_is_found(folder: Path) -> None:
     (folder / "empty").mkdir()
     names = [str(folder / name) for name in ("empty", "*.ogg", "b.wav", "b.wav")]
