@@ -10,6 +10,7 @@ Source:
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,13 +22,14 @@ import soundfile
 from asr.audio import as_int16, read_audio, to_mono
 from asr.audio_files import Samples
 from asr.errors import AudioError, DataError
-from asr.files import open_atomic
+from asr.files import open_atomic, replace_folder
 from asr.lines import UniqueIds, read_lines
 from asr.manifest import Utterance, read_rows, seconds_value, text_value, write_row
 from asr.recordings import Stretch, measure
 from asr.shard_addresses import is_address, open_shard
 
 INDEX = "shards.jsonl"
+_PART = ".asr-shards"  # the folder in which shards are until all are written
 
 _BLOCK = 512  # bytes of tar
 _MAX_AUDIO = 2**30  # bytes of a member
@@ -69,48 +71,24 @@ def write_shards(
     """Write tar files of about so many seconds or bytes, and their index last of all.
 
     Files that are whole utterances are stored as they are, parts of files as 16-bit FLAC. The same
-    utterances make the same bytes.
+    utterances make the same bytes. All of them are moved to `folder` when the last is written; what
+    a killed process left is cleared away, and nothing else.
 
     Raises:
         DataError: audio that cannot be read, or a folder with shards in it.
     """
+    _clear_leftovers(folder)
     if (folder / INDEX).exists() or any(folder.glob("*.tar")):
         raise DataError(f"{folder}: there are shards in it; name another folder")
-    stretches = iter(measure(utterances))
-    shards: list[Shard] = []
     ids = UniqueIds(folder / INDEX)
-    count = 0
-    pending = next(stretches, None)
-    while pending is not None:
-        name = f"{len(shards):06d}.tar"
-        first, length = count, 0.0
-        with open_atomic(folder / name, "wb") as file:
-            with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-                while pending is not None and (
-                    count == first
-                    or (seconds is not None and length + pending.utterance.duration <= seconds)
-                    or (num_bytes is not None and file.tell() < num_bytes)
-                ):
-                    count += 1
-                    ids.add(pending.utterance.id, count)
-                    _add_utterance(tar, f"{count:09d}", pending)
-                    length += pending.utterance.duration
-                    pending = next(stretches, None)
-            size = file.tell()
-        shards.append(
-            Shard(name=name, num_utterances=count - first, seconds=length, num_bytes=size)
-        )
-    if not shards:
-        raise DataError(f"{folder}: there are no utterances")
-    with open_atomic(folder / INDEX) as index:
-        for shard in shards:
-            row = {
-                "shard": shard.name,
-                "utterances": shard.num_utterances,
-                "seconds": round(shard.seconds, 3),
-                "bytes": shard.num_bytes,
-            }
-            write_row(index, row)
+    with replace_folder(folder / _PART) as part:
+        shards = _write_tars(utterances, part, ids, seconds=seconds, num_bytes=num_bytes)
+        if not shards:
+            raise DataError(f"{folder}: there are no utterances")
+        _write_index(shards, part / INDEX)
+    for name in [*(shard.name for shard in shards), INDEX]:
+        (folder / _PART / name).rename(folder / name)
+    (folder / _PART).rmdir()
     return shards
 
 
@@ -194,6 +172,67 @@ def decode(audio: bytes, name: str, sample_rate: int) -> tuple[Samples, int]:
         return to_mono(samples, rate, sample_rate), rate
     except AudioError as error:
         raise AudioError(f"{name}: {error}") from error
+
+
+def _write_tars(
+    utterances: Iterable[Utterance],
+    folder: Path,
+    ids: UniqueIds,
+    *,
+    seconds: float | None,
+    num_bytes: int | None,
+) -> list[Shard]:
+    stretches = iter(measure(utterances))
+    shards: list[Shard] = []
+    count = 0
+    pending = next(stretches, None)
+    while pending is not None:
+        name = f"{len(shards):06d}.tar"
+        first, length = count, 0.0
+        with open_atomic(folder / name, "wb") as file:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+                while pending is not None and (
+                    count == first
+                    or (seconds is not None and length + pending.utterance.duration <= seconds)
+                    or (num_bytes is not None and file.tell() < num_bytes)
+                ):
+                    count += 1
+                    ids.add(pending.utterance.id, count)
+                    _add_utterance(tar, f"{count:09d}", pending)
+                    length += pending.utterance.duration
+                    pending = next(stretches, None)
+            size = file.tell()
+        shards.append(
+            Shard(name=name, num_utterances=count - first, seconds=length, num_bytes=size)
+        )
+    return shards
+
+
+def _write_index(shards: Iterable[Shard], path: Path) -> None:
+    with open_atomic(path) as index:
+        for shard in shards:
+            row = {
+                "shard": shard.name,
+                "utterances": shard.num_utterances,
+                "seconds": round(shard.seconds, 3),
+                "bytes": shard.num_bytes,
+            }
+            write_row(index, row)
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what a killed process left: its folder, and the files that it had moved from there."""
+    part = folder / _PART
+    if (part / INDEX).exists():
+        for shard in read_index(part):
+            moved = folder / shard.name
+            if (
+                not (part / shard.name).exists()
+                and moved.is_file()
+                and moved.stat().st_size == shard.num_bytes
+            ):
+                moved.unlink()
+    shutil.rmtree(part, ignore_errors=True)
 
 
 def _add_utterance(tar: tarfile.TarFile, key: str, stretch: Stretch) -> None:

@@ -1,9 +1,12 @@
 import io
+import itertools
 import json
 import pickle
+import shutil
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +79,49 @@ def test_tarfile_reads_what_is_written_and_the_same_is_written_twice(
         assert all(name.count(".") == 1 for name in names), "webdataset cuts at the first dot"
     with pytest.raises(DataError, match="there are shards in it"):
         write_shards(utterances, tmp_path / "a", seconds=1)
+
+
+class KilledError(BaseException):
+    """In place of SIGKILL: nothing after it is done."""
+
+
+def test_writing_that_was_killed_begins_again_and_leaves_others_files(
+    utterances: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = write_shards(utterances, tmp_path / "whole", seconds=3.0)
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    originals = {"replace": Path.replace, "rename": Path.rename}
+    # Each tar and the index get their name, all of them a folder, and each its place in the end.
+    for moment in range(2 * len(expected) + 3):
+        folder = tmp_path / f"{moment}"
+        folder.mkdir()
+        (folder / "README").write_text("mine")
+        steps = itertools.count()
+
+        def step(path: Path, target: Path, name: str, steps=steps, moment=moment) -> Path:
+            if next(steps) == moment:
+                raise KilledError
+            return originals[name](path, target)
+
+        with monkeypatch.context() as patch:
+            for name in originals:
+                patch.setattr(Path, name, partialmethod(step, name=name))
+            patch.setattr(Path, "unlink", lambda *_, **__: None)
+            patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+            with pytest.raises(KilledError):
+                write_shards(utterances, folder, seconds=3.0)
+        assert not (folder / INDEX).exists()
+        assert write_shards(utterances, folder, seconds=3.0) == expected
+        contents = {path.name: path.read_bytes() for path in folder.iterdir()}
+        assert contents == whole | {"README": b"mine"}
+
+
+def test_tar_files_of_others_are_kept(utterances: list[Utterance], tmp_path: Path) -> None:
+    (tmp_path / "000000.tar").write_bytes(b"mine")
+    with pytest.raises(DataError, match="there are shards in it"):
+        write_shards(utterances, tmp_path, seconds=3.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["000000.tar"]
+    assert (tmp_path / "000000.tar").read_bytes() == b"mine"
 
 
 def test_a_corpus_packed_from_shards_is_the_corpus_packed_from_files(
