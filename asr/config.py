@@ -366,17 +366,38 @@ def fingerprint_rows(rows: Iterable[object]) -> str:
 def load_config(path: Path, kind: type[_T], overrides: Sequence[str] = ()) -> _T:
     """Read a YAML file as `kind`, changed by `section.key=value` overrides.
 
+    Raises:
+        ConfigError: unreadable, not YAML, an unknown key or a bad value, each by name; or a `base`,
+            which only a recipe's configuration may have.
+    """
+    values = _read_values(path)
+    if "base" in values:
+        raise ConfigError(
+            f"{path}: base: only a recipe's configuration has one; here every value is stated"
+        )
+    return _parsed(values, kind, overrides, path)
+
+
+def load_conf(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a recipe's configuration, as `load_config` does.
+
     `base: default.yaml` names a file beside it, whose values hold where this one has none.
 
     Raises:
-        ConfigError: unreadable, not YAML, an unknown key or a bad value, each by name.
+        ConfigError: as `load_config`, or the base is no `.yaml` file or has a base itself.
     """
     values = _read_values(path)
     if (base := values.pop("base", None)) is not None:
+        if not str(base).endswith((".yaml", ".yml")):
+            raise ConfigError(f"{path}: base: the name of another .yaml file is expected")
         below = _read_values(path.parent / str(base))
         if "base" in below:
             raise ConfigError(f"{path}: base {base} has a base itself; one is enough")
         values = _merged(below, values)
+    return _parsed(values, Config, overrides, path)
+
+
+def _parsed(values: dict[str, Any], kind: type[_T], overrides: Sequence[str], path: Path) -> _T:
     for override in overrides:
         _apply_override(values, override)
     return parse_settings(values, kind, where=str(path))
@@ -387,8 +408,14 @@ def _read_values(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except yaml.YAMLError as error:
+        # Not the line, nor the reason, which may quote it: the file may be one that another names.
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark is not None else ""
+        column = f", character {mark.column + 1}" if mark is not None else ""
+        raise ConfigError(f"{path}{line}: not YAML{column}") from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not YAML") from error
     if values is None:
         return {}
     if not isinstance(values, dict):

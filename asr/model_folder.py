@@ -19,7 +19,7 @@ from asr.config import Config, load_config, write_config
 from asr.decoding import DECODING_FILES, Decoder, DecodingConfig
 from asr.errors import AsrError, DataError, ModelError
 from asr.files import open_atomic, replace_folder
-from asr.tokens import TokenTable, read_tokens, write_tokens
+from asr.tokens import TOKEN_FILES, TokenTable, read_tokens, write_tokens
 
 WEIGHTS = "weights.safetensors"
 _DECODING = DECODING_FILES[0]
@@ -58,10 +58,12 @@ def read_model(folder: Path) -> LoadedModel:
     """Read a model folder, all but its network.
 
     Raises:
-        ModelError: a file is missing, damaged, or does not fit the others.
+        ModelError: a file is missing, damaged, leads out of the folder, or does not fit the others.
     """
     if not (folder / "config.yaml").is_file():
         raise ModelError(f"{folder}: not a model folder (it has no config.yaml)")
+    for name in ("config.yaml", "training.json", *TOKEN_FILES):
+        _check_inside(folder, name)
     try:
         config = load_config(folder / "config.yaml", Config)
     except AsrError as error:
@@ -88,14 +90,30 @@ def read_decoding(folder: Path) -> DecodingConfig:
     """The folder's `decoding.yaml`; without one the defaults, which are the best path.
 
     Raises:
-        ModelError: it cannot be used.
+        ModelError: it cannot be used, or names a file outside of the folder.
     """
     if not (folder / _DECODING).exists():
         return DecodingConfig()
+    _check_inside(folder, _DECODING)
     try:
-        return load_config(folder / _DECODING, DecodingConfig)
+        config = load_config(folder / _DECODING, DecodingConfig)
     except AsrError as error:
         raise ModelError(str(error)) from error
+    for key in ("lm", "lexicon", "neural_lm"):
+        if name := getattr(config, key):
+            _check_inside(folder, name, f"{folder / _DECODING}: {key}: ")
+    return config
+
+
+def _check_inside(folder: Path, name: str, where: str = "") -> None:
+    """Refuse a file that is not in the folder, and links out of it.
+
+    A model folder may come from anyone, and what is read as one of its files may be shown.
+    """
+    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise ModelError(
+            f"{where}{folder / name} is not in the model folder; put the file itself there"
+        )
 
 
 def has_decoding(folder: Path) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from asr.errors import DataError
+from asr.errors import DataError, printable
 from asr.lines import UniqueIds, read_lines
 from asr.manifest import (
     Utterance,
@@ -72,6 +72,12 @@ def _text(row: Mapping[str, Any], path: Path, where: str) -> str | None:
     text_path = text_value(row, "text_filepath", where)
     if text is not None or text_path is None:
         return text
+    # A manifest may come from anyone, and a text is printed and written: no file of the reader's.
+    if not (path.parent / text_path).resolve().is_relative_to(path.parent.resolve()):
+        raise DataError(
+            f"{where}: text_filepath {printable(text_path)} is not below the manifest's folder; "
+            "copy the manifest to a folder that holds the texts too"
+        )
     try:
         return " ".join(line.strip() for _, line in read_lines(path.parent / text_path))
     except (DataError, ValueError) as error:

@@ -27,7 +27,7 @@ from asr.config import (
     Config,
     Settings,
     fingerprint,
-    load_config,
+    load_conf,
     parse_settings,
     plain_values,
     write_config,
@@ -148,7 +148,7 @@ def load_recipe_config(
         ConfigError: no such configuration, an unknown key or a bad value.
     """
     path = find_conf(recipe, conf)
-    config = load_config(path, Config, overrides)
+    config = load_conf(path, overrides)
     where = f"{path}, section corpus"
     corpus = parse_settings(config.corpus, recipe.corpus_settings, where)
     return config.model_copy(update={"corpus": plain_values(corpus)})

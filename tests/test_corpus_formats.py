@@ -510,6 +510,22 @@ def test_nemo_lines_without_ids_are_named_by_their_stretch(audio: Path, tmp_path
     assert notes == [f"{tmp_path / 'm.json'}: not kept, as utterances have no such field: lang (1)"]
 
 
+@pytest.mark.parametrize("how", ["absolute", "above", "link"])
+def test_a_manifest_names_no_texts_outside_of_its_folder(
+    audio: Path, tmp_path: Path, how: str
+) -> None:
+    outside, folder = tmp_path / "shadow", tmp_path / "corpus"
+    folder.mkdir()
+    outside.write_text("secret")
+    (folder / "link").symlink_to(outside)
+    name = {"absolute": str(outside), "above": "../shadow", "link": "link"}[how]
+    row = {"audio_filepath": str(audio / "one.wav"), "duration": 1, "text_filepath": name}
+    (folder / "m.json").write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match=r"m\.json:1: text_filepath .* is not below") as caught:
+        list(import_corpus(folder / "m.json", "nemo", silent))
+    assert "secret" not in str(caught.value)
+
+
 def test_common_voice_and_ljspeech_layouts_are_known_when_seen(audio: Path, tmp_path: Path) -> None:
     voice, reader = tmp_path / "cv", tmp_path / "lj"
     for folder, clips in ((voice, "clips"), (reader, "wavs")):

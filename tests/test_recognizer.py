@@ -213,3 +213,47 @@ def test_a_damaged_folder_is_named(
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a model folder"):
         Recognizer.load(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("key", ["lm", "lexicon", "neural_lm"])
+@pytest.mark.parametrize("how", ["absolute", "above", "link"])
+def test_a_model_folder_names_no_files_outside_of_it(
+    tone_run: Path, tmp_path: Path, key: str, how: str
+) -> None:
+    folder, outside = tmp_path / "model", tmp_path / "shadow"
+    shutil.copytree(tone_run / "model", folder)
+    outside.write_text("secret\n")
+    (folder / "link").symlink_to(outside)
+    name = {"absolute": str(outside), "above": "../shadow", "link": "link"}[how]
+    (folder / "decoding.yaml").write_text(f"{{beam: 4, neural_share: 0.5, {key}: {name}}}\n")
+    with pytest.raises(ModelError, match=f"decoding.yaml: {key}: .* not in the model") as caught:
+        Recognizer.load(folder, device="cpu")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "decoding.yaml", "training.json", "tokens.txt", "pronunciations.txt"]
+)
+def test_a_model_folders_files_are_no_links_out_of_it(
+    tone_run: Path, tmp_path: Path, name: str
+) -> None:
+    folder, outside = tmp_path / "model", tmp_path / "shadow"
+    shutil.copytree(tone_run / "model", folder)
+    outside.write_text("secret: secret: secret\n")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(outside)
+    with pytest.raises(ModelError, match=rf"{name} is not in the model folder") as caught:
+        Recognizer.load(folder, device="cpu")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_model_folders_configuration_has_no_base(tone_run: Path, tmp_path: Path) -> None:
+    folder, outside = tmp_path / "model", tmp_path / "other.yaml"
+    shutil.copytree(tone_run / "model", folder)
+    outside.write_text("corpus: {remark: secret}\n")
+    for name in ("config.yaml", "decoding.yaml"):
+        before = (folder / name).read_text() if (folder / name).exists() else "beam: 4\n"
+        (folder / name).write_text(f"base: ../other.yaml\n{before}")
+        with pytest.raises(ModelError, match=f"{name}: base: only a recipe's"):
+            Recognizer.load(folder, device="cpu")
+        (folder / name).write_text(before)

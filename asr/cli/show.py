@@ -32,9 +32,9 @@ def show(thing: Path) -> None:
 def _describe_conf(path: Path) -> list[str]:
     import yaml
 
-    from asr.config import Config, load_config
+    from asr.config import load_conf
 
-    config = load_config(path, Config)
+    config = load_conf(path)
     return [yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip()]
 
 
