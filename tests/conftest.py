@@ -13,7 +13,7 @@ import pytest
 from tests import tones
 
 if TYPE_CHECKING:
-    from asr.data import PackedCorpus
+    from asr.corpus.packed import PackedCorpus
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,7 +36,7 @@ def corpora() -> Path:
 
 @pytest.fixture(scope="session")
 def tone_corpus(tmp_path_factory: pytest.TempPathFactory) -> "dict[str, PackedCorpus]":
-    from asr.data import open_packed, pack
+    from asr.corpus.packed import open_packed, pack
 
     folder = tmp_path_factory.mktemp("tones")
     for split, count in {"train": 60, "dev": 12}.items():
@@ -49,7 +49,7 @@ def tone_corpus(tmp_path_factory: pytest.TempPathFactory) -> "dict[str, PackedCo
 def tone_run(
     tone_corpus: "dict[str, PackedCorpus]", tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    from asr.training import train
+    from asr.training.trainer import train
 
     folder = tmp_path_factory.mktemp("trained")
     scratch = folder / "scratch"

@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from asr.manifest import Utterance, write_manifest
+from asr.corpus.manifest import Utterance, write_manifest
 
 RATE = 16000
 NUM_TRAIN, NUM_TEST = 60, 20

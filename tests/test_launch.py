@@ -11,9 +11,9 @@ import torch
 
 from asr.cli import main
 from asr.errors import ConfigError
-from asr.history import read_history
 from asr.launch import Launch, find_launch
-from asr.learner import Learner
+from asr.training.history import read_history
+from asr.training.step import Learner
 from tests.conftest import ROOT
 
 TORCHRUN = {
@@ -76,9 +76,9 @@ RECIPE = '''"""Tones."""
 
 from pathlib import Path
 
-from asr.manifest import write_manifest
+from asr.corpus import write_manifest
 from asr.config import Settings
-from asr.stages import standard_stages
+from asr.recipe import standard_stages
 from tests.tones import write_corpus
 
 

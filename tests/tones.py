@@ -6,7 +6,7 @@ import numpy as np
 import soundfile
 
 from asr.config import Config
-from asr.manifest import Utterance
+from asr.corpus.manifest import Utterance
 
 RATE = 8000
 TONES = {"la": 440.0, "mi": 1200.0}

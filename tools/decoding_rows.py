@@ -14,18 +14,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from asr.arpa import write_arpa
 from asr.config import NeuralLmConfig
-from asr.evaluation import evaluate
-from asr.kneser_ney import estimate
-from asr.lexicon import spell_words, write_lexicon
-from asr.manifest import Utterance, read_manifest
-from asr.model_folder import DecodingOptions
-from asr.neural_lm import save_neural_lm, train_neural_lm
-from asr.recognizer import Recognizer
-from asr.sentences import read_sentences
-from asr.tokens import read_tokens
-from asr.tuning import tune
+from asr.corpus import Utterance, read_manifest
+from asr.decoding.lexicon import spell_words, write_lexicon
+from asr.lm import estimate, read_sentences, write_arpa
+from asr.lm.neural import save_neural_lm, train_neural_lm
+from asr.model.folder import DecodingOptions
+from asr.text import read_tokens
+from asr.transcription import Recognizer, evaluate, tune
 
 # 0.975 quantile of Student's distribution by degrees of freedom.
 _STUDENT = {

@@ -23,7 +23,7 @@ COLUMNS = ("epoch", "loss", "dev_loss", "dev_wer", "gradient_layer1", "learning_
 def train_here(folder: Path) -> None:
     """In a process of its own: pack the tones and train, or go on."""
     from asr.config import Config
-    from asr.data import open_packed, pack
+    from asr.corpus import open_packed, pack
     from asr.training import train
     from tests.tones import CONFIG, write_corpus
 

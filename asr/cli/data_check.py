@@ -11,8 +11,8 @@ import click
 from asr.files import open_atomic
 
 if TYPE_CHECKING:
-    from asr.doctor import Examination
-    from asr.tokens import TokenTable
+    from asr.corpus import checks
+    from asr.text import TokenTable
 
 _FILE = click.Path(path_type=Path)
 _FORMATS = ("text", "json", "html")
@@ -71,40 +71,38 @@ def check(
     if model is not None and tokens is not None:
         raise click.UsageError("--tokens: --model has a token table of its own")
     tokens = tokens or model
-    from asr.doctor import examine, write_cure
-    from asr.doctor_report import cure_lines, text_lines
-    from asr.shard_measures import is_sharded
+    from asr.corpus import checks
+    from asr.corpus.checks import report
 
     asked = "--fix" if fix is not None else "--model" if model is not None else None
-    if asked is not None and (sharded := [path for path in manifests if is_sharded(path)]):
+    if asked is not None and (sharded := [path for path in manifests if checks.is_sharded(path)]):
         raise click.UsageError(f"{asked}: {sharded[0]} is no manifest; shards are only checked")
     table = None
     if tokens is not None:
-        from asr.tokens import read_tokens
+        from asr.text import read_tokens
 
         table = read_tokens(tokens if tokens.is_dir() else tokens.parent)
-    examination = examine(
+    examination = checks.examine(
         manifests,
         jobs=jobs or min(_MAX_JOBS, os.cpu_count() or 1),
         store_path=None if output_dir is None else output_dir / ".measures.jsonl",
         count_unknown=table.count_unknown if table is not None else None,
     )
     if model is not None:
-        from asr.model_checks import add_model_findings
-        from asr.recognizer import Recognizer
+        from asr.transcription import Recognizer, fit
 
-        examination = add_model_findings(examination, Recognizer.load(model, device=device))
+        examination = fit.add_model_findings(examination, Recognizer.load(model, device=device))
     if output_dir is None and formats == ["json"]:
         print(_rendered(examination, "json", Path(), table), end="")
     else:
-        print("\n".join(text_lines(examination)))
+        print("\n".join(report.text_lines(examination)))
     if output_dir is not None:
         for name in formats:
             with open_atomic(output_dir / f"check.{_SUFFIXES[name]}") as file:
                 file.write(_rendered(examination, name, output_dir, table))
     for manifest, path in fixed.items():
-        cure = write_cure(examination, manifest, path)
-        click.echo("\n".join(cure_lines(cure, str(path))), err=formats == ["json"])
+        cure = checks.write_cure(examination, manifest, path)
+        click.echo("\n".join(report.cure_lines(cure, str(path))), err=formats == ["json"])
     return 1 if examination.num_errors else 0
 
 
@@ -124,15 +122,15 @@ def _fixed_paths(fix: Path, manifests: Sequence[Path]) -> dict[Path, Path]:
 
 
 def _rendered(
-    examination: "Examination", name: str, folder: Path, table: "TokenTable | None"
+    examination: "checks.Examination", name: str, folder: Path, table: "TokenTable | None"
 ) -> str:
-    from asr.doctor_report import report_row, text_lines
+    from asr.corpus.checks import report
 
     if name == "json":
-        return json.dumps(report_row(examination), ensure_ascii=False, indent=1) + "\n"
+        return json.dumps(report.report_row(examination), ensure_ascii=False, indent=1) + "\n"
     if name == "text":
-        lines = text_lines(examination, num_shown=len(examination.findings))
+        lines = report.text_lines(examination, num_shown=len(examination.findings))
         return "\n".join(lines) + "\n"
-    from asr.doctor_page import render_page
+    from asr.corpus.checks import page
 
-    return render_page(examination, folder, table)
+    return page.render_page(examination, folder, table)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from asr.manifest import Utterance
+    from asr.corpus import Utterance
 
 _FILE = click.Path(path_type=Path)
 
@@ -51,15 +51,14 @@ def import_(
     .txt beside it), stm, textgrid, elan, audacity, librispeech, ljspeech, common-voice. Audio stays
     where it is; what has no place in a manifest is said.
     """
-    from asr.corpus_formats import import_corpus
-    from asr.manifest import write_manifest
+    from asr.corpus import formats, write_manifest
 
     count = 0
     seconds = 0.0
 
     def counted() -> "Iterator[Utterance]":
         nonlocal count, seconds
-        for utterance in import_corpus(
+        for utterance in formats.import_corpus(
             source, format_name, _say, tiers=tiers, speaker_pattern=speaker_pattern
         ):
             count += 1
@@ -80,11 +79,11 @@ def export(manifest: Path, format_name: str, output: Path) -> None:
     Folders: kaldi, lhotse, audiofolder, folder, textgrid, elan, audacity. Files: nemo, lhotse-cuts,
     speechbrain, coqui, stm. What the format has no place for is said.
     """
-    from asr.corpus_formats import export_corpus
-    from asr.manifest import read_entries
+    from asr.corpus import formats
+    from asr.corpus import manifest as corpus_manifest
 
-    utterances = (entry.utterance for entry in read_entries(manifest))
-    export_corpus(utterances, format_name, output, _say)
+    utterances = (entry.utterance for entry in corpus_manifest.read_entries(manifest))
+    formats.export_corpus(utterances, format_name, output, _say)
 
 
 @click.command()
@@ -98,13 +97,13 @@ def shard(
     """Write the utterances of MANIFEST into tar files, in WebDataset's layout."""
     if shard_seconds is not None and shard_size is not None:
         raise click.UsageError("--shard-seconds and --shard-size: one decides where a file ends")
-    from asr.manifest_table import ManifestTable
+    from asr.corpus import ManifestTable
+    from asr.corpus import shards as tar_shards
     from asr.progress import track
-    from asr.shards import write_shards
 
     table = ManifestTable(manifest)
     utterances = track(table, total=len(table), label="writing", unit="utterances")
     num_bytes = None if shard_seconds is not None else (shard_size or 200) * 1_000_000
-    shards = write_shards(utterances, output, seconds=shard_seconds, num_bytes=num_bytes)
+    shards = tar_shards.write_shards(utterances, output, seconds=shard_seconds, num_bytes=num_bytes)
     hours = sum(shard.seconds for shard in shards) / 3600
     print(f"{len(table)} utterances, {hours:.2f} hours in {len(shards)} tar files")

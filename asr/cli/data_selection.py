@@ -15,8 +15,8 @@ import click
 from asr.errors import DataError
 
 if TYPE_CHECKING:
-    from asr.manifest import Entry, Utterance
-    from asr.selection import Unit
+    from asr.corpus import Entry, Utterance
+    from asr.corpus import split as corpus_split
 
 _FILE = click.Path(path_type=Path)
 _UNITS = ("speaker", "recording", "text", "utterance")
@@ -41,11 +41,13 @@ def stats(manifests: tuple[Path, ...], kind: str) -> None:
 
     Name the training manifest first: words that others have and it lacks are counted.
     """
-    from asr import corpus_summary
-    from asr.manifest import read_entries
+    from asr.corpus import manifest as corpus_manifest
+    from asr.corpus import summary as corpus_summary
 
     summaries = [
-        corpus_summary.summarize((entry.utterance for entry in read_entries(path)), str(path))
+        corpus_summary.summarize(
+            (entry.utterance for entry in corpus_manifest.read_entries(path)), str(path)
+        )
         for path in manifests
     ]
     overlaps = corpus_summary.overlaps(summaries)
@@ -69,7 +71,12 @@ def stats(manifests: tuple[Path, ...], kind: str) -> None:
 @click.option("--by", "unit", type=click.Choice(_UNITS), help="What is never divided.")
 @_SEED
 def split(
-    manifest: Path, output_dir: Path, dev: float, test: float, unit: "Unit | None", seed: int
+    manifest: Path,
+    output_dir: Path,
+    dev: float,
+    test: float,
+    unit: "corpus_split.Unit | None",
+    seed: int,
 ) -> None:
     """Divide MANIFEST into train.jsonl, dev.jsonl and test.jsonl that share no speaker.
 
@@ -79,31 +86,31 @@ def split(
     shares = {name: share for name, share in (("dev", dev), ("test", test)) if share}
     if not shares or sum(shares.values()) >= 1:
         raise click.UsageError("--dev and --test: shares that sum to more than 0 and less than 1")
-    from asr.manifest import read_entries
-    from asr.selection import choose_splits, count_units, unit_of
+    from asr.corpus import manifest as corpus_manifest
+    from asr.corpus import split as corpus_split
 
     def utterances() -> "Iterator[Utterance]":
-        return (entry.utterance for entry in read_entries(manifest))
+        return (entry.utterance for entry in corpus_manifest.read_entries(manifest))
 
     asked = unit or "speaker"
-    counts = count_units(utterances(), asked)
+    counts = corpus_split.count_units(utterances(), asked)
     if not counts and asked == "speaker":
         if unit is not None:
             raise DataError(f"{manifest}: no utterance has a speaker")
         asked = "recording"
-        counts = count_units(utterances(), asked)
+        counts = corpus_split.count_units(utterances(), asked)
         print(
             f"note: {manifest} has no speakers: recordings are divided, and one speaker may "
             "be in several splits",
             file=sys.stderr,
         )
-    chosen = choose_splits(counts, shares, "train", seed, asked)
+    chosen = corpus_split.choose_splits(counts, shares, "train", seed, asked)
     names = ("train", *shares)
     numbers = dict.fromkeys(names, 0)
     with ExitStack() as stack:
         files = {name: _manifest_file(output_dir / f"{name}.jsonl", stack) for name in names}
-        for entry in read_entries(manifest):
-            name = chosen[unit_of(entry.utterance, asked)]
+        for entry in corpus_manifest.read_entries(manifest):
+            name = chosen[corpus_split.unit_of(entry.utterance, asked)]
             files[name](entry)
             numbers[name] += 1
     for name in names:
@@ -126,21 +133,22 @@ def subset(
     """
     if (utterances is None) == (hours is None):
         raise click.UsageError("either --utterances or --hours is needed")
-    from asr.manifest import read_entries
-    from asr.selection import choose_subset, chosen_entries, read_durations
+    from asr.corpus import manifest as corpus_manifest
+    from asr.corpus import split as corpus_split
 
-    durations = read_durations(
-        (entry.utterance for entry in read_entries(manifest)), known=hours is not None
+    durations = corpus_split.read_durations(
+        (entry.utterance for entry in corpus_manifest.read_entries(manifest)),
+        known=hours is not None,
     )
     if utterances is not None and utterances > len(durations):
         raise DataError(f"{manifest}: holds {len(durations)} utterances, not {utterances}")
     seconds = math.inf if hours is None else 3600 * hours
-    positions = choose_subset(durations, seed, utterances=utterances, seconds=seconds)
+    positions = corpus_split.choose_subset(durations, seed, utterances=utterances, seconds=seconds)
     if not positions:
         raise DataError(f"{manifest}: the utterance drawn first is longer than {hours:g} hours")
     with ExitStack() as stack:
         write = _manifest_file(output, stack)
-        for entry in chosen_entries(read_entries(manifest), positions):
+        for entry in corpus_split.chosen_entries(corpus_manifest.read_entries(manifest), positions):
             write(entry)
     total = sum(durations[position] for position in positions)
     print(f"{len(positions):,} of {len(durations):,} utterances, {total / 3600:.3f} hours")
@@ -164,10 +172,10 @@ def filter_(
     """Keep the utterances of MANIFEST that fulfil all conditions, and count why others do not."""
     if min_duration is None and max_duration is None and match is None and not speakers:
         raise click.UsageError("no condition: see asr data filter --help")
-    from asr.manifest import read_entries
-    from asr.selection import Filter
+    from asr.corpus import manifest as corpus_manifest
+    from asr.corpus import split as corpus_split
 
-    wanted = Filter(
+    wanted = corpus_split.Filter(
         min_duration=min_duration,
         max_duration=max_duration,
         match=match,
@@ -177,7 +185,7 @@ def filter_(
     objections: Counter[str] = Counter()
     with ExitStack() as stack:
         write = _manifest_file(output, stack)
-        for entry in read_entries(manifest):
+        for entry in corpus_manifest.read_entries(manifest):
             objection = wanted.objection(entry.utterance)
             if objection is None:
                 write(entry)
@@ -191,8 +199,10 @@ def filter_(
 
 def _manifest_file(path: Path, stack: ExitStack) -> "Callable[[Entry], None]":
     """Takes entries, and is a manifest once the stack closes without an error."""
+    from asr.corpus import manifest as corpus_manifest
     from asr.files import open_atomic
-    from asr.manifest import moved_row, write_row
 
     file = stack.enter_context(open_atomic(path))
-    return lambda entry: write_row(file, moved_row(entry, path.parent))
+    return lambda entry: corpus_manifest.write_row(
+        file, corpus_manifest.moved_row(entry, path.parent)
+    )

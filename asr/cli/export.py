@@ -37,12 +37,12 @@ def export(
     """
     output = output or model.absolute().with_name(f"{model.absolute().name}-{kind}")
     _need_packages()
-    from asr.manifest import read_manifest
+    from asr.corpus import read_manifest
 
     utterances = read_manifest(check) if check else None
-    from asr.export import export_model
+    from asr.model import export as model_export
 
-    report = export_model(model, output, takes=takes, quantize=quantize is not None)  # type: ignore[arg-type]
+    report = model_export.export_model(model, output, takes=takes, quantize=quantize is not None)  # type: ignore[arg-type]
     print(f"exported     {output}, {report.num_bytes / 1e6:.1f} MB of networks")
     print(
         f"difference   {report.difference:.2g} nats at most, the best token the same in "
@@ -50,8 +50,7 @@ def export(
     )
     if utterances is None:
         return
-    from asr.evaluation import evaluate
-    from asr.recognizer import Recognizer
+    from asr.transcription import Recognizer, evaluate
 
     rates = []
     for name, folder in (("trained", model), ("exported", output)):

@@ -40,11 +40,10 @@ def init(
     """
     if (audio is None) == (text is None):
         raise click.UsageError("either --audio or --text is needed")
-    from asr.new_recipe import write_recordings_recipe, write_sentences_recipe
-    from asr.own_corpus import Source
+    from asr.recipe import new, own_corpus
 
     if text is not None:
-        write_sentences_recipe(folder, text, voices=voices, hours=hours, language=language)
+        new.write_sentences_recipe(folder, text, voices=voices, hours=hours, language=language)
     else:
         assert audio is not None
         try:
@@ -53,8 +52,8 @@ def init(
             raise click.BadParameter(
                 f"--speaker-pattern {speaker_pattern!r} is not a regular expression: {error}"
             ) from None
-        source = Source(
+        source = own_corpus.Source(
             path=audio, format=format_name, tiers=tiers, speaker_pattern=speaker_pattern
         )
-        write_recordings_recipe(folder, source, _say)
+        new.write_recordings_recipe(folder, source, _say)
     print(f"{folder} is a recipe; train with: asr run {folder}")

@@ -9,9 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from asr.audio import AudioStream
-    from asr.live import LiveResult
-    from asr.recognizer import Recognizer
-    from asr.sources import Source, SourceOptions
+    from asr.transcription import LiveResult, Recognizer, Source, SourceOptions
 
 LIVE_FORMATS = ("txt", "json", "ctm")
 
@@ -24,8 +22,7 @@ def transcribe_live(
     What is going on appears on stderr: on a terminal in one line that changes, elsewhere in a line
     for each change.
     """
-    from asr.output_formats import FORMATS
-    from asr.sources import find_sources
+    from asr.transcription import find_sources, output
 
     sources, failures = find_sources([name], options)
     for _, error in failures:
@@ -43,7 +40,7 @@ def transcribe_live(
     def put(result: "LiveResult") -> None:
         for transcript in result.finished:
             show("")
-            print(FORMATS[kind](sources[0].utterance, transcript), end="", flush=True)
+            print(output.FORMATS[kind](sources[0].utterance, transcript), end="", flush=True)
         show(result.text)
 
     with ExitStack() as stack:
@@ -59,13 +56,15 @@ def transcribe_live(
 def _open(
     recognizer: "Recognizer", source: "Source", options: "SourceOptions"
 ) -> "AbstractContextManager[AudioStream]":
-    from asr.arriving_audio import open_pipe
-    from asr.sources import STDIN, source_opener
+    from asr.audio import arriving
+    from asr.transcription import sources as audio_sources
 
     rate = recognizer.config.features.sample_rate
-    if str(source.utterance.audio_filepath) != STDIN:
-        return source_opener([source], rate, options)(source.utterance)
-    return open_pipe(sys.stdin.fileno(), sample_rate=rate, channel=source.channel, raw=options.raw)
+    if str(source.utterance.audio_filepath) != audio_sources.STDIN:
+        return audio_sources.source_opener([source], rate, options)(source.utterance)
+    return arriving.open_pipe(
+        sys.stdin.fileno(), sample_rate=rate, channel=source.channel, raw=options.raw
+    )
 
 
 def _partial_shower() -> Callable[[str], None]:

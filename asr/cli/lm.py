@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from asr.kneser_ney import Estimate
-    from asr.language_model import Perplexity
-    from asr.sentences import Unit
+    from asr.lm import Estimate, Perplexity, Unit
 
 _FILE = click.Path(path_type=Path)
 _SUFFIXES = (".arpa", ".arpa.gz")
@@ -69,8 +67,8 @@ def train(
     if output.exists() and not output.is_dir():
         raise click.UsageError(f"--output {output}: with --lstm a folder is written")
     from asr.config import NeuralLmConfig
-    from asr.neural_lm import save_neural_lm, train_neural_lm
-    from asr.sentences import read_sentences
+    from asr.lm import neural as neural_lm
+    from asr.lm import read_sentences
 
     config = NeuralLmConfig(
         epochs=epochs,
@@ -80,18 +78,16 @@ def train(
         dropout=dropout,
         seed=seed,
     )
-    model = train_neural_lm(
+    model = neural_lm.train_neural_lm(
         read_sentences(text, unit), config, lambda line: click.echo(line, err=True)
     )
-    save_neural_lm(model, output)
+    neural_lm.save_neural_lm(model, output)
 
 
 def _train_ngrams(text: Path, order: int, output: Path, unit: "Unit", prune: list[int]) -> None:
     if not output.name.endswith(_SUFFIXES):
         raise click.UsageError(f"--output {output}: a name that ends in .arpa or .arpa.gz")
-    from asr.arpa import write_arpa
-    from asr.kneser_ney import estimate
-    from asr.sentences import read_sentences
+    from asr.lm import estimate, read_sentences, write_arpa
 
     estimated = estimate(read_sentences(text, unit), order=order, prune=prune)
     write_arpa(estimated.arpa, output)
@@ -112,11 +108,11 @@ def _train_ngrams(text: Path, order: int, output: Path, unit: "Unit", prune: lis
 @click.option("--temperature", type=click.FloatRange(min=0.01), default=1.0)
 def sample(folder: Path, count: int, seed: int, temperature: float) -> None:
     """Draw sentences from the LSTM in the folder MODEL."""
-    from asr.neural_lm import load_neural_lm
-    from asr.neural_lm import sample as draw
+    from asr.lm import load_neural_lm
+    from asr.lm import neural as neural_lm
 
     model = load_neural_lm(folder)
-    for sentence in itertools.islice(draw(model, seed, temperature=temperature), count):
+    for sentence in itertools.islice(neural_lm.sample(model, seed, temperature=temperature), count):
         print(sentence)
 
 
@@ -128,16 +124,17 @@ def sample(folder: Path, count: int, seed: int, temperature: float) -> None:
 )
 def perplexity(model_path: Path, text: Path, unit: "Unit | None") -> None:
     """How well the model FILE predicts TEXT, a sentence a line or a manifest."""
-    from asr import language_model
-    from asr.sentences import read_sentences
+    from asr.lm import ngram as language_model
+    from asr.lm import read_sentences
 
     # Only then, since it loads torch.
     if (model_path / "weights.safetensors").is_file():
-        from asr.neural_lm import load_neural_lm, neural_perplexity
+        from asr.lm import load_neural_lm
+        from asr.lm import neural as neural_lm
 
         neural = load_neural_lm(model_path)
         unit = neural.config.unit
-        scored = neural_perplexity(neural, read_sentences(text, unit))
+        scored = neural_lm.neural_perplexity(neural, read_sentences(text, unit))
         print("\n".join(_perplexity_lines(scored, unit)))
         return
     model = language_model.read_model(model_path)
@@ -150,17 +147,17 @@ def perplexity(model_path: Path, text: Path, unit: "Unit | None") -> None:
 @click.argument("model_path", metavar="FILE", type=_FILE)
 def show(model_path: Path) -> None:
     """Describe the model FILE."""
-    from asr.language_model import END_ID, UNKNOWN_ID, read_model
+    from asr.lm import ngram, read_model
 
     model = read_model(model_path)
-    shown = ", ".join(model.words[END_ID + 1 :][:_NUM_NAMED])
+    shown = ", ".join(model.words[ngram.END_ID + 1 :][:_NUM_NAMED])
     print(f"model        {model_path}")
     print(f"unit         {model.unit}")
-    print(f"vocabulary   {len(model.words) - END_ID - 1}, as {shown}")
+    print(f"vocabulary   {len(model.words) - ngram.END_ID - 1}, as {shown}")
     for line in _ngram_lines(model.num_ngrams):
         print(line)
     print(f"states       {len(model.backoffs):,}")
-    print(f"<unk>        log10 probability {model.score(0, UNKNOWN_ID):.4f}")
+    print(f"<unk>        log10 probability {model.score(0, ngram.UNKNOWN_ID):.4f}")
 
 
 def _train_lines(estimated: "Estimate", unit: "Unit") -> list[str]:

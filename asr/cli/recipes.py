@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from asr import recipe as recipes_module
 from asr.launch import find_launch
-from asr.recipe import Work
+from asr.recipe import run as recipes_module
+from asr.recipe import run as recipes_run
 
 
 @click.command()
@@ -56,7 +56,7 @@ def run(
     recipe = recipes_module.load_recipe(recipe_folder)
     config = recipes_module.load_recipe_config(recipe, conf, overrides)
     folder = work or recipes_module.default_work_folder(recipe, conf)
-    job = Work(folder=folder, config=config, corpus=corpus, device=device)  # type: ignore[arg-type]
+    job = recipes_run.Work(folder=folder, config=config, corpus=corpus, device=device)  # type: ignore[arg-type]
     if list_stages:
         numbers = {stage.name: n for n, stage in enumerate(recipe.stages, start=1)}
         for plan in recipes_module.plan(recipe, job, force=force):

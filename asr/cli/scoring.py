@@ -11,9 +11,7 @@ import click
 from asr.errors import DataError
 
 if TYPE_CHECKING:
-    from asr.report import Clip
-    from asr.scoring import Score
-    from asr.text import TranscriptPair
+    from asr.scoring import Clip, Score, transcripts
 
 _FORMATS = ("text", "json", "html")
 _MAX_SECONDS = 1e7
@@ -66,9 +64,9 @@ def score(
         raise click.UsageError(f"--format {','.join(formats)} needs --output-dir")
     if max_wer is not None and not max_wer >= 0:
         raise click.UsageError(f"--max-wer {max_wer} is not a percentage")
-    from asr.normalizers import find_normalizer
-    from asr.report import Report, report_json, report_lines, report_notes, write_files
-    from asr.scoring import word_error_interval
+    from asr.scoring import Report, word_error_interval, write_files
+    from asr.scoring import report as reports
+    from asr.text import find_normalizer
 
     normalize = None if normalizer == "none" else find_normalizer(normalizer)
     pair, speakers = _read(ref, hyp, utt2spk, allow_extra)
@@ -88,15 +86,15 @@ def score(
         write_files(report, output_dir)
     if output_dir is not None and "html" in formats:
         from asr.audio import read_audio
-        from asr.html_report import write_html
+        from asr.scoring import write_html
 
         write_html(report, output_dir / "report.html", read_audio)
     if formats == ["json"]:
-        sys.stdout.write(report_json(report))
+        sys.stdout.write(reports.report_json(report))
     else:
-        for line in report_lines(report):
+        for line in reports.report_lines(report):
             print(line)
-    for note in (*pair.notes, *report_notes(report)):
+    for note in (*pair.notes, *reports.report_notes(report)):
         print(f"note: {note}", file=sys.stderr)
     return _threshold(scored.words.rate, max_wer)
 
@@ -119,8 +117,8 @@ def compare(
     allow_extra: bool,
 ) -> int:
     """Whether HYP_A and HYP_B differ in word errors against REF by more than chance."""
-    from asr import comparison
-    from asr.normalizers import find_normalizer
+    from asr.scoring import comparison
+    from asr.text import find_normalizer
 
     normalize = None if normalizer == "none" else find_normalizer(normalizer)
     scores = []
@@ -147,13 +145,13 @@ def compare(
 
 def _read(
     ref: Path, hyp: Path, utt2spk: Path | None, allow_extra: bool
-) -> "tuple[TranscriptPair, dict[str, str]]":
-    from asr.text import read_pair, read_utt2spk
+) -> "tuple[transcripts.TranscriptPair, dict[str, str]]":
+    from asr.scoring import read_pair, transcripts
 
     pair = read_pair(ref, hyp, allow_extra=allow_extra)
     if utt2spk is None:
         return pair, pair.references.speakers
-    speakers = read_utt2spk(utt2spk)
+    speakers = transcripts.read_utt2spk(utt2spk)
     unknown = [
         utterance_id for utterance_id in pair.references.texts if utterance_id not in speakers
     ]
@@ -163,7 +161,7 @@ def _read(
 
 
 def _score(
-    pair: "TranscriptPair",
+    pair: "transcripts.TranscriptPair",
     normalize: Callable[[str], str] | None,
     speakers: dict[str, str],
     allow_extra: bool,
@@ -179,9 +177,9 @@ def _score(
     )
 
 
-def _clips(ref: Path, pair: "TranscriptPair") -> "dict[str, Clip]":
+def _clips(ref: Path, pair: "transcripts.TranscriptPair") -> "dict[str, Clip]":
     """The audio that the references' manifest names, where it is there."""
-    from asr.report import Clip
+    from asr.scoring import Clip
 
     clips = {}
     for utterance_id, row in pair.references.columns.items():

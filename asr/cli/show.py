@@ -9,7 +9,7 @@ import click
 from asr.errors import DataError
 
 if TYPE_CHECKING:
-    from asr.model_folder import LoadedModel
+    from asr.model import LoadedModel
 
 
 @click.command()
@@ -39,7 +39,8 @@ def _describe_conf(path: Path) -> list[str]:
 
 
 def _describe_model(folder: Path) -> list[str]:
-    from asr.model_folder import read_decoding, read_model
+    from asr.model import folder as model_folder
+    from asr.model import read_model
 
     model = read_model(folder)
     features, encoder = model.config.features, model.config.encoder
@@ -55,26 +56,28 @@ def _describe_model(folder: Path) -> list[str]:
         f"{directions}; a step is {step_ms:g} ms",
         _describe_network(folder, model),
         f"tokens       {len(model.tokens)} with the blank: {shown}{more}",
-        f"decoding     {read_decoding(folder).describe()}",
+        f"decoding     {model_folder.read_decoding(folder).describe()}",
         *(f"{key:<12} {value}" for key, value in model.training.items()),
     ]
 
 
 def _describe_network(folder: Path, model: "LoadedModel") -> str:
-    from asr.onnx_network import MODEL
+    from asr.model import onnx
 
-    if (folder / MODEL).exists():
-        return f"network      {MODEL}, {(folder / MODEL).stat().st_size / 1e6:.1f} MB"
-    from asr.model import count_parameters
-    from asr.model_folder import WEIGHTS
-    from asr.network import read_network
+    if (folder / onnx.MODEL).exists():
+        return f"network      {onnx.MODEL}, {(folder / onnx.MODEL).stat().st_size / 1e6:.1f} MB"
+    from asr.model import encoder as encoders
+    from asr.model import folder as model_folder
+    from asr.model import read_network
 
-    network = read_network(folder / WEIGHTS, model.config, len(model.tokens), "cpu").network
-    return f"parameters   {count_parameters(network):,}"
+    network = read_network(
+        folder / model_folder.WEIGHTS, model.config, len(model.tokens), "cpu"
+    ).network
+    return f"parameters   {encoders.count_parameters(network):,}"
 
 
 def _describe_manifest(path: Path) -> list[str]:
-    from asr.manifest import read_manifest
+    from asr.corpus import read_manifest
 
     utterances = read_manifest(path)
     if not utterances:
@@ -96,7 +99,7 @@ def _describe_manifest(path: Path) -> list[str]:
 
 
 def _describe_audio(path: Path) -> list[str]:
-    from asr.audio_files import inspect_audio
+    from asr.audio import inspect_audio
 
     audio = inspect_audio(path)
     return [

@@ -19,11 +19,9 @@ from asr.errors import AsrError, StoppedError, printable
 from asr.files import open_atomic
 
 if TYPE_CHECKING:
-    from asr.manifest import Utterance
-    from asr.meter import Meter
-    from asr.recognizer import Recognizer
-    from asr.sources import Source, SourceOptions
-    from asr.transcript import Transcript
+    from asr.corpus import Utterance
+    from asr.progress import Meter
+    from asr.transcription import Recognizer, Source, SourceOptions, Transcript
 
 _F = TypeVar("_F", bound=Callable[..., object])
 _Results = Generator[tuple["Utterance", "Transcript | AsrError"], None, None]
@@ -104,17 +102,18 @@ def transcribe(
     if live:
         with _stopped_by_sigterm():
             return transcribe_live(recognizer, inputs[0], kinds[0], options)
-    from asr.piped_audio import spooled
-    from asr.sources import STDIN, find_sources
+    from asr.audio import pipes
+    from asr.transcription import find_sources
+    from asr.transcription import sources as audio_sources
 
     with ExitStack() as stack:
         stack.enter_context(_stopped_by_sigterm())
-        if STDIN in inputs:
-            spool = stack.enter_context(spooled(sys.stdin.buffer))
+        if audio_sources.STDIN in inputs:
+            spool = stack.enter_context(pipes.spooled(sys.stdin.buffer))
             options = replace(options, stdin=spool)
         sources, failures = find_sources(inputs, options)
         single = len(inputs) == 1 and [s.utterance.id for s in sources] == [
-            "stdin" if inputs[0] == STDIN else str(Path(inputs[0]))
+            "stdin" if inputs[0] == audio_sources.STDIN else str(Path(inputs[0]))
         ]
         if output_dir is None and len(sources) > 1 and kinds[0] in ("srt", "vtt", "tsv"):
             raise click.UsageError(f"--format {kinds[0]} of several inputs needs --output-dir")
@@ -127,18 +126,20 @@ def transcribe(
 
 def _here(recognizer: "Recognizer", options: "SourceOptions") -> _Transcriber:
     """In this process."""
-    from asr.sources import source_opener
-    from asr.transcription import task_starts
+    from asr.transcription import job
+    from asr.transcription import sources as audio_sources
 
     def transcriber(sources: Sequence["Source"], meter: "Meter") -> _Results:
         utterances = [source.utterance for source in sources]
         return recognizer.transcribe_utterances(
             utterances,
-            opener=source_opener(sources, recognizer.config.features.sample_rate, options),
+            opener=audio_sources.source_opener(
+                sources, recognizer.config.features.sample_rate, options
+            ),
             watch=lambda utterance, seconds, expected: meter.update(
                 utterance.id, seconds, expected
             ),
-            starts=task_starts(utterances),
+            starts=job.task_starts(utterances),
         )
 
     return transcriber
@@ -153,43 +154,43 @@ def _on_ray(
     options: "SourceOptions",
 ) -> _Transcriber:
     """By the workers of a cluster."""
-    from asr.cluster import Setup, transcribe_on_ray
-    from asr.model_folder import DecodingOptions
+    from asr.model import folder as model_folder
+    from asr.transcription import cluster
 
-    setup = Setup(
+    setup = cluster.Setup(
         model=model,
-        decoding=DecodingOptions(**decoding),
+        decoding=model_folder.DecodingOptions(**decoding),
         threads=recognizer.threads,
         device=device,
         raw=options.raw,
     )
-    return lambda sources, _: transcribe_on_ray(
+    return lambda sources, _: cluster.transcribe_on_ray(
         address, sources, setup, recognizer.config, lambda line: print(line, file=sys.stderr)
     )
 
 
 def _check_ray(address: str, inputs: Sequence[str], live: bool, allow_commands: bool) -> None:
     """Say what does not go with --ray before anything is loaded."""
-    from asr.cluster import check_address
-    from asr.sources import STDIN
+    from asr.transcription import cluster
+    from asr.transcription import sources as audio_sources
 
-    if live or STDIN in inputs:
+    if live or audio_sources.STDIN in inputs:
         raise click.UsageError("--ray takes files; - and --live are transcribed here")
     if allow_commands:
         raise click.UsageError("--ray runs no commands of a wav.scp; leave --allow-commands out")
-    check_address(address)
+    cluster.check_address(address)
 
 
 class _Output:
     """Where results go."""
 
     def __init__(self, kinds: list[str], folder: Path | None, *, is_single: bool) -> None:
-        from asr.transcription import Origins
+        from asr.transcription import job
 
         self.kinds = kinds
         self.folder = folder
         self._is_single = is_single
-        self._origins = None if folder is None else Origins(folder)
+        self._origins = None if folder is None else job.Origins(folder)
 
     def is_there(self, source: "Source", stem: Path) -> bool:
         """Whether all results of an input are; an error if another one's are in their place."""
@@ -198,10 +199,10 @@ class _Output:
         )
 
     def put(self, source: "Source", transcript: "Transcript", stem: Path) -> None:
-        from asr.output_formats import FORMATS
+        from asr.transcription import output as outputs
 
         utterance = source.utterance
-        texts = [FORMATS[kind](utterance, transcript) for kind in self.kinds]
+        texts = [outputs.FORMATS[kind](utterance, transcript) for kind in self.kinds]
         if self._origins is not None:
             paths = self._paths(stem)
             with self._origins.writing(paths, source.origin):
@@ -214,9 +215,9 @@ class _Output:
             print(f"{printable(utterance.id)}\t{texts[0]}", end="", flush=True)
 
     def _paths(self, stem: Path) -> list[Path]:
-        from asr.transcription import result_path
+        from asr.transcription import job
 
-        return [result_path(self.folder or Path(), stem, kind) for kind in self.kinds]
+        return [job.result_path(self.folder or Path(), stem, kind) for kind in self.kinds]
 
 
 def _transcribe(
@@ -226,10 +227,10 @@ def _transcribe(
     output: _Output,
     skip_existing: bool,
 ) -> int:
-    from asr.meter import Meter
-    from asr.transcription import input_size, output_stems
+    from asr.progress import Meter
+    from asr.transcription import job
 
-    stems = output_stems([source.utterance for source in sources])
+    stems = job.output_stems([source.utterance for source in sources])
     num_inputs = len(sources) + len(failures)
     if skip_existing:
         sources, displaced = _missing(sources, stems, output)
@@ -238,7 +239,7 @@ def _transcribe(
     for name, error in failures:
         _complain(name, error)
     by_id = {source.utterance.id: source for source in sources}
-    meter = Meter({name: input_size(source.utterance) for name, source in by_id.items()})
+    meter = Meter({name: job.input_size(source.utterance) for name, source in by_id.items()})
     results = transcriber(sources, meter)
     try:
         for utterance, result in results:
@@ -293,8 +294,8 @@ def _missing(
 def _source_options(
     recursive: bool, channel: str, raw: str | None, allow_commands: bool
 ) -> "SourceOptions":
-    from asr.audio_files import RawFormat
-    from asr.sources import SourceOptions
+    from asr.audio import RawFormat
+    from asr.transcription import SourceOptions
 
     if channel not in ("mix", "each") and not re.fullmatch("[1-9][0-9]{0,3}", channel):
         raise click.UsageError(f"--channel {channel}: mix, each or a number from 1 is expected")
@@ -313,10 +314,10 @@ def _source_options(
 @contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
     """SIGTERM as an exception, so that temporary files go away; commands end at once."""
-    from asr.piped_audio import kill_commands
+    from asr.audio import pipes
 
     def stop(*_: object) -> None:
-        kill_commands()
+        pipes.kill_commands()
         raise StoppedError("stopped by SIGTERM")
 
     if threading.current_thread() is not threading.main_thread():
@@ -326,7 +327,7 @@ def _stopped_by_sigterm() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        kill_commands()
+        pipes.kill_commands()
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -352,12 +353,12 @@ def evaluate(
     An utterance that cannot be read counts as deletions, is listed in failures.tsv, and makes the
     exit code 1.
     """
-    from asr.manifest import read_manifest
+    from asr.corpus import read_manifest
 
     utterances = read_manifest(manifest)
     recognizer = _load(model, device, threads, decoding)
-    from asr.evaluation import evaluate as evaluate_model
-    from asr.evaluation import write_evaluation
+    from asr.transcription import evaluate as evaluate_model
+    from asr.transcription import write_evaluation
 
     evaluation = evaluate_model(recognizer, utterances, name=str(model), test_set=manifest.name)
     if output_dir is not None:
@@ -391,10 +392,10 @@ def _load(model: Path, device: str, threads: int | None, decoding: dict[str, Any
     # Threads of OpenMP that wait at work for others keep a second program from its processor: two
     # of these side by side took ten times as long. Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    from asr.model_folder import DecodingOptions
-    from asr.recognizer import Recognizer
+    from asr.model import folder as model_folder
+    from asr.transcription import Recognizer
 
-    options = DecodingOptions(**decoding)
+    options = model_folder.DecodingOptions(**decoding)
     recognizer = Recognizer.load(model, device=device, threads=threads, decoding=options)
     for warning in recognizer.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -409,7 +410,7 @@ def _complain(name: str, error: Exception) -> None:
 def _report_failures(
     failed: list[tuple[str, Exception]], num_inputs: int, output_dir: Path | None
 ) -> int:
-    from asr.transcription import failure_lines
+    from asr.transcription import job
 
     path = (output_dir or Path()) / "failures.tsv"
     if not failed:
@@ -417,6 +418,6 @@ def _report_failures(
             path.unlink(missing_ok=True)
         return 0
     with open_atomic(path) as file:
-        file.writelines(failure_lines(failed))
+        file.writelines(job.failure_lines(failed))
     print(f"{len(failed)} of {num_inputs} inputs failed: see {path}", file=sys.stderr)
     return 1

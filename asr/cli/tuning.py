@@ -34,8 +34,8 @@ def tune(
     if lm is lexicon is neural is None:
         raise click.UsageError("nothing to tune: give --lm, --lexicon or --neural")
     require_model(model)
-    from asr import tuning
-    from asr.manifest import read_manifest
+    from asr.corpus import read_manifest
+    from asr.transcription import tuning
 
     found = tuning.tune(
         model,

@@ -31,11 +31,11 @@ import soundfile
 from numpy.typing import NDArray
 from pydantic import Field
 
-from asr import archive
 from asr.config import Settings
+from asr.corpus import Utterance, write_manifest
+from asr.corpus import download as archive
 from asr.errors import DataError
 from asr.files import open_atomic, replace_folder
-from asr.manifest import Utterance, write_manifest
 
 # CMU publishes no checksum, and none is known here for this address: `prepare` checks the content.
 URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"

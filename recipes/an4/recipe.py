@@ -1,6 +1,6 @@
 """CMU AN4: spelled names, addresses, numbers and commands; 84 speakers."""
 
-from asr.stages import standard_stages
+from asr.recipe import standard_stages
 
 from .corpus import Corpus, download, prepare
 

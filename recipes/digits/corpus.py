@@ -1,8 +1,8 @@
 """Digits: connected digit strings, spoken by eSpeak NG when the data are prepared.
 
-Nothing is downloaded; `asr.synthesis` has the voices, which train, dev and test do not share. The
-split of a string is decided by a hash of it (`split_of`), so that it holds for every seed; all ten
-strings of a single digit fall to train.
+Nothing is downloaded; `asr.corpus.synthesis` has the voices, which train, dev and test do not
+share. The split of a string is decided by a hash of it (`split_of`), so that it holds for every
+seed; all ten strings of a single digit fall to train.
 
 Oddities: the voices are formant synthesis, cleaner and more alike than people; four of five are
 male, since most of eSpeak NG's variants are.
@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from asr.config import SynthesisConfig
-from asr.synthesis import ENGLISH, VARIANTS, Sentence, Split, Voice, speak_corpus
+from asr.corpus import synthesis
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -26,7 +26,7 @@ _COMMA_SHARE = 0.1  # of the places between words, where the voice makes a phras
 class Corpus(SynthesisConfig):
     """How much is spoken, how varied, and how long the strings are."""
 
-    num_voices: int = Field(300, ge=1, le=len(ENGLISH) * len(VARIANTS["train"]))
+    num_voices: int = Field(300, ge=1, le=len(synthesis.ENGLISH) * len(synthesis.VARIANTS["train"]))
     """Training voices: pairs of accent and variant, each with a rate and pitch of its own."""
     min_words: int = Field(1, ge=1)
     """Fewest words of an utterance."""
@@ -52,14 +52,18 @@ def prepare(source: Path | None, folder: Path, corpus: Corpus) -> None:  # noqa:
         DataError: eSpeak NG is not installed, or fails.
     """
 
-    def draw(split: Split, voice: Voice, rng: np.random.Generator) -> Sentence:  # noqa: ARG001
+    def draw(
+        split: synthesis.Split,
+        voice: synthesis.Voice,  # noqa: ARG001
+        rng: np.random.Generator,
+    ) -> synthesis.Sentence:
         text = _draw_text(split, corpus, rng)
-        return Sentence(text=text, spoken=_with_commas(text, rng))
+        return synthesis.Sentence(text=text, spoken=_with_commas(text, rng))
 
-    speak_corpus(folder, corpus, ENGLISH, draw)
+    synthesis.speak_corpus(folder, corpus, synthesis.ENGLISH, draw)
 
 
-def split_of(text: str) -> Split:
+def split_of(text: str) -> synthesis.Split:
     """Where a digit string belongs: of ten, about seven to train, one to dev, two to test."""
     bucket = hashlib.sha256(text.encode()).digest()[0] % 10
     if bucket == 0:
@@ -67,7 +71,7 @@ def split_of(text: str) -> Split:
     return "test" if bucket < 3 else "train"
 
 
-def _draw_text(split: Split, corpus: Corpus, rng: np.random.Generator) -> str:
+def _draw_text(split: synthesis.Split, corpus: Corpus, rng: np.random.Generator) -> str:
     while True:
         num_words = rng.integers(corpus.min_words, corpus.max_words + 1)
         text = " ".join(WORDS[digit] for digit in rng.integers(10, size=num_words))

@@ -23,11 +23,10 @@ import numpy as np
 import soundfile
 from pydantic import Field
 
-from asr import archive
 from asr.config import Settings, SynthesisConfig
+from asr.corpus import Utterance, synthesis, write_manifest
+from asr.corpus import download as archive
 from asr.errors import DataError
-from asr.manifest import Utterance, write_manifest
-from asr.synthesis import ENGLISH, Sentence, Split, Voice, speak_split
 
 from .accents import SPELLINGS
 
@@ -117,8 +116,10 @@ def _training_set(real: Sequence[Utterance], folder: Path, corpus: Corpus) -> li
     for copy in range(1, corpus.real_copies):
         train += [replace(utterance, id=f"{utterance.id}-{copy}") for utterance in originals]
     if corpus.speak:
-        accents = (*ENGLISH, *(accent for accent in SPELLINGS if accent != "en"))
-        train += speak_split("train", folder / "synthetic", corpus.synthetic, accents, _draw)
+        accents = (*synthesis.ENGLISH, *(accent for accent in SPELLINGS if accent != "en"))
+        train += synthesis.speak_split(
+            "train", folder / "synthetic", corpus.synthetic, accents, _draw
+        )
     if not train:
         raise DataError("corpus.real_a_digit 0 leaves no training set, unless corpus.speak is true")
     return train
@@ -138,10 +139,16 @@ def _spread(real: Sequence[Utterance], digit: int) -> list[Utterance]:
     return sorted((u for u in real if u.text == WORDS[digit]), key=place)
 
 
-def _draw(split: Split, voice: Voice, rng: np.random.Generator) -> Sentence:  # noqa: ARG001
+def _draw(
+    split: synthesis.Split,  # noqa: ARG001
+    voice: synthesis.Voice,
+    rng: np.random.Generator,
+) -> synthesis.Sentence:
     digit = int(rng.integers(10))
     spellings = SPELLINGS.get(voice.accent, SPELLINGS["en"])[digit]
-    return Sentence(text=WORDS[digit], spoken=spellings[int(rng.integers(len(spellings)))])
+    return synthesis.Sentence(
+        text=WORDS[digit], spoken=spellings[int(rng.integers(len(spellings)))]
+    )
 
 
 def _find_recordings(source: Path) -> Path:

@@ -1,6 +1,6 @@
 """Free Spoken Digit Dataset: single digits, six speakers, 8 kHz."""
 
-from asr.stages import standard_stages
+from asr.recipe import standard_stages
 
 from .corpus import Corpus, download, prepare
 

@@ -28,10 +28,10 @@ from typing import Literal, Self
 import soundfile
 from pydantic import Field, model_validator
 
-from asr import archive
 from asr.config import Settings
+from asr.corpus import Utterance, write_manifest
+from asr.corpus import download as archive
 from asr.errors import DataError
-from asr.manifest import Utterance, write_manifest
 from asr.progress import track
 
 URL = "https://www.openslr.org/12"

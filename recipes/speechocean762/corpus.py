@@ -22,10 +22,10 @@ from pathlib import Path
 import soundfile
 from pydantic import Field
 
-from asr import archive
 from asr.config import Settings
+from asr.corpus import Utterance, write_manifest
+from asr.corpus import download as archive
 from asr.errors import DataError
-from asr.manifest import Utterance, write_manifest
 
 # No checksum is published: `prepare` checks the content.
 URL = "https://www.openslr.org/resources/101/speechocean762.tar.gz"

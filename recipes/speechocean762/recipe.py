@@ -1,6 +1,6 @@
 """speechocean762: English read by speakers of Mandarin, half of them children; 6 hours."""
 
-from asr.stages import standard_stages
+from asr.recipe import standard_stages
 
 from .corpus import Corpus, download, prepare
 

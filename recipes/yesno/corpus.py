@@ -23,10 +23,10 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from asr import archive
 from asr.config import Settings
+from asr.corpus import Utterance, write_manifest
+from asr.corpus import download as archive
 from asr.errors import DataError
-from asr.manifest import Utterance, write_manifest
 
 URL = "https://www.openslr.org/resources/1/waves_yesno.tar.gz"
 SHA256 = "c3f49e0cca421f96b75b41640749167b52118f232498667ca7a5f9416aef8e73"

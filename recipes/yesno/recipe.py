@@ -1,6 +1,6 @@
 """YesNo: sixty recordings of one man saying the Hebrew words for yes and no."""
 
-from asr.stages import standard_stages
+from asr.recipe import standard_stages
 
 from .corpus import Corpus, download, prepare
 

@@ -128,12 +128,12 @@ def main() -> None:
     parser.add_argument("--word-bonus", type=float, default=0.0)
     arguments = parser.parse_args()
 
+    from asr.corpus import read_manifest
     from asr.decoding import Decoder, DecodingConfig
-    from asr.language_model import read_model
-    from asr.manifest import read_manifest
-    from asr.recognizer import Recognizer
+    from asr.lm import read_model
     from asr.scoring import ErrorCounts, count_errors
-    from asr.tuning import score_dev_set
+    from asr.transcription import Recognizer
+    from asr.transcription.tuning import score_dev_set
 
     recognizer = Recognizer.load(arguments.model, device="cpu")
     utterances = read_manifest(arguments.manifest)

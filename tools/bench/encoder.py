@@ -1,9 +1,9 @@
 """Training steps of bidirectional encoders beside the machine's matrix-product rate, in one run.
 
 A step is forward and backward of the recurrent layers, batch 20 x 300 steps, input 256. The dense
-layers of asr.model stand beside torch's packed layer on the same lengths. Rates count the matrix
-products alone: a multiplication and an addition for each weight, step and utterance, three times
-(forward, and two in backward).
+layers of asr.model.encoder stand beside torch's packed layer on the same lengths. Rates count the
+matrix products alone: a multiplication and an addition for each weight, step and utterance, three
+times (forward, and two in backward).
 
 Run: python tools/bench/encoder.py [ROUNDS]
 """

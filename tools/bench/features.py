@@ -11,7 +11,7 @@ import torch
 from torchaudio.compliance.kaldi import fbank
 
 from asr.config import FeatureConfig
-from asr.features import Frontend
+from asr.model import Frontend
 
 RATE = 16_000  # Hz
 PIECE = 12  # seconds of an utterance

@@ -26,12 +26,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from asr.batches import plan_batches
 from asr.config import Config
-from asr.data import PackedCorpus
-from asr.learner import Learner
-from asr.manifest import Utterance
-from asr.model import count_parameters
-from asr.network import Network
-from asr.processes import open_fabric
+from asr.corpus import PackedCorpus, Utterance
+from asr.model import Network
+from asr.model.encoder import count_parameters
+from asr.training.processes import open_fabric
+from asr.training.step import Learner
 
 SIZES = [(4, 320), (5, 512), (6, 1024)]
 SMALL_SIZES = [(1, 16), (2, 24)]

@@ -23,11 +23,10 @@ import soundfile
 
 from asr.audio import read_audio
 from asr.cli import main as main_of_asr
-from asr.manifest import Utterance, read_manifest
-from asr.recognizer import Recognizer
+from asr.corpus import Utterance, read_manifest
 from asr.scoring import count_errors, total
-from asr.tokens import normalize
-from asr.transcript import Transcript
+from asr.text import normalize
+from asr.transcription import Recognizer, Transcript
 
 RECORDING_SECONDS = 600.0
 GAP_LEVEL = 1e-3

@@ -22,7 +22,7 @@ def train_here(folder: Path, epochs: int) -> None:
     import torch
 
     from asr.config import Config
-    from asr.data import open_packed
+    from asr.corpus import open_packed
     from asr.training import train
     from tests.tones import RATE
 
@@ -52,7 +52,7 @@ def main() -> int:
         train_here(arguments.here, arguments.epochs)
         return 0
     from asr.config import FeatureConfig
-    from asr.data import pack
+    from asr.corpus import pack
     from tests.tones import RATE, write_corpus
 
     with tempfile.TemporaryDirectory() as temporary:

@@ -28,11 +28,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from asr.config import Config  # noqa: E402
-from asr.data import pack  # noqa: E402
-from asr.learner import Learner  # noqa: E402
-from asr.sharded_corpus import index_shards, open_sharded  # noqa: E402
-from asr.shards import list_shards, read_shards  # noqa: E402
+from asr.corpus import pack  # noqa: E402
+from asr.corpus.shards import list_shards, read_shards  # noqa: E402
+from asr.corpus.streamed import index_shards, open_sharded  # noqa: E402
 from asr.training import train  # noqa: E402
+from asr.training.step import Learner  # noqa: E402
 from tests.tones import TONES, write_corpus  # noqa: E402
 
 RATE = 8000
@@ -132,7 +132,7 @@ def train_here(folder: Path, own: Path, stop: int, window: int) -> None:
     (own / "scratch").mkdir(parents=True, exist_ok=True)
     if not (folder / "dev").exists():
         pack(write_corpus(folder / "audio", 20, 2), folder / "dev", config.features)
-    from asr.data import open_packed
+    from asr.corpus import open_packed
 
     learn = Learner.step
     first: list[int] = []

@@ -30,18 +30,19 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import asr.objective
+import asr.training.loss
+import asr.training.step
 from asr.batches import plan_batches
 from asr.config import Config, load_config
-from asr.data import Batch, PackedCorpus, open_packed
-from asr.features import Frontend
-from asr.learner import Learner
-from asr.model import CtcModel, count_parameters
-from asr.network import Network
-from asr.objective import Objective
-from asr.processes import open_fabric
-from asr.tokens import build_tokens
-from asr.training import encode_texts
+from asr.corpus import PackedCorpus, open_packed
+from asr.model import CtcModel, Frontend, Network
+from asr.model.encoder import count_parameters
+from asr.text import build_tokens
+from asr.training.batch import Batch
+from asr.training.loss import Objective
+from asr.training.processes import open_fabric
+from asr.training.step import Learner
+from asr.training.trainer import encode_texts
 
 THREADS = 2
 ENCODERS = {"3x256": (3, 256), "4x384": (4, 384)}
@@ -51,9 +52,12 @@ SPEEDS = (0.9, 1.0, 1.1)  # of audio; features have none on either side
 TRAINING = {"batch_seconds": 80, "learning_rate": 0.001, "precision": "float32"}
 PIECES, WARM_UP = 4, 3
 PARTS = {
-    "loading": [(PackedCorpus, "batch"), (Batch, "to")],
+    "loading": [(asr.training.step, "make_batch"), (Batch, "to")],
     "features": [(Frontend, "base"), (Frontend, "finish")],
-    "augmentation": [(asr.objective, "augmented_features"), (asr.objective, "draw_windows")],
+    "augmentation": [
+        (asr.training.loss, "augmented_features"),
+        (asr.training.loss, "draw_windows"),
+    ],
     "forward": [(CtcModel, "forward")],
     "loss": [(Objective, "forward")],
     "backward": [(Fabric, "backward")],

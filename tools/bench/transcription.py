@@ -31,7 +31,7 @@ REPEATS = 3
 
 def write_files(folder: Path, source: Path | None, seconds: float) -> list[Path]:
     from asr.audio import read_audio
-    from asr.transcription import AUDIO_SUFFIXES
+    from asr.transcription.job import AUDIO_SUFFIXES
 
     random = np.random.default_rng(0)
     found = sorted(p for p in source.rglob("*") if p.suffix in AUDIO_SUFFIXES) if source else []
@@ -62,9 +62,10 @@ def write_random_model(folder: Path, files: list[Path]) -> None:
     import torch
 
     from asr.config import Config, TokenConfig
-    from asr.model_folder import WEIGHTS, write_model
-    from asr.network import Network, TorchNetwork, write_weights
-    from asr.tokens import build_tokens
+    from asr.model import Network, TorchNetwork, write_model
+    from asr.model.folder import WEIGHTS
+    from asr.model.network import write_weights
+    from asr.text import build_tokens
 
     config = Config.model_validate({"encoder": {"num_layers": 4, "hidden_size": 288}})
     tokens = build_tokens(["abcdefghijklmnopqrstuvwxyz '"], TokenConfig())
@@ -158,10 +159,9 @@ def main() -> None:
     parser.add_argument("--short", type=int, default=1000)
     parser.add_argument("--sphinx-seconds", type=float, default=30)
     arguments = parser.parse_args()
-    from asr import export
-    from asr.export import export_model
-    from asr.model_folder import DecodingOptions
-    from asr.recognizer import Recognizer
+    from asr.model.export import export, export_model
+    from asr.model.folder import DecodingOptions
+    from asr.transcription import Recognizer
 
     # Random weights magnify rounding errors, which do not matter here.
     export._MOST_OFF = math.inf

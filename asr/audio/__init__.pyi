@@ -1,0 +1,12 @@
+from .files import AudioInfo as AudioInfo
+from .files import RawFormat as RawFormat
+from .files import Samples as Samples
+from .files import inspect_audio as inspect_audio
+from .files import open_sound as open_sound
+from .stream import AudioStream as AudioStream
+from .stream import Resampler as Resampler
+from .stream import as_int16 as as_int16
+from .stream import open_audio as open_audio
+from .stream import read_audio as read_audio
+from .stream import stream_samples as stream_samples
+from .stream import to_mono as to_mono

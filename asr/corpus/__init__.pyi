@@ -1,0 +1,12 @@
+from .manifest import Entry as Entry
+from .manifest import Utterance as Utterance
+from .manifest import read_manifest as read_manifest
+from .manifest import read_rows as read_rows
+from .manifest import write_manifest as write_manifest
+from .packed import PackedCorpus as PackedCorpus
+from .packed import PackReport as PackReport
+from .packed import open_packed as open_packed
+from .packed import pack as pack
+from .stored_features import is_feature_path as is_feature_path
+from .stored_features import read_features as read_features
+from .table import ManifestTable as ManifestTable

@@ -1,0 +1,135 @@
+"""Measures of many files: read in parallel, and kept in a file so that a stopped run goes on."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from asr.corpus.checks.measures import (
+    VERSION,
+    AudioMeasures,
+    FeatureMeasures,
+    FileMeasures,
+    Stretch,
+    measure_features,
+    measure_file,
+)
+from asr.corpus.stored_features import is_feature_path
+from asr.errors import DataError
+
+Result = FileMeasures | FeatureMeasures | str
+"""What a file holds, or why it cannot be read."""
+
+_READ_AHEAD = 16  # files for each thread
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A file, and the stretches of it to measure."""
+
+    path: Path
+    stretches: tuple[Stretch, ...]
+    content: str | None = None
+    """A digest of the file, by which a result is found again; else by path, size and time."""
+
+
+def measure(requests: Iterable[Request], jobs: int, store: "Store | None") -> Iterator[Result]:
+    """Results in the order of the requests; `jobs` files are read at once."""
+    remaining = iter(requests)
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        while window := list(islice(remaining, _READ_AHEAD * jobs)):
+            keys = [_key(request) if store is not None else None for request in window]
+            found = [store.find(key) if store and key else None for key in keys]
+            missing = [r for r, known in zip(window, found, strict=True) if known is None]
+            measured = pool.map(_measure, missing)
+            for key, known in zip(keys, found, strict=True):
+                if known is not None:
+                    yield known
+                    continue
+                result = next(measured)
+                # What cannot be read is tried again next time: the disk may have been at fault.
+                if store is not None and key is not None and not isinstance(result, str):
+                    store.add(key, result)
+                yield result
+
+
+class Store:
+    """Results on disk, a JSON line each, found again by file and stretches.
+
+    Lines are added as files are read. A line cut off by a kill is left out.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._known: dict[str, Any] = {}
+
+    def __enter__(self) -> "Store":
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        whole = 0
+        if self._path.exists():
+            with self._path.open("rb") as lines:
+                for line in lines:
+                    try:
+                        row = json.loads(line)
+                        self._known[row["key"]] = row["result"]
+                    except (ValueError, KeyError, TypeError):
+                        break
+                    whole += len(line)
+            os.truncate(self._path, whole)
+        self._file = self._path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def find(self, key: str) -> Result | None:
+        """What is stored; none if nothing is, or something of another shape."""
+        try:
+            return _parsed(self._known[key])
+        except (KeyError, TypeError):
+            return None
+
+    def add(self, key: str, result: FileMeasures | FeatureMeasures) -> None:
+        """Store a result."""
+        self._file.write(json.dumps({"key": key, "result": asdict(result)}) + "\n")
+        self._file.flush()
+
+
+def _measure(request: Request) -> Result:
+    try:
+        if is_feature_path(request.path):
+            return measure_features(request.path)
+        return measure_file(request.path, request.stretches)
+    except DataError as error:
+        return str(error)
+
+
+def _key(request: Request) -> str | None:
+    """What must be the same for a stored result to hold; none if the file cannot be looked at."""
+    if request.content is not None:
+        return json.dumps([VERSION, request.content, request.stretches])
+    try:
+        status = request.path.stat()
+    except (OSError, ValueError):
+        return None
+    path = str(request.path.absolute())
+    return json.dumps([VERSION, path, status.st_size, status.st_mtime_ns, request.stretches])
+
+
+def _parsed(row: Mapping[str, Any]) -> Result:
+    if "stretches" not in row:
+        return FeatureMeasures(**row)
+    stretches: Sequence[Mapping[str, Any]] = row["stretches"]
+    return FileMeasures(
+        **{**row, "stretches": tuple(AudioMeasures(**stretch) for stretch in stretches)}
+    )

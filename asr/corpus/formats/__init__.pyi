@@ -1,0 +1,2 @@
+from .catalogue import export_corpus as export_corpus
+from .catalogue import import_corpus as import_corpus

@@ -1,0 +1,84 @@
+"""NeMo's JSON-lines manifests: the keys of ours; ids are optional, and texts may be in files."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from asr.corpus.manifest import (
+    Utterance,
+    id_of_path,
+    read_rows,
+    seconds_value,
+    text_value,
+    write_manifest,
+)
+from asr.errors import DataError, printable
+from asr.progress import Report
+from asr.text import UniqueIds, read_lines
+
+_KEYS = frozenset(("id", "audio_filepath", "duration", "text", "speaker", "offset"))
+_OTHER_KEYS = frozenset(("text_filepath", "pred_text"))
+
+
+def read_nemo(path: Path, report: Report) -> Iterator[Utterance]:
+    """The utterances of a manifest; one without `id` is named by its audio, and begin and end.
+
+    Raises:
+        DataError: a malformed line, a missing key, a `text_filepath` that cannot be read, or two
+            lines for the same stretch of audio; with file and line.
+    """
+    ids = UniqueIds(path)
+    unknown: Counter[str] = Counter()
+    for number, row in read_rows(path):
+        where = f"{path}:{number}"
+        audio = text_value(row, "audio_filepath", where)
+        if not audio:
+            raise DataError(f"{where}: key audio_filepath is missing")
+        unknown.update(row.keys() - _KEYS - _OTHER_KEYS)
+        duration = seconds_value(row, "duration", where)
+        offset = seconds_value(row, "offset", where, default=0.0)
+        name = id_of_path(audio)
+        if row.get("offset") is not None:
+            name += f"-{round(1000 * offset):07d}-{round(1000 * (offset + duration)):07d}"
+        utterance_id = text_value(row, "id", where) or name
+        ids.add(utterance_id, number)
+        yield Utterance(
+            id=utterance_id,
+            audio_filepath=path.parent / audio,
+            duration=duration,
+            offset=offset,
+            text=_text(row, path, where),
+            speaker=text_value(row, "speaker", where),
+        )
+    report_unknown(unknown, path, report)
+
+
+def write_nemo(utterances: Iterable[Utterance], path: Path, report: Report) -> None:
+    """Write a manifest."""
+    del report
+    write_manifest(utterances, path)
+
+
+def report_unknown(unknown: Counter[str], path: Path, report: Report) -> None:
+    """Say which keys or columns, in how many lines, have no place in an utterance."""
+    if unknown:
+        counts = ", ".join(f"{key} ({count})" for key, count in sorted(unknown.items()))
+        report(f"{path}: not kept, as utterances have no such field: {counts}")
+
+
+def _text(row: Mapping[str, Any], path: Path, where: str) -> str | None:
+    text = text_value(row, "text", where)
+    text_path = text_value(row, "text_filepath", where)
+    if text is not None or text_path is None:
+        return text
+    # A manifest may come from anyone, and a text is printed and written: no file of the reader's.
+    if not (path.parent / text_path).resolve().is_relative_to(path.parent.resolve()):
+        raise DataError(
+            f"{where}: text_filepath {printable(text_path)} is not below the manifest's folder; "
+            "copy the manifest to a folder that holds the texts too"
+        )
+    try:
+        return " ".join(line.strip() for _, line in read_lines(path.parent / text_path))
+    except (DataError, ValueError) as error:
+        raise DataError(f"{where}: text_filepath {error}") from error

@@ -1,0 +1,208 @@
+"""Praat's TextGrid files: intervals of recordings, in tiers.
+
+Source:
+    Praat's manual, "TextGrid file formats": the long and the short text form are one stream of
+    values; whatever else stands between them is a comment.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from asr.corpus.formats.marks import (
+    MarkedStretch,
+    annotation_files,
+    by_recording,
+    by_speaker,
+    choose_tiers,
+    utterances_of,
+)
+from asr.corpus.manifest import Utterance
+from asr.corpus.recordings import audio_beside
+from asr.errors import DataError
+from asr.files import open_atomic
+from asr.progress import Report
+from asr.text import quoted
+
+_TEXTGRID_TOKEN = re.compile(
+    r'"(?P<text>(?:[^"]|"")*)"(?=\s|$)'
+    r"|(?<!\S)(?P<number>-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,3})?)(?=\s|$)"
+    r"|(?<!\S)(?P<flag><exists>|<absent>)(?=\s|$)"
+    r"|(?P<open>\")"
+    r"|(?<!\S)![^\n]*"
+)
+
+
+def read_textgrid(path: Path, report: Report, tiers: Sequence[str] = ()) -> Iterator[Utterance]:
+    """The labelled intervals of a TextGrid, or of all those in a folder and its folders.
+
+    A tier is a speaker, as Montreal Forced Aligner has it, unless `tiers` names those to read.
+
+    Raises:
+        DataError: not a TextGrid, no such tier, tiers of an aligner's words and phones without
+            `tiers`, or no audio beside it; with file and tier.
+    """
+    for file in annotation_files(path, ".textgrid"):
+        yield from utterances_of(
+            file, _textgrid(file, tiers, report), audio_beside(file, str(file))
+        )
+
+
+def write_textgrid(utterances: Iterable[Utterance], folder: Path, report: Report) -> None:
+    """Write `<recording>.TextGrid` for each recording, with a tier for each speaker.
+
+    Raises:
+        DataError: a text that is empty, speech of one speaker that overlaps, or two recordings of
+            one name.
+    """
+    del report
+    for stem, stretches in by_recording(utterances).items():
+        duration = stretches[0].recording.duration
+        lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
+        lines += [f"xmin = 0\nxmax = {duration:.6f}\ntiers? <exists>"]
+        tiers = by_speaker(stretches)
+        lines += [f"size = {len(tiers)}", "item []:"]
+        for number, (speaker, spoken) in enumerate(tiers.items(), start=1):
+            intervals = list(_with_gaps(spoken, duration))
+            lines += [
+                f"    item [{number}]:",
+                '        class = "IntervalTier"',
+                f"        name = {_textgrid_text(speaker)}",
+                f"        xmin = 0\n        xmax = {duration:.6f}",
+                f"        intervals: size = {len(intervals)}",
+            ]
+            for place, (begin, end, text) in enumerate(intervals, start=1):
+                lines += [
+                    f"        intervals [{place}]:",
+                    f"            xmin = {begin:.6f}\n            xmax = {end:.6f}",
+                    f"            text = {_textgrid_text(text)}",
+                ]
+        with open_atomic(folder / f"{stem}.TextGrid") as file:
+            file.write("\n".join(lines) + "\n")
+
+
+def _read_encoded(path: Path) -> str:
+    """A text that may be UTF-16 with a byte order mark, as Praat writes it.
+
+    Raises:
+        DataError: unreadable, or neither UTF-8 nor UTF-16.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: neither UTF-8 nor UTF-16 (byte {error.start})") from error
+
+
+def _textgrid(path: Path, tiers: Sequence[str], report: Report) -> list[MarkedStretch]:
+    """The labelled intervals of the tiers; both of Praat's text forms read alike."""
+    reader = _TextGridReader(path)
+    if (reader.text(), reader.text()) != ("ooTextFile", "TextGrid"):
+        raise DataError(f"{path}:1: not a TextGrid in text form")
+    reader.number()
+    reader.number()
+    if reader.flag() == "<absent>":
+        return []
+    marks = []
+    names = []
+    for _ in range(reader.count()):
+        kind, name = reader.text(), reader.text()
+        reader.number()
+        reader.number()
+        count = reader.count()
+        if kind == "TextTier":
+            for _ in range(count):
+                reader.number()
+                reader.text()
+            report(f"{path}: tier {name!r} holds points, not intervals: left out")
+            continue
+        if kind != "IntervalTier":
+            raise DataError(f"{reader.where}: {kind!r} is no kind of tier")
+        names.append(name)
+        for _ in range(count):
+            begin, end = reader.number(), reader.number()
+            text = reader.text().strip()
+            if not text or (tiers and name not in tiers):
+                continue
+            if not 0 <= begin < end:
+                raise DataError(f"{reader.where}: the interval is from {begin:g} to {end:g} s")
+            line = reader.line
+            marks.append(MarkedStretch(tier=name, begin=begin, end=end, text=text, line=line))
+    choose_tiers(names, tiers, path)
+    return marks
+
+
+class _TextGridReader:
+    """The values of a TextGrid one by one; the words around them mean nothing, as in Praat."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._content = _read_encoded(path)
+        self._tokens = _TEXTGRID_TOKEN.finditer(self._content)
+        self._start = 0
+        self.line = 1
+        """Of the value that was read last."""
+
+    @property
+    def where(self) -> str:
+        """File and line of the value that was read last."""
+        return f"{self.path}:{self.line}"
+
+    def text(self) -> str:
+        """The next value, which is to be text."""
+        return self._next("text").replace('""', '"')
+
+    def number(self) -> float:
+        """The next value, which is to be a number."""
+        value = float(self._next("number"))
+        if not abs(value) < 1e9:
+            raise DataError(f"{self.where}: {value:g} is not a time in seconds")
+        return value
+
+    def count(self) -> int:
+        """The next value, which is to be a number of things."""
+        value = self._next("number")
+        if not value.isdecimal() or len(value) > 9:
+            raise DataError(f"{self.where}: {value} is not a number of tiers or intervals")
+        return int(value)
+
+    def flag(self) -> str:
+        """The next value, which is to be a flag."""
+        return self._next("flag")
+
+    def _next(self, kind: str) -> str:
+        for match in self._tokens:
+            if match.lastgroup is None:
+                continue
+            self.line += self._content.count("\n", self._start, match.start())
+            self._start = match.start()
+            if match.lastgroup != kind:
+                found = quoted(match[0])
+                raise DataError(f"{self.where}: a {kind} is expected, found {found}")
+            return match[kind]
+        raise DataError(f"{self.path}: ends where a {kind} is expected")
+
+
+def _textgrid_text(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _with_gaps(
+    utterances: Sequence[Utterance], duration: float
+) -> Iterator[tuple[float, float, str]]:
+    """Intervals that cover all of a tier, the gaps without label."""
+    position = 0.0
+    for utterance in utterances:
+        begin, end = utterance.offset, min(duration, utterance.offset + utterance.duration)
+        if begin < position - 1e-6:
+            raise DataError(f"utterance {utterance.id} begins before the one before it has ended")
+        if begin > position + 1e-6:
+            yield position, begin, ""
+        yield max(begin, position), end, str(utterance.text)
+        position = end
+    if position < duration - 1e-6:
+        yield position, duration, ""

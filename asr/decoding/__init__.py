@@ -1,0 +1,13 @@
+"""From log-probabilities [step, token] to hypotheses; no torch.
+
+Which module for which question:
+    decoder     which search runs, with which helps?
+    beam, tables, automaton  how does the compiled prefix search work, and on which tables?
+    lexicon, grammar, hotwords   which words may, must or should be heard?
+    rescoring   how does a neural language model rank readings anew?
+    alignment, viterbi   where does each token of a known text lie?
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

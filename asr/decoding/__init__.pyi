@@ -1,0 +1,9 @@
+from .alignment import TokenSpan as TokenSpan
+from .alignment import align as align
+from .decoder import Decoder as Decoder
+from .decoder import DecodingConfig as DecodingConfig
+from .decoder import Hypothesis as Hypothesis
+from .decoder import greedy as greedy
+from .decoder import text_of as text_of
+from .rescoring import Rescorer as Rescorer
+from .viterbi import best_path as best_path

@@ -1,0 +1,216 @@
+"""Which words may be spelled, and with which tokens.
+
+A lexicon file has a spelling a line, `word token token ...`; a word may stand on several lines.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.decoding.automaton import frozen
+from asr.decoding.tables import OUTSIDE, ROOT, Trie
+from asr.errors import DataError
+from asr.files import open_atomic
+from asr.lm import LanguageModel, ngram, sentences
+from asr.text import TokenTable, quoted
+from asr.text import tokens as token_tables
+
+_WORD_START = "\u2581"  # SentencePiece's mark of a word's beginning
+
+
+class Bounds(Enum):
+    """What tells words apart in a sequence of tokens."""
+
+    SPACE = "a space stands between them"
+    MARK = "the first token of each has a mark"
+    NONE = "nothing but the lexicon"
+
+
+def word_bounds(tokens: TokenTable) -> Bounds:
+    """How the words of a token table's sequences are told apart."""
+    if any(symbol.startswith(_WORD_START) for symbol in tokens.symbols):
+        return Bounds.MARK
+    return Bounds.SPACE if " " in tokens.symbols else Bounds.NONE
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lexicon:
+    """Words and their spellings."""
+
+    words: tuple[str, ...]
+    spellings: tuple[tuple[int, tuple[int, ...]], ...]
+    """Number of the word, and token ids."""
+    is_open: bool
+    """Other words are allowed too."""
+
+
+OPEN = Lexicon(words=(), spellings=(), is_open=True)
+"""Any word."""
+
+
+def read_lexicon(path: Path, tokens: TokenTable) -> Lexicon:
+    """Read a file of spellings; no other words are allowed.
+
+    Raises:
+        DataError: as `read_spellings`, and with file and line a symbol that is no token.
+    """
+    ids = {symbol: token for token, symbol in enumerate(tokens.symbols) if token != 0}
+    numbers: dict[str, int] = {}
+    spellings: dict[tuple[int, tuple[int, ...]], None] = {}
+    for number, word, symbols in token_tables.read_spellings(path):
+        unknown = [symbol for symbol in symbols if symbol not in ids]
+        if unknown:
+            raise DataError(
+                f"{path}:{number}: {quoted(unknown[0])} in the spelling of {quoted(word)} is no "
+                f"token of the model; tokens are {_shown(list(ids))}"
+            )
+        index = numbers.setdefault(word, len(numbers))
+        spellings[index, tuple(ids[symbol] for symbol in symbols)] = None
+    return Lexicon(words=tuple(numbers), spellings=tuple(spellings), is_open=False)
+
+
+def spell_vocabulary(model: LanguageModel, tokens: TokenTable) -> tuple[Lexicon, list[str]]:
+    """The words of a language model as the tokens write them, others allowed; and those left out.
+
+    Raises:
+        DataError: fewer than half of the words can be spelled.
+    """
+    words = [
+        word
+        for word in model.words
+        if word not in (sentences.UNKNOWN, sentences.START, sentences.END)
+    ]
+    lexicon, unspelled = spell_words(words, tokens)
+    if len(lexicon.words) <= len(unspelled):
+        raise DataError(
+            f"{len(unspelled)} of the language model's {len(words)} words cannot be spelled with "
+            f"the model's tokens, as {_shown(unspelled)}; tokens are {_shown(tokens.symbols[1:])}"
+        )
+    return replace(lexicon, is_open=True), unspelled
+
+
+def spell_words(words: Sequence[str], tokens: TokenTable) -> tuple[Lexicon, list[str]]:
+    """Words as the tokens write them, no others allowed; and those that they cannot write."""
+    spellings: list[tuple[int, tuple[int, ...]]] = []
+    spelled: list[str] = []
+    unspelled: list[str] = []
+    for word in words:
+        try:
+            found = [spelling for spelling in tokens.spellings(word) if spelling]
+        except DataError:
+            unspelled.append(word)
+            continue
+        if found:
+            spellings += [(len(spelled), spelling) for spelling in found]
+            spelled.append(word)
+    return Lexicon(words=tuple(spelled), spellings=tuple(spellings), is_open=False), unspelled
+
+
+def pronunciation_lexicon(tokens: TokenTable) -> Lexicon | None:
+    """All words that a table of phones can spell; none for other tables."""
+    if tokens.pronunciations is None:
+        return None
+    return spell_words(list(tokens.pronunciations), tokens)[0]
+
+
+def write_lexicon(lexicon: Lexicon, tokens: TokenTable, path: Path) -> None:
+    """Write what `read_lexicon` reads."""
+    with open_atomic(path) as file:
+        for word, spelling in lexicon.spellings:
+            symbols = " ".join(tokens.symbols[token] for token in spelling)
+            file.write(f"{lexicon.words[word]} {symbols}\n")
+
+
+def build_trie(lexicon: Lexicon, model: LanguageModel | None, num_tokens: int) -> Trie:
+    """The trie of a lexicon's spellings; its look-ahead is not weighed yet.
+
+    Args:
+        model: of words, or none.
+    """
+    labels = np.full(len(lexicon.words), ngram.UNKNOWN_ID, np.int32)
+    unigrams = np.zeros(len(lexicon.words))
+    unknown = 0.0
+    if model is not None:
+        labels = np.array(model.ids(lexicon.words), np.int32)
+        unigrams = model.advance(np.zeros(len(labels), np.int64), labels)[0]
+        unknown = model.score(0, ngram.UNKNOWN_ID)
+    children: dict[int, int] = {}
+    best = [-np.inf, unknown]
+    ends: list[tuple[int, int]] = []
+    for word, spelling in lexicon.spellings:
+        node, log_prob = 0, max(float(unigrams[word]), unknown if lexicon.is_open else -np.inf)
+        for token in spelling:
+            key = node * num_tokens + token
+            node = children.setdefault(key, len(best))
+            if node == len(best):
+                best.append(-np.inf)
+            best[node] = max(best[node], log_prob)
+        ends.append((node, word))
+    nodes = np.arange(len(best) + 1)
+    keys = np.array(sorted(children), np.int64)
+    ends.sort()
+    return Trie(
+        first_arcs=_frozen_int64(np.searchsorted(keys, nodes * num_tokens)),
+        arc_keys=_frozen_int64(keys),
+        arc_nodes=frozen([children[key] for key in keys.tolist()], np.int32),  # type: ignore[arg-type]
+        first_words=_frozen_int64(np.searchsorted([node for node, _ in ends], nodes)),
+        words=frozen([word for _, word in ends], np.int32),  # type: ignore[arg-type]
+        labels=frozen(labels, np.int32),  # type: ignore[arg-type]
+        potentials=frozen(best if model else np.zeros(len(best)), np.float64),  # type: ignore[arg-type]
+    )
+
+
+def weigh(trie: Trie, scale: float, bonus: float, unknown: float) -> Trie:
+    """With look-ahead in nats.
+
+    Args:
+        scale: on the language model's log-probabilities (to the base 10), to nats.
+        bonus: added for each word.
+        unknown: added for each word that is in no list.
+    """
+    potentials = scale * trie.potentials + bonus
+    potentials[ROOT] = 0.0
+    potentials[OUTSIDE] += unknown
+    return trie._replace(potentials=frozen(potentials, np.float64))  # type: ignore[arg-type]
+
+
+def spellings_by_word(lexicon: Lexicon) -> Mapping[str, list[tuple[int, ...]]]:
+    """Each word's spellings."""
+    found: dict[str, list[tuple[int, ...]]] = {}
+    for word, spelling in lexicon.spellings:
+        found.setdefault(lexicon.words[word], []).append(spelling)
+    return found
+
+
+def spell(
+    word: str, where: str, tokens: TokenTable, spelled: Mapping[str, list[tuple[int, ...]]] | None
+) -> list[tuple[int, ...]]:
+    """A word's spellings: those of a lexicon, or without one those of the tokens.
+
+    Args:
+        where: file and line of the word, for errors.
+
+    Raises:
+        DataError: the lexicon lacks it, or the tokens cannot spell it.
+    """
+    if spelled is not None:
+        if word not in spelled:
+            raise DataError(f"{where}: {quoted(word)} is not in the lexicon; add its spelling")
+        return spelled[word]
+    try:
+        return tokens.spellings(word)
+    except DataError as error:
+        raise DataError(f"{where}: {quoted(word)} cannot be spelled: {error}") from error
+
+
+def _frozen_int64(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    return frozen(values, np.int64)  # type: ignore[return-value]
+
+
+def _shown(words: Sequence[str]) -> str:
+    more = ", ..." if len(words) > 10 else ""
+    return " ".join(quoted(word) for word in words[:10]) + more

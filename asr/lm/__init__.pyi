@@ -1,0 +1,12 @@
+from .arpa import write_arpa as write_arpa
+from .kneser_ney import Estimate as Estimate
+from .kneser_ney import estimate as estimate
+from .neural import NeuralLm as NeuralLm
+from .neural import load_neural_lm as load_neural_lm
+from .ngram import LanguageModel as LanguageModel
+from .ngram import Perplexity as Perplexity
+from .ngram import perplexity as perplexity
+from .ngram import read_model as read_model
+from .ngram import sentence_log_prob as sentence_log_prob
+from .sentences import Unit as Unit
+from .sentences import read_sentences as read_sentences

@@ -1,0 +1,232 @@
+r"""N-gram models as ARPA files list them: `\data\`, a section for each order, `\end\`.
+
+Probabilities and back-off weights are logarithms to the base 10. Format: the manual page
+ngram-format(5) of SRILM.
+"""
+
+import gzip
+import math
+import re
+import zlib
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.errors import DataError
+from asr.files import open_atomic
+from asr.lm.sentences import END, START, UNKNOWN
+from asr.text import quoted
+
+LOG_ZERO = -99.0
+"""How ARPA files write the logarithm of 0."""
+
+_OTHER_UNKNOWN = b"<UNK>"  # as some tools write it
+_GZIP_MARK = b"\x1f\x8b"
+_COUNT_LINE = re.compile(rb"ngram\s+([0-9]+)\s*=\s*([0-9]+)")
+_CHUNK_BYTES = 2**20
+_NUM_WRITTEN = 100_000  # n-grams that are turned into text at once
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NGrams:
+    """The n-grams of one order."""
+
+    words: NDArray[np.int32]
+    """[n-gram, position] word ids."""
+    log_probs: NDArray[np.float64]
+    """[n-gram] of the last word after those before it."""
+    backoffs: NDArray[np.float64]
+    """[n-gram] weight of the shorter history where this one has been seen, but not with a word."""
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arpa:
+    """An n-gram model, order by order."""
+
+    words: tuple[str, ...]
+    """By id: `<unk>`, `<s>`, `</s>`, then all others. The first three may lack a unigram."""
+    orders: tuple[NGrams, ...]
+
+
+def write_arpa(arpa: Arpa, path: Path) -> None:
+    """Write atomically; compressed where the name ends in `.gz`."""
+    with open_atomic(path, "wb") as plain, _compressed(plain, path) as file:
+        file.write(b"\\data\\\n")
+        for order, ngrams in enumerate(arpa.orders, start=1):
+            file.write(f"ngram {order}={len(ngrams)}\n".encode())
+        for order, ngrams in enumerate(arpa.orders, start=1):
+            file.write(f"\n\\{order}-grams:\n".encode())
+            for first in range(0, len(ngrams), _NUM_WRITTEN):
+                rows = slice(first, first + _NUM_WRITTEN)
+                file.write(_format(arpa.words, ngrams, rows, order == len(arpa.orders)).encode())
+        file.write(b"\n\\end\\\n")
+
+
+def read_arpa(path: Path) -> Arpa:
+    """Read any tool's file, compressed by gzip or not.
+
+    An n-gram's history or its shorter forms may be missing, as pruning leaves them.
+
+    Raises:
+        DataError: with file and line: unreadable, truncated, counts that disagree, not a number, a
+            positive log-probability, a word that is not among the unigrams or is there twice.
+    """
+    reader = _Reader(path)
+    try:
+        with _open(path) as file:
+            arpa = reader.read(file)
+            while file.read(_CHUNK_BYTES):  # gzip's checksum comes last
+                pass
+            return arpa
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}:{reader.number + 1}: gzip: truncated or damaged") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+
+
+@contextmanager
+def _compressed(plain: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
+    if path.suffix != ".gz":
+        yield plain
+        return
+    # Without name and time the same model gives the same bytes.
+    with gzip.GzipFile("", "wb", 6, plain, mtime=0) as file:
+        yield cast(IO[bytes], file)
+
+
+def _open(path: Path) -> IO[bytes]:
+    with path.open("rb") as file:
+        compressed = file.read(len(_GZIP_MARK)) == _GZIP_MARK
+    return cast(IO[bytes], gzip.open(path)) if compressed else path.open("rb")
+
+
+def _format(words: tuple[str, ...], ngrams: NGrams, rows: slice, highest: bool) -> str:
+    texts = [" ".join([words[word] for word in row]) for row in ngrams.words[rows].tolist()]
+    log_probs = ngrams.log_probs[rows].tolist()
+    if highest:
+        return "".join(f"{p:.7g}\t{text}\n" for p, text in zip(log_probs, texts, strict=True))
+    backoffs = ngrams.backoffs[rows].tolist()
+    return "".join(
+        f"{p:.7g}\t{text}\t{backoff:.7g}\n"
+        for p, text, backoff in zip(log_probs, texts, backoffs, strict=True)
+    )
+
+
+class _Reader:
+    """One pass over the lines of a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.number = 0
+        self._words = [UNKNOWN, START, END]
+        self._ids = {word.encode(): index for index, word in enumerate(self._words)}
+        self._lines: Iterator[bytes] = iter(())
+
+    def read(self, file: IO[bytes]) -> Arpa:
+        self._lines = iter(file)
+        while self._next("\\data\\ is expected; this is no ARPA file") != b"\\data\\":
+            pass
+        counts, line = self._read_counts()
+        orders = []
+        for order, count in enumerate(counts, start=1):
+            if line != f"\\{order}-grams:".encode():
+                raise self._error(f"\\{order}-grams: is expected: {_shown(line)}")
+            ngrams, line = self._read_section(order, len(counts))
+            if len(ngrams) != count:
+                raise self._error(
+                    f"{len(ngrams)} n-grams of order {order} end here, but \\data\\ counts {count}"
+                )
+            orders.append(ngrams)
+        if line != b"\\end\\":
+            raise self._error(f"\\end\\ is expected: {_shown(line)}")
+        return Arpa(words=tuple(self._words), orders=tuple(orders))
+
+    def _next(self, otherwise: str = "truncated: the file ends without \\end\\") -> bytes:
+        """The next line that is not blank."""
+        for line in self._lines:
+            self.number += 1
+            if stripped := line.strip():
+                return stripped
+        raise self._error(otherwise)
+
+    def _read_counts(self) -> tuple[list[int], bytes]:
+        counts: list[int] = []
+        while not (line := self._next()).startswith(b"\\"):
+            match = _COUNT_LINE.fullmatch(line)
+            if not match or int(match[1]) != len(counts) + 1:
+                raise self._error(f"`ngram {len(counts) + 1}=<count>` is expected: {_shown(line)}")
+            counts.append(int(match[2]))
+        if not counts:
+            raise self._error("\\data\\ counts no n-grams")
+        return counts, line
+
+    def _read_section(self, order: int, highest: int) -> tuple[NGrams, bytes]:
+        words, log_probs, backoffs = array("i"), array("d"), array("d")
+        ids, listed = self._ids, set[bytes]()
+        while not (line := self._next()).startswith(b"\\"):
+            fields = line.split()  # bytes: at ASCII white space only
+            if not order < len(fields) <= order + 2:
+                raise self._error(
+                    f"`log-probability {' '.join(['word'] * order)} [back-off]` is expected: "
+                    f"{_shown(line)}"
+                )
+            log_prob = self._number(fields[0])
+            if log_prob > 0:
+                raise self._error(f"{_shown(fields[0])} is no log-probability: it is positive")
+            if order == 1:
+                self._add_word(fields[1], listed)
+            try:
+                words.extend([ids[word] for word in fields[1 : order + 1]])
+            except KeyError as error:
+                message = f"{_shown(error.args[0])} is not among the unigrams"
+                raise self._error(message) from None
+            log_probs.append(log_prob)
+            weight = self._number(fields[order + 1]) if len(fields) == order + 2 else 0.0
+            backoffs.append(weight if order < highest else 0.0)
+        return (
+            NGrams(
+                words=np.array(words, np.int32).reshape(-1, order),
+                log_probs=np.array(log_probs),
+                backoffs=np.array(backoffs),
+            ),
+            line,
+        )
+
+    def _number(self, text: bytes) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if math.isnan(number) or number == math.inf or b"_" in text:
+            raise self._error(f"{_shown(text)} is not a number")
+        return number
+
+    def _add_word(self, word: bytes, listed: set[bytes]) -> None:
+        try:
+            text = word.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise self._error(f"not UTF-8: {_shown(word)}") from error
+        if word in listed:
+            raise self._error(f"{_shown(word)} is listed twice")
+        listed.add(word)
+        if word == _OTHER_UNKNOWN:
+            self._ids[word] = self._words.index(UNKNOWN)
+        elif word not in self._ids:
+            self._ids[word] = len(self._words)
+            self._words.append(text)
+
+    def _error(self, message: str) -> DataError:
+        return DataError(f"{self.path}:{self.number}: {message}")
+
+
+def _shown(line: bytes) -> str:
+    return quoted(line.decode("utf-8", "backslashreplace"))

@@ -1,0 +1,412 @@
+"""N-gram language models as automata, ready for a beam search.
+
+A state is a history, cut down to what the model can tell apart; state 0 is the empty one. An arc
+is an n-gram: it leads from its history, over its last word, to the next state. A word without an
+arc costs the state's back-off weight and is looked for in the back-off state. All logarithms are
+to the base 10.
+
+Dimensions: arc, state.
+"""
+
+import json
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from asr.errors import DataError, ModelError
+from asr.files import replace_folder
+from asr.lm.arpa import Arpa, read_arpa
+from asr.lm.sentences import SPACE, Unit
+
+UNKNOWN_ID, START_ID, END_ID = range(3)
+
+_FORMAT = 1  # of the stored form
+_NUM_SCORED = 10_000  # sentences side by side
+_ARRAYS = {
+    "first_arcs": np.int64,
+    "arc_keys": np.int64,
+    "arc_log_probs": np.float32,
+    "arc_states": np.int32,
+    "backoffs": np.float32,
+    "backoff_states": np.int32,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModel:
+    """An n-gram model of words or of characters."""
+
+    words: tuple[str, ...]
+    """By word id: `<unk>`, `<s>`, `</s>`, then all others."""
+    num_ngrams: tuple[int, ...]
+    """By order, as listed in the file or estimated."""
+    first_arcs: NDArray[np.int64]
+    """[state + 1] where a state's arcs begin; the last is their number."""
+    arc_keys: NDArray[np.int64]
+    """[arc] state * number of words + word; sorted."""
+    arc_log_probs: NDArray[np.float32]
+    """[arc]"""
+    arc_states: NDArray[np.int32]
+    """[arc] where the arc leads."""
+    backoffs: NDArray[np.float32]
+    """[state] added where a state has no arc for a word."""
+    backoff_states: NDArray[np.int32]
+    """[state] the longest shorter history that is a state."""
+
+    @property
+    def order(self) -> int:
+        """Words in the longest n-grams."""
+        return len(self.num_ngrams)
+
+    @cached_property
+    def unit(self) -> Unit:
+        """Characters if `<space>` is in the vocabulary, or if no word is longer than one."""
+        spelled = self.words[END_ID + 1 :]
+        characters = SPACE in spelled or all(len(word) == 1 for word in spelled)
+        return "character" if characters else "word"
+
+    @cached_property
+    def start(self) -> int:
+        """The state at the beginning of a sentence."""
+        return int(self.advance([0], [START_ID])[1][0])
+
+    def ids(self, words: Iterable[str]) -> list[int]:
+        """Word ids; UNKNOWN_ID for a word that is not in the vocabulary."""
+        return [self._ids.get(word, UNKNOWN_ID) for word in words]
+
+    def state(self, history: Sequence[int]) -> int:
+        """The state after the word ids of a history, which may begin with START_ID."""
+        state = 0
+        for word in history:
+            state = int(self.advance([state], [word])[1][0])
+        return state
+
+    def score(self, state: int, word: int) -> float:
+        """Log-probability of a word id; -inf for a word without a unigram."""
+        return float(self.advance([state], [word])[0][0])
+
+    def advance(
+        self, states: ArrayLike, words: ArrayLike
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Log-probabilities of word ids, one in each state, and the states that follow."""
+        states = np.array(states, np.int64)
+        words = np.asarray(words, np.int64)
+        log_probs = np.zeros(len(states))
+        following = np.zeros(len(states), np.int64)
+        pending = np.arange(len(states))
+        while pending.size:
+            keys = states[pending] * len(self.words) + words[pending]
+            arcs, found = _find(self.arc_keys, keys)
+            log_probs[pending[found]] += self.arc_log_probs[arcs[found]]
+            following[pending[found]] = self.arc_states[arcs[found]]
+            pending = pending[~found]
+            at_root = states[pending] == 0
+            log_probs[pending[at_root]] = -np.inf
+            pending = pending[~at_root]
+            log_probs[pending] += self.backoffs[states[pending]]
+            states[pending] = self.backoff_states[states[pending]]
+        return log_probs, following
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {word: index for index, word in enumerate(self.words)}
+
+
+def sentence_log_prob(model: LanguageModel, sentence: Iterable[str]) -> float:
+    """Of the words and the end of one sentence, to the base 10; unknown words are `<unk>`."""
+    state, total = model.start, 0.0
+    for word in [*model.ids(sentence), END_ID]:
+        log_probs, states = model.advance([state], [word])
+        total += float(log_probs[0])
+        state = int(states[0])
+    return total
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Perplexity:
+    """How well a model predicts sentences, each with its end."""
+
+    num_sentences: int
+    num_words: int
+    """Units, without the sentences' ends."""
+    known_log_prob: float
+    """Of the words in the vocabulary and of the ends."""
+    oov_log_prob: float
+    """Of the words out of vocabulary (OOV), each as `<unk>`; -inf if the model has none."""
+    oov: Counter[str]
+    """How often each occurs."""
+
+    @property
+    def num_oov(self) -> int:
+        """Words out of vocabulary."""
+        return self.oov.total()
+
+    @property
+    def num_known(self) -> int:
+        """Words in the vocabulary, and ends of sentences."""
+        return self.num_words + self.num_sentences - self.num_oov
+
+    @property
+    def with_oov(self) -> float:
+        """Of each word and end of sentence."""
+        log_prob = self.known_log_prob + self.oov_log_prob
+        return _perplexity(log_prob, self.num_known + self.num_oov)
+
+    @property
+    def without_oov(self) -> float:
+        """Of each word and end of sentence but the OOVs, which histories have all the same."""
+        return _perplexity(self.known_log_prob, self.num_known)
+
+
+def _perplexity(log_prob: float, count: int) -> float:
+    exponent = -log_prob / count
+    return 10**exponent if exponent < sys.float_info.max_10_exp else math.inf
+
+
+def perplexity(model: LanguageModel, sentences: Iterable[Sequence[str]]) -> Perplexity:
+    """Of sentences without `<s>` and `</s>`; empty ones are left out.
+
+    Raises:
+        DataError: there is no sentence.
+    """
+    kept = [sentence for sentence in sentences if sentence]
+    if not kept:
+        raise DataError("no sentence to score")
+    oov: Counter[str] = Counter()
+    known_log_prob = oov_log_prob = 0.0
+    for first in range(0, len(kept), _NUM_SCORED):
+        rows = [(sentence, model.ids(sentence)) for sentence in kept[first : first + _NUM_SCORED]]
+        for sentence, ids in rows:
+            # A literal <unk> is in the vocabulary only by name.
+            oov.update(w for w, i in zip(sentence, ids, strict=True) if i == UNKNOWN_ID)
+        known, unknown = _score_rows(model, [[*ids, END_ID] for _, ids in rows])
+        known_log_prob += known
+        oov_log_prob += unknown
+    return Perplexity(
+        num_sentences=len(kept),
+        num_words=sum(map(len, kept)),
+        known_log_prob=known_log_prob,
+        oov_log_prob=oov_log_prob,
+        oov=oov,
+    )
+
+
+def _score_rows(model: LanguageModel, rows: list[list[int]]) -> tuple[float, float]:
+    """Log-probability of the words in the vocabulary, and of those out of it."""
+    rows.sort(key=len, reverse=True)
+    lengths = np.array([len(row) for row in rows])
+    words = np.concatenate(rows)
+    firsts = np.cumsum(lengths) - lengths
+    states = np.full(len(rows), model.start)
+    totals = np.zeros(2)
+    for position in range(lengths[0]):
+        running = int(np.count_nonzero(lengths > position))
+        column = words[firsts[:running] + position]
+        log_probs, states = model.advance(states[:running], column)
+        unknown = column == UNKNOWN_ID
+        totals += log_probs[~unknown].sum(), log_probs[unknown].sum()
+    return float(totals[0]), float(totals[1])
+
+
+def read_model(path: Path) -> LanguageModel:
+    """Read an ARPA file, or a folder that `save_model` wrote.
+
+    Raises:
+        DataError: as `read_arpa`, or an n-gram that is listed twice.
+        ModelError: as `load_model`.
+    """
+    if path.is_dir():
+        return load_model(path)
+    arpa = read_arpa(path)
+    try:
+        return build_model(arpa)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def save_model(model: LanguageModel, folder: Path) -> None:
+    """Write the arrays as they are, for `load_model` to map into memory."""
+    with replace_folder(folder) as fresh:
+        for name, dtype in _ARRAYS.items():
+            np.save(fresh / f"{name}.npy", np.asarray(getattr(model, name), dtype))
+        (fresh / "words.txt").write_bytes("\n".join(model.words).encode())
+        header = {
+            "format": _FORMAT,
+            "num_words": len(model.words),
+            "num_ngrams": model.num_ngrams,
+        }
+        (fresh / "model.json").write_text(json.dumps(header), encoding="utf-8")
+
+
+def load_model(folder: Path) -> LanguageModel:
+    """Open what `save_model` wrote; the arrays stay in their files until they are used.
+
+    Raises:
+        ModelError: a file is missing, is of another format, or does not fit the others.
+    """
+    try:
+        header = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        if header["format"] != _FORMAT:
+            raise ModelError(
+                f"{folder}: format {header['format']}, but this program reads {_FORMAT}; "
+                "build it again from the ARPA file"
+            )
+        num_words, num_ngrams = header["num_words"], tuple(header["num_ngrams"])
+        words = tuple((folder / "words.txt").read_bytes().decode().split("\n"))
+        arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in _ARRAYS
+        }
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise ModelError(f"{folder}: the language model cannot be read: {error}") from error
+    if len(words) != num_words:
+        raise ModelError(
+            f"{folder / 'words.txt'}: {len(words)} words, but {num_words} are expected"
+        )
+    num_arcs, num_states = len(arrays["arc_keys"]), len(arrays["backoffs"])
+    shapes = {"first_arcs": num_states + 1, "backoff_states": num_states, "backoffs": num_states}
+    for name, dtype in _ARRAYS.items():
+        if arrays[name].shape != (shapes.get(name, num_arcs),) or arrays[name].dtype != dtype:
+            raise ModelError(f"{folder / name}.npy: does not fit the other files")
+    return LanguageModel(words=words, num_ngrams=num_ngrams, **arrays)
+
+
+def build_model(arpa: Arpa) -> LanguageModel:
+    """The automaton of a model.
+
+    A history that is not listed, but that a longer n-gram needs, gets the probability that backing
+    off gives, and weight 1.
+
+    Raises:
+        DataError: an n-gram is listed twice.
+    """
+    keys, log_probs, backoffs = _build_trie(arpa)
+    num_words = len(arpa.words)
+    shorter = _find_shorter(keys, num_words, len(arpa.orders))
+    for node in np.flatnonzero(np.isnan(log_probs)).tolist():
+        log_probs[node] = _backed_off(node, keys // num_words, log_probs, backoffs, shorter)
+    return _minimize(arpa, keys, log_probs, backoffs, shorter)
+
+
+def _build_trie(
+    arpa: Arpa,
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Nodes of all n-grams and their prefixes: key, log-probability (or NaN), back-off weight.
+
+    Node 0 is the empty n-gram. The key of another is parent * number of words + last word; nodes
+    are numbered by order, then sorted, so all keys are sorted.
+    """
+    num_words = len(arpa.words)
+    nodes = [np.zeros(len(ngrams), np.int64) for ngrams in arpa.orders]
+    keys, log_probs, backoffs = [np.array([-1])], [np.array([0.0])], [np.array([0.0])]
+    num_nodes = 1
+    for index, listed in enumerate(arpa.orders):
+        wanted = [
+            nodes[longer] * num_words + arpa.orders[longer].words[:, index]
+            for longer in range(index, len(arpa.orders))
+        ]
+        level, inverse = np.unique(np.concatenate(wanted), return_inverse=True)
+        places = inverse[: len(listed)]
+        twice = np.flatnonzero(np.bincount(places, minlength=len(level)) > 1)
+        if twice.size:
+            row = listed.words[np.flatnonzero(places == twice[0])[0]]
+            raise DataError(f"{' '.join(arpa.words[word] for word in row)!r} is listed twice")
+        for values, given, default in (
+            (log_probs, listed.log_probs, np.nan),
+            (backoffs, listed.backoffs, 0.0),
+        ):
+            values.append(np.full(len(level), default))
+            values[-1][places] = given
+        first = 0
+        for longer in range(index, len(arpa.orders)):
+            size = len(nodes[longer])
+            nodes[longer] = num_nodes + inverse[first : first + size]
+            first += size
+        keys.append(level)
+        num_nodes += len(level)
+    return np.concatenate(keys), np.concatenate(log_probs), np.concatenate(backoffs)
+
+
+def _find_shorter(keys: NDArray[np.int64], num_words: int, order: int) -> NDArray[np.int64]:
+    """Each node's longest proper suffix that is a node."""
+    shorter = np.zeros(len(keys), np.int64)
+    # Nodes of one order come after all their suffixes, whose own suffixes are known then.
+    level = np.flatnonzero((keys >= 0) & (keys < num_words))
+    for _ in range(2, order + 1):
+        first, last = np.searchsorted(keys, [level[0] * num_words, (level[-1] + 1) * num_words])
+        level = np.arange(first, last)
+        if not level.size:
+            break
+        histories, words = np.divmod(keys[level], num_words)
+        pending = np.arange(len(level))
+        while pending.size:
+            histories[pending] = shorter[histories[pending]]
+            found_nodes, found = _find(keys, histories[pending] * num_words + words[pending])
+            shorter[level[pending[found]]] = found_nodes[found]
+            pending = pending[~found]
+            pending = pending[histories[pending] != 0]
+    return shorter
+
+
+def _backed_off(
+    node: int,
+    parents: NDArray[np.int64],
+    log_probs: NDArray[np.float64],
+    backoffs: NDArray[np.float64],
+    shorter: NDArray[np.int64],
+) -> float:
+    """Log-probability of an n-gram that is not listed; those of its suffixes are known."""
+    target = shorter[node]
+    history, total = parents[node], float(log_probs[target])
+    while history != parents[target]:
+        total += float(backoffs[history])
+        history = shorter[history]
+    return total
+
+
+def _minimize(
+    arpa: Arpa,
+    keys: NDArray[np.int64],
+    log_probs: NDArray[np.float64],
+    backoffs: NDArray[np.float64],
+    shorter: NDArray[np.int64],
+) -> LanguageModel:
+    """States are the nodes that differ from their suffixes: they have arcs, or a weight."""
+    num_words = len(arpa.words)
+    parents, words = np.divmod(keys[1:], num_words)
+    is_state = backoffs != 0
+    is_state[parents] = True
+    is_state[0] = True
+    nodes = np.flatnonzero(is_state)
+    nearest = np.arange(len(keys))  # the longest suffix, itself included, that is a state
+    while (others := np.flatnonzero(~is_state[nearest])).size:
+        nearest[others] = shorter[nearest[others]]
+    ranks = np.cumsum(is_state) - 1
+    states = ranks[nearest]
+    above = shorter[nodes]
+    arc_keys = ranks[parents] * num_words + words
+    return LanguageModel(
+        words=arpa.words,
+        num_ngrams=tuple(len(ngrams) for ngrams in arpa.orders),
+        first_arcs=np.searchsorted(arc_keys, np.arange(len(nodes) + 1) * num_words),
+        arc_keys=arc_keys,
+        arc_log_probs=log_probs[1:].astype(np.float32),
+        arc_states=states[1:].astype(np.int32),
+        backoffs=backoffs[nodes].astype(np.float32),
+        backoff_states=states[above].astype(np.int32),
+    )
+
+
+def _find(
+    keys: NDArray[np.int64], wanted: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where each of `wanted` is in sorted keys, and whether it is there."""
+    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return places, keys[places] == wanted

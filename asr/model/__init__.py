@@ -1,0 +1,16 @@
+"""The network: waveforms or frames in, log-probabilities [step, token] out; and its folder.
+
+Which module for which question:
+    features  what does the encoder see?
+    encoder   how do convolutions and recurrent layers turn it into log-probabilities?
+    ctc       what is the loss, and which transcripts have no path?
+    network   how do features and encoder stand together, as trained and stored?
+    stream    how does a network with one direction run as audio arrives?
+    onnx      how does an exported network run? (no torch)
+    folder    what is in a model folder? (no torch)
+    export/   how does a network become an ONNX graph?
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

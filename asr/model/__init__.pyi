@@ -1,0 +1,11 @@
+from .ctc import ctc_loss as ctc_loss
+from .ctc import required_steps as required_steps
+from .encoder import CtcModel as CtcModel
+from .features import Frontend as Frontend
+from .folder import LoadedModel as LoadedModel
+from .folder import read_model as read_model
+from .folder import write_model as write_model
+from .network import Network as Network
+from .network import TorchNetwork as TorchNetwork
+from .network import read_network as read_network
+from .onnx import OnnxNetwork as OnnxNetwork

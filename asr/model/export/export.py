@@ -1,0 +1,236 @@
+"""A trained model as ONNX, in a folder that transcribes without torch."""
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from asr.config import Config
+from asr.errors import ModelError
+from asr.files import open_atomic
+from asr.model.export.encoder import add_encoder
+from asr.model.export.features import add_base, add_finish, add_noise
+from asr.model.export.graph import Graph, Shape
+from asr.model.features import Frontend
+from asr.model.folder import (
+    WEIGHTS,
+    LoadedModel,
+    has_decoding,
+    read_decoding,
+    read_model,
+    write_decoding,
+    write_model,
+)
+from asr.model.network import Network, TorchNetwork, read_network
+from asr.model.onnx import FRONTEND, MODEL, OnnxNetwork
+from asr.text import TokenTable
+
+Input = Literal["waveform", "features"]
+_ROWS = ("batch",)
+# By which a log-probability may differ from torch's: in nats, or of itself where it is below -1,
+# since float32 rounds the log-probability of what is all but impossible more coarsely.
+_MOST_OFF = 1e-4
+_SYMBOLS = "symbols.txt"
+_TRIAL_SECONDS = (0.3, 0.31, 1.0, 2.7, 5.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportReport:
+    """What came of an export."""
+
+    difference: float
+    """Largest difference of a log-probability from torch's, in nats or of itself, the smaller."""
+    agreement: float
+    """Share of steps whose best token is torch's."""
+    num_bytes: int
+    """Of the network's files."""
+
+
+def export_model(
+    folder: Path, output: Path, *, takes: Input = "waveform", quantize: bool = False
+) -> ExportReport:
+    """Write the model of `folder` as a model folder with ONNX in place of weights.
+
+    Normalization by speaker becomes that by utterance.
+
+    Args:
+        takes: what the network's file takes: samples; or frames as Kaldi computes them, without
+            deltas, noise and normalization, and the features stand in a file beside it.
+        quantize: weights and products of the recurrent and output layers in 8 bit integers.
+
+    Raises:
+        ModelError: `folder` cannot be read or exported so, or what came out differs from it.
+    """
+    model = read_model(folder)
+    if (output / WEIGHTS).exists():
+        raise ModelError(f"{output}: holds a trained model; name another folder")
+    if quantize and model.config.encoder.cell != "lstm":
+        raise ModelError(
+            f"{folder}: its cell is {model.config.encoder.cell}, and ONNX Runtime has 8 bit "
+            "layers for lstm only; leave out --quantize"
+        )
+    torch_network = read_network(folder / WEIGHTS, model.config, len(model.tokens), "cpu")
+    with tempfile.TemporaryDirectory() as scratch:
+        trial = Path(scratch)
+        for name, graph in _graphs(torch_network.network, model, takes, quantize).items():
+            onnx.save(graph, trial / name)
+        report = _compare(torch_network, OnnxNetwork(trial, len(model.tokens)), model.config, trial)
+        if not quantize and not report.difference <= _MOST_OFF:
+            raise ModelError(
+                f"{folder}: log-probabilities of the exported network are up to "
+                f"{report.difference:.2g} from the trained one's; more than {_MOST_OFF:g} is wrong"
+            )
+        exported = {
+            "input": takes,
+            "numbers": "int8" if quantize else "float32",
+            "largest_difference": report.difference,
+        }
+        write_model(
+            output,
+            _as_exported(model.config),
+            model.tokens,
+            {**model.training, "exported": exported},
+        )
+        _copy_decoding(folder, output)
+        if takes == "features":
+            write_symbols(model.tokens, output / _SYMBOLS)
+        for path in trial.iterdir():
+            with open_atomic(output / path.name, "wb") as file:
+                file.write(path.read_bytes())
+    return report
+
+
+def write_symbols(tokens: TokenTable, path: Path) -> None:
+    """A token table as other programs read it: `symbol id` lines, "▁" for a space."""
+    with open_atomic(path) as file:
+        for token, symbol in enumerate(tokens.symbols):
+            file.write(f"{'▁' if symbol == ' ' else symbol} {token}\n")
+
+
+def _graphs(
+    network: Network, model: LoadedModel, takes: Input, quantize: bool
+) -> Mapping[str, onnx.ModelProto]:
+    frontend, config, num_tokens = network.frontend, model.config, len(model.tokens)
+    base_shape: Shape = ("batch", "frame", config.features.num_base_bins)
+    inputs: dict[str, Shape] = {"waveforms": ("batch", "sample"), "num_samples": _ROWS}
+    graphs = {}
+    graph = Graph()
+    if takes == "waveform":
+        base, num_frames = add_base(graph, frontend, "waveforms", "num_samples")
+    else:
+        alone = Graph()
+        outputs = add_base(alone, frontend, "waveforms", "num_samples")
+        described = {"features": (outputs[0], base_shape), "num_frames": (outputs[1], _ROWS)}
+        graphs[FRONTEND] = alone.model(inputs, described, {})
+        inputs = {"features": base_shape, "num_frames": _ROWS}
+        base, num_frames = "features", "num_frames"
+    stored = add_noise(graph, frontend, base) if config.features.kind == "fbank" else base
+    features = add_finish(graph, frontend, stored, num_frames)
+    of_features = [node.name for node in graph.nodes]
+    log_probs, num_steps = add_encoder(graph, network.encoder, features, num_frames)
+    graphs[MODEL] = graph.model(
+        inputs,
+        {
+            "log_probs": (log_probs, ("batch", "step", num_tokens)),
+            "num_steps": (num_steps, _ROWS),
+        },
+        # What sherpa-onnx asks of a WeNet CTC model.
+        {
+            "model_type": "asr_ctc",
+            "vocab_size": str(num_tokens),
+            "subsampling_factor": str(config.encoder.subsampling),
+        },
+    )
+    if quantize:
+        graphs[MODEL] = _quantized(graphs[MODEL], of_features)
+    return graphs
+
+
+def _quantized(model: onnx.ModelProto, left: list[str]) -> onnx.ModelProto:
+    """The same with 8 bit recurrent and linear layers; the nodes `left` stay as they are."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as scratch:
+        source, target = Path(scratch, "float32.onnx"), Path(scratch, "int8.onnx")
+        onnx.save(model, source)
+        logging.disable(logging.WARNING)  # it recommends steps that this graph has no need of
+        quantize_dynamic(
+            source,
+            target,
+            op_types_to_quantize=["LSTM", "MatMul"],
+            nodes_to_exclude=left,
+            weight_type=QuantType.QInt8,
+        )
+        logging.disable(logging.NOTSET)
+        return onnx.load(target)
+
+
+def _compare(
+    trained: TorchNetwork, exported: OnnxNetwork, config: Config, trial: Path
+) -> ExportReport:
+    """Both networks on random utterances, alone and in batches of several lengths."""
+    differences, agreements = [0.0], []
+    for inputs in _trial_batches(config, of_features=(trial / FRONTEND).exists()):
+        pairs = zip(trained.log_probs(inputs), exported.log_probs(inputs), strict=True)
+        for theirs, ours in pairs:
+            if theirs.shape != ours.shape:
+                raise ModelError(f"{ours.shape} steps and tokens in place of {theirs.shape}")
+            # The largest of some numbers and NaN is NaN, whatever their order.
+            apart = np.abs(theirs - ours) / np.maximum(1, np.abs(theirs))
+            differences.append(float(apart.max()))
+            agreements.append(theirs.argmax(axis=1) == ours.argmax(axis=1))
+    return ExportReport(
+        difference=float(np.max(differences)),
+        agreement=float(np.concatenate(agreements).mean()),
+        num_bytes=sum(path.stat().st_size for path in trial.iterdir()),
+    )
+
+
+def _trial_batches(config: Config, *, of_features: bool) -> Iterator[list[NDArray[np.float32]]]:
+    """Noise whose level changes, as samples and, for a network that takes them, as frames."""
+    random = np.random.default_rng(1)
+    rate = config.features.sample_rate
+    waveforms = []
+    for seconds in _TRIAL_SECONDS:
+        count = max(config.features.frame_length, int(seconds * rate))
+        levels = np.exp(random.uniform(-6, 0, 2 + count // (rate // 10)))
+        level = np.interp(np.arange(count), np.arange(len(levels)) * (rate // 10), levels)
+        noise = random.standard_normal(count) * level * 0.2
+        waveforms.append(noise.clip(-1, 1).astype(np.float32))
+    yield waveforms
+    yield from ([waveform] for waveform in waveforms)
+    if of_features:
+        frontend = Frontend(config.features.model_copy(update={"noise_floor_db": None}))
+        frames = []
+        for waveform in waveforms:
+            samples = torch.from_numpy(waveform)[None]
+            frames.append(frontend.base(samples, torch.tensor([len(waveform)]))[0][0].numpy())
+        yield frames
+
+
+def _as_exported(config: Config) -> Config:
+    """The same, but that the graph knows nothing of speakers and normalizes by utterance."""
+    if config.features.normalization != "speaker":
+        return config
+    features = config.features.model_copy(update={"normalization": "utterance"})
+    return config.model_copy(update={"features": features})
+
+
+def _copy_decoding(folder: Path, output: Path) -> None:
+    if not has_decoding(folder):
+        return
+    # A neural language model would bring torch along; without it its share is the n-gram's.
+    decoding = read_decoding(folder).model_copy(update={"neural_share": 0.0})
+    write_decoding(
+        output,
+        decoding,
+        lm=folder / decoding.lm if decoding.lm else None,
+        lexicon=folder / decoding.lexicon if decoding.lexicon else None,
+    )

@@ -1,0 +1,135 @@
+"""The network with its features, in torch: as it is trained, stored and run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from asr.batches import padded
+from asr.config import Config
+from asr.errors import ModelError
+from asr.files import open_atomic
+from asr.model.encoder import CtcModel
+from asr.model.features import Frontend
+from asr.model.stream import NetworkStream
+
+
+class Network(nn.Module):
+    """Features and encoder together: what the weights file holds."""
+
+    def __init__(self, config: Config, num_tokens: int):
+        super().__init__()
+        self.frontend = Frontend(config.features)
+        self.encoder = CtcModel(config.features.num_bins, num_tokens, config.encoder)
+
+
+class TorchNetwork:
+    """A network at work: arrays in, arrays out."""
+
+    def __init__(self, network: Network, device: str, threads: int | None = None):
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.threads = torch.get_num_threads()
+        self.network = network.eval().requires_grad_(False).to(device)
+        self._device = device
+
+    def log_probs(
+        self,
+        inputs: Sequence[NDArray[np.float32]],
+        statistics: NDArray[np.float32] | None = None,
+    ) -> list[NDArray[np.float32]]:
+        """Log-probabilities [step, token] of each input: samples at the model's rate, or frames.
+
+        Args:
+            inputs: all of them samples, or all of them frames.
+            statistics: of each one's speaker, [input, two, bin]; see `Frontend.finish`.
+        """
+        known = None if statistics is None else torch.from_numpy(statistics).to(self._device)
+        with torch.inference_mode():
+            base, num_frames = self._base(inputs)
+            features = self.network.frontend.finish(base, num_frames, known)
+            log_probs, num_steps = self.network.encoder(features, num_frames)
+        rows = zip(log_probs.cpu().numpy(), num_steps.tolist(), strict=True)
+        return [row[:steps] for row, steps in rows]
+
+    def stream(self) -> NetworkStream:
+        """For an utterance that arrives in pieces.
+
+        Raises:
+            ModelError: the network needs whole utterances.
+        """
+        return NetworkStream(self.network.frontend, self.network.encoder, self._device)
+
+    def moments(self, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+        """Of each input's features, [input, three, bin]; see `asr.corpus.statistics`."""
+        with torch.inference_mode():
+            moments: Tensor = self.network.frontend.moments(*self._base(inputs))
+        return moments.cpu().numpy()
+
+    def _base(self, inputs: Sequence[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
+        """Features without deltas and normalization, and numbers of frames."""
+        values, counts = padded(inputs)
+        batch = torch.from_numpy(values).to(self._device)
+        lengths = torch.from_numpy(counts).to(self._device)
+        frontend = self.network.frontend
+        if batch.ndim == 2:
+            base, num_frames = frontend.base(batch, lengths)
+            return base, num_frames
+        return frontend.with_noise(batch), lengths
+
+
+def read_network(
+    path: Path, config: Config, num_tokens: int, device: str, threads: int | None = None
+) -> TorchNetwork:
+    """The network of a weights file, ready for inference.
+
+    Args:
+        threads: of the processor, at most, for all of torch; none leaves it as it is.
+
+    Raises:
+        ModelError: unreadable, damaged, or of another shape.
+    """
+    network = Network(config, num_tokens)
+    load_weights(network, path)
+    return TorchNetwork(network, device, threads)
+
+
+def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors atomically."""
+    with open_atomic(path, "wb") as file:
+        file.write(
+            safetensors.torch.save({name: t.cpu().contiguous() for name, t in weights.items()})
+        )
+
+
+def load_weights(network: Network, path: Path) -> None:
+    """Put a weights file into `network`.
+
+    Raises:
+        ModelError: unreadable, damaged, or of another shape.
+    """
+    try:
+        weights = safetensors.torch.load_file(path)
+        network.load_state_dict(weights)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ModelError(f"{path}: the weights cannot be read: {error}") from error
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ModelError(f"{path}: the weights do not fit config.yaml: {reason}") from error
+
+
+def choose_device(device: str) -> str:
+    """`cuda` where there is one and `auto` or `cuda` is asked for.
+
+    Raises:
+        ModelError: `cuda` is asked for and there is none.
+    """
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise ModelError("--device cuda: this machine has no usable CUDA device")
+    return "cuda" if available and device != "cpu" else "cpu"

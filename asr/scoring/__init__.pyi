@@ -1,0 +1,12 @@
+from .errors import ErrorCounts as ErrorCounts
+from .errors import Score as Score
+from .errors import UtteranceScore as UtteranceScore
+from .errors import count_errors as count_errors
+from .errors import score as score
+from .errors import total as total
+from .errors import word_error_interval as word_error_interval
+from .page import write_html as write_html
+from .report import Clip as Clip
+from .report import Report as Report
+from .report import write_files as write_files
+from .transcripts import read_pair as read_pair

@@ -1,0 +1,315 @@
+"""Word, character and sentence errors of hypotheses against references, joined by utterance id.
+
+Conventions
+    Words are what white space separates. Characters are those of the words joined by one space,
+    the spaces included. Counts are whole numbers and add up over any split; rates are derived
+    from them, in percent, and are never clipped. A rate over nothing is None.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Any, Self
+
+import jiwer
+
+from asr.errors import DataError
+from asr.scoring.statistics import Interval, bootstrap_interval
+from asr.text import Alternates, alternates
+
+CORRECT, SUBSTITUTION, DELETION, INSERTION = "CSDI"
+
+_LETTERS = {
+    "equal": CORRECT,
+    "substitute": SUBSTITUTION,
+    "delete": DELETION,
+    "insert": INSERTION,
+}
+_BATCH_SIZE = 500  # utterances aligned at once; bounds the memory that alignments take
+_NUM_NAMED = 5  # ids that an error names
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCounts:
+    """Errors of an alignment with the fewest of them, and what they are counted against."""
+
+    substitutions: int = 0
+    deletions: int = 0
+    insertions: int = 0
+    reference_length: int = 0
+
+    def __add__(self, other: Self) -> "ErrorCounts":
+        return ErrorCounts(
+            self.substitutions + other.substitutions,
+            self.deletions + other.deletions,
+            self.insertions + other.insertions,
+            self.reference_length + other.reference_length,
+        )
+
+    @property
+    def errors(self) -> int:
+        """Substitutions, deletions and insertions."""
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def correct(self) -> int:
+        """Words (or characters) of the reference that the hypothesis has."""
+        return self.reference_length - self.substitutions - self.deletions
+
+    @property
+    def rate(self) -> float | None:
+        """Errors in percent of the reference's length; None where that is 0."""
+        if not self.reference_length:
+            return None
+        return 100 * self.errors / self.reference_length
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UtteranceScore:
+    """One utterance's words, aligned."""
+
+    id: str
+    reference: str
+    """As compared: normalized, and with the alternates that cost least."""
+    hypothesis: str | None
+    """As compared; None where there is none."""
+    operations: str
+    """A letter for each aligned pair, in order: C, S, D or I."""
+    words: ErrorCounts
+    characters: ErrorCounts
+    speaker: str | None = None
+
+    def pairs(self) -> Iterator[tuple[str, str | None, str | None]]:
+        """Operation, reference word and hypothesis word of each aligned pair."""
+        reference = iter(self.reference.split())
+        hypothesis = iter((self.hypothesis or "").split())
+        for letter in self.operations:
+            yield (
+                letter,
+                None if letter == INSERTION else next(reference),
+                None if letter == DELETION else next(hypothesis),
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """A test set's errors."""
+
+    utterances: tuple[UtteranceScore, ...]
+    """In the order of the references."""
+    words: ErrorCounts
+    characters: ErrorCounts
+    num_wrong: int
+    """Utterances with an error."""
+    missing: tuple[str, ...]
+    """Ids without a hypothesis: all their words are deletions."""
+    extra: tuple[str, ...]
+    """Ids without a reference, left out by permission."""
+    empty: ErrorCounts
+    """Of the utterances whose reference has no words; part of `words`."""
+    num_empty: int
+
+    @property
+    def sentence_rate(self) -> float:
+        """Utterances with an error, in percent."""
+        return 100 * self.num_wrong / len(self.utterances)
+
+    @property
+    def by_speaker(self) -> bool:
+        """Whether every utterance's speaker is known, and there are two or more."""
+        speakers = {utterance.speaker for utterance in self.utterances}
+        return None not in speakers and len(speakers) > 1
+
+
+def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCounts:
+    """Errors of one sequence of words or characters against another."""
+    return _counts(next(_align([list(reference)], [list(hypothesis)])))
+
+
+def score(
+    references: Mapping[str, str | Alternates],
+    hypotheses: Mapping[str, str],
+    *,
+    normalizer: Callable[[str], str] | None = None,
+    speakers: Mapping[str, str] | None = None,
+    allow_extra: bool = False,
+) -> Score:
+    """Compare every reference with the hypothesis of the same id.
+
+    Args:
+        references: text, or text with alternates, of which those that cost least are taken.
+        hypotheses: an id that is absent counts as deletions; "" is a hypothesis like another.
+        normalizer: applied to both sides.
+        speakers: by utterance id; may lack some.
+        allow_extra: leave hypotheses without a reference out instead of refusing them.
+
+    Raises:
+        DataError: no references, or a hypothesis without a reference.
+    """
+    if not references:
+        raise DataError("there are no references to score against")
+    extra = tuple(utterance_id for utterance_id in hypotheses if utterance_id not in references)
+    if extra and not allow_extra:
+        raise DataError(f"{_name(extra)} without a reference; with --allow-extra they are left out")
+    speakers = speakers or {}
+    utterances = []
+    ids = list(references)
+    for first in range(0, len(ids), _BATCH_SIZE):
+        batch = ids[first : first + _BATCH_SIZE]
+        utterances += _score_batch(batch, references, hypotheses, normalizer, speakers)
+    empty = [utterance for utterance in utterances if not utterance.words.reference_length]
+    return Score(
+        utterances=tuple(utterances),
+        words=total(utterance.words for utterance in utterances),
+        characters=total(utterance.characters for utterance in utterances),
+        num_wrong=sum(1 for utterance in utterances if utterance.words.errors),
+        missing=tuple(utterance_id for utterance_id in ids if utterance_id not in hypotheses),
+        extra=extra,
+        empty=total(utterance.words for utterance in empty),
+        num_empty=len(empty),
+    )
+
+
+def total(counts: Iterable[ErrorCounts]) -> ErrorCounts:
+    """The sum of counts."""
+    return reduce(add, counts, ErrorCounts())
+
+
+def word_error_interval(score: Score) -> Interval | None:
+    """95 % interval of the word error rate; resampled by speaker where speakers are known."""
+    by_speaker = score.by_speaker
+    units: dict[str, ErrorCounts] = {}
+    for utterance in score.utterances:
+        unit = str(utterance.speaker) if by_speaker else utterance.id
+        units[unit] = units.get(unit, ErrorCounts()) + utterance.words
+    return bootstrap_interval(
+        [counts.errors for counts in units.values()],
+        [counts.reference_length for counts in units.values()],
+        unit="speaker" if by_speaker else "utterance",
+    )
+
+
+def kaldi_lines(score: Score, interval: Interval | None = None) -> list[str]:
+    """The summary: the lines of Kaldi's compute-wer, the interval and the characters.
+
+    Args:
+        score: what to summarize.
+        interval: `word_error_interval(score)`, computed if it is not given.
+    """
+    interval = interval or word_error_interval(score)
+    num_utterances = len(score.utterances)
+    return [
+        _counts_line("%WER", score.words),
+        f"%SER {score.sentence_rate:.2f} [ {score.num_wrong} / {num_utterances} ]",
+        interval_line(score, interval),
+        f"Scored {num_utterances} sentences, {len(score.missing)} not present in hyp.",
+        _counts_line("%CER", score.characters),
+    ]
+
+
+def interval_line(score: Score, interval: Interval | None) -> str:
+    """The word error rate with its interval, its method and the number of units."""
+    rate = format_rate(score.words.rate)
+    if interval is None:
+        return f"WER {rate} % (no interval: at least two utterances with words are needed)"
+    return (
+        f"WER {rate} % [{interval.low:.2f}, {interval.high:.2f}] "
+        f"({interval.confidence * 100:g} %, bootstrap by {interval.unit}, "
+        f"{interval.num_units} {interval.unit}s)"
+    )
+
+
+def format_rate(rate: float | None) -> str:
+    """Two decimals; `-` for a rate over nothing."""
+    return "-" if rate is None else f"{rate:.2f}"
+
+
+def _counts_line(label: str, counts: ErrorCounts) -> str:
+    # Kaldi prints 0 / 0 as nan, and scripts parse it.
+    rate = "nan" if counts.rate is None else f"{counts.rate:.2f}"
+    return (
+        f"{label} {rate} [ {counts.errors} / {counts.reference_length}, "
+        f"{counts.insertions} ins, {counts.deletions} del, {counts.substitutions} sub ]"
+    )
+
+
+def _score_batch(
+    ids: Sequence[str],
+    references: Mapping[str, str | Alternates],
+    hypotheses: Mapping[str, str],
+    normalizer: Callable[[str], str] | None,
+    speakers: Mapping[str, str],
+) -> list[UtteranceScore]:
+    reference_texts, hypothesis_texts = [], []
+    for utterance_id in ids:
+        reference, hypothesis = references[utterance_id], hypotheses.get(utterance_id, "")
+        if normalizer:
+            hypothesis = normalizer(hypothesis)
+            reference = (
+                normalizer(reference)
+                if isinstance(reference, str)
+                else reference.normalized(normalizer)
+            )
+        hypothesis_words = hypothesis.split()
+        if isinstance(reference, Alternates):
+            reference_words = alternates.choose_wording(reference, hypothesis_words, utterance_id)
+        else:
+            reference_words = reference.split()
+        reference_texts.append(" ".join(reference_words))
+        hypothesis_texts.append(" ".join(hypothesis_words))
+    words = _align(
+        [text.split() for text in reference_texts], [text.split() for text in hypothesis_texts]
+    )
+    characters = _align(
+        [list(text) for text in reference_texts], [list(text) for text in hypothesis_texts]
+    )
+    return [
+        UtteranceScore(
+            id=utterance_id,
+            reference=reference,
+            hypothesis=hypothesis if utterance_id in hypotheses else None,
+            operations=operations,
+            words=_counts(operations),
+            characters=_counts(character_operations),
+            speaker=speakers.get(utterance_id),
+        )
+        for utterance_id, reference, hypothesis, operations, character_operations in zip(
+            ids, reference_texts, hypothesis_texts, words, characters, strict=True
+        )
+    ]
+
+
+def _align(references: list[list[str]], hypotheses: list[list[str]]) -> Iterator[str]:
+    """The operations of each pair of sequences, with the fewest errors."""
+    output = jiwer.process_words(references, hypotheses, _AsItIs(), _AsItIs())  # type: ignore[arg-type]
+    for chunks in output.alignments:
+        yield "".join(
+            _LETTERS[chunk.type]
+            * max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
+            for chunk in chunks
+        )
+
+
+class _AsItIs(jiwer.AbstractTransform):
+    """In place of jiwer's own splitting: the sequences are split already."""
+
+    def __call__(self, sequences: Any) -> Any:
+        return sequences
+
+
+def _counts(operations: str) -> ErrorCounts:
+    insertions = operations.count(INSERTION)
+    return ErrorCounts(
+        operations.count(SUBSTITUTION),
+        operations.count(DELETION),
+        insertions,
+        len(operations) - insertions,
+    )
+
+
+def _name(ids: Sequence[str]) -> str:
+    named = ", ".join(ids[:_NUM_NAMED])
+    more = f" and {len(ids) - _NUM_NAMED} more" if len(ids) > _NUM_NAMED else ""
+    noun = "hypothesis" if len(ids) == 1 else "hypotheses"
+    return f"{len(ids)} {noun} ({named}{more})"

@@ -1,0 +1,12 @@
+from .alternates import Alternates as Alternates
+from .lines import Line as Line
+from .lines import UniqueIds as UniqueIds
+from .lines import parse_seconds as parse_seconds
+from .lines import quoted as quoted
+from .lines import read_lines as read_lines
+from .normalizers import find_normalizer as find_normalizer
+from .tokens import TokenTable as TokenTable
+from .tokens import build_tokens as build_tokens
+from .tokens import normalize as normalize
+from .tokens import read_tokens as read_tokens
+from .tokens import write_tokens as write_tokens

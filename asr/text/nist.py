@@ -1,0 +1,222 @@
+"""NIST's files with times: `.stm` references, `.ctm` hypotheses, and the words put into segments.
+
+A word belongs to the segment of its file and channel that its middle lies in, or else to the
+nearest one, so that a word spoken where no reference is counts as an insertion, as in sclite.
+Words inside IGNORE_TIME_SEGMENT_IN_SCORING are not scored.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asr.errors import DataError
+from asr.text.alternates import Alternates, parse_alternates
+from asr.text.lines import Line, UniqueIds, parse_seconds, quoted
+
+IGNORED = "ignore_time_segment_in_scoring"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """A line of a `.stm`."""
+
+    recording: str
+    channel: str
+    speaker: str
+    begin: float
+    """Seconds."""
+    end: float
+    """Seconds."""
+    labels: str | None
+    """What stands between `<` and `>`."""
+    text: str | Alternates
+    line: int
+
+    @property
+    def id(self) -> str:
+        """Recording, channel, and begin and end in milliseconds."""
+        begin, end = round(1000 * self.begin), round(1000 * self.end)
+        return f"{self.recording}-{self.channel}-{begin:07d}-{end:07d}"
+
+    @property
+    def ignored(self) -> bool:
+        """Whether what is said in it is not scored."""
+        return isinstance(self.text, str) and self.text.lower() == IGNORED
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimedWord:
+    """A line of a `.ctm`."""
+
+    recording: str
+    channel: str
+    begin: float
+    """Seconds."""
+    duration: float
+    """Seconds."""
+    word: str
+    line: int
+
+    @property
+    def middle(self) -> float:
+        """Seconds."""
+        return self.begin + self.duration / 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentedWords:
+    """The words of a `.ctm`, by segment."""
+
+    texts: dict[str, str]
+    num_ignored: int
+    """Words in segments that are not scored."""
+    elsewhere: tuple[TimedWord, ...]
+    """Words of files or channels that the references do not have."""
+
+
+def parse_stm(lines: Sequence[Line], path: Path, *, alternates: bool) -> list[Segment]:
+    """The segments of a `.stm`, the ignored ones among them, in the file's order.
+
+    Raises:
+        DataError: a malformed line, a segment that occurs twice, or segments that overlap.
+    """
+    segments = []
+    ids = UniqueIds(path)
+    for number, line in lines:
+        if line.startswith(";;"):
+            continue
+        segment = _segment(line, number, f"{path}:{number}", alternates)
+        ids.add(segment.id, number)
+        segments.append(segment)
+    _check_overlap(segments, path)
+    return segments
+
+
+def parse_ctm(lines: Sequence[Line], path: Path) -> list[TimedWord]:
+    """The words of a `.ctm`, by recording, channel and time.
+
+    Raises:
+        DataError: a malformed line.
+    """
+    words = []
+    for number, line in lines:
+        if line.startswith(";;"):
+            continue
+        where = f"{path}:{number}"
+        fields = line.split()
+        if len(fields) not in (5, 6):
+            raise DataError(
+                f"{where}: `file channel begin duration word [confidence]` is expected: "
+                f"{quoted(line)}"
+            )
+        recording, channel, begin, duration, word = fields[:5]
+        words.append(
+            TimedWord(
+                recording=recording,
+                channel=channel,
+                begin=parse_seconds(begin, where),
+                duration=parse_seconds(duration, where),
+                word=word,
+                line=number,
+            )
+        )
+    return sorted(words, key=lambda word: (word.recording, word.channel, word.begin))
+
+
+def words_by_recording(words: Sequence[TimedWord], path: Path) -> dict[str, str]:
+    """Each recording's words as one text.
+
+    Raises:
+        DataError: a recording with two channels.
+    """
+    channels: dict[str, str] = {}
+    texts: dict[str, list[str]] = {}
+    for word in words:
+        if channels.setdefault(word.recording, word.channel) != word.channel:
+            raise DataError(
+                f"{path}:{word.line}: {word.recording} has channel {word.channel} beside "
+                f"{channels[word.recording]}; channels need a .stm as reference"
+            )
+        texts.setdefault(word.recording, []).append(word.word)
+    return {recording: " ".join(said) for recording, said in texts.items()}
+
+
+def put_into_segments(words: Sequence[TimedWord], segments: Sequence[Segment]) -> SegmentedWords:
+    """Give every word the segment that it was said in; a segment may stay without words.
+
+    Args:
+        words: in order of time.
+        segments: without overlap.
+    """
+    tracks: dict[tuple[str, str], list[Segment]] = {}
+    for segment in sorted(segments, key=lambda segment: segment.begin):
+        tracks.setdefault((segment.recording, segment.channel), []).append(segment)
+    texts: dict[str, list[str]] = {segment.id: [] for segment in segments if not segment.ignored}
+    num_ignored = 0
+    elsewhere = []
+    for word in words:
+        track = tracks.get((word.recording, word.channel))
+        if track is None:
+            elsewhere.append(word)
+            continue
+        segment = _nearest(track, word.middle)
+        if segment.ignored:
+            num_ignored += 1
+        else:
+            texts[segment.id].append(word.word)
+    return SegmentedWords(
+        texts={segment_id: " ".join(said) for segment_id, said in texts.items()},
+        num_ignored=num_ignored,
+        elsewhere=tuple(elsewhere),
+    )
+
+
+def _segment(line: str, number: int, where: str, alternates: bool) -> Segment:
+    fields = line.split(maxsplit=5)
+    if len(fields) < 5:
+        raise DataError(
+            f"{where}: `file channel speaker begin end [<labels>] text` is expected: {quoted(line)}"
+        )
+    recording, channel, speaker, begin, end = fields[:5]
+    text = fields[5].strip() if len(fields) > 5 else ""
+    labels = None
+    first, _, rest = text.partition(" ")
+    if first.startswith("<") and first.endswith(">"):
+        labels, text = first[1:-1], rest
+    begin_seconds, end_seconds = parse_seconds(begin, where), parse_seconds(end, where)
+    if end_seconds <= begin_seconds:
+        raise DataError(f"{where}: the segment ends at {end}, before it begins at {begin}")
+    return Segment(
+        recording=recording,
+        channel=channel,
+        speaker=speaker,
+        begin=begin_seconds,
+        end=end_seconds,
+        labels=labels,
+        text=parse_alternates(text, where) if alternates else " ".join(text.split()),
+        line=number,
+    )
+
+
+def _check_overlap(segments: Sequence[Segment], path: Path) -> None:
+    ends: dict[tuple[str, str], Segment] = {}
+    for segment in sorted(segments, key=lambda segment: segment.begin):
+        track = (segment.recording, segment.channel)
+        before = ends.get(track)
+        if before and segment.begin < before.end:
+            raise DataError(
+                f"{path}:{segment.line}: overlaps with the segment of line {before.line}; words "
+                "could belong to both"
+            )
+        ends[track] = segment
+
+
+def _nearest(track: Sequence[Segment], time: float) -> Segment:
+    after = bisect_right(track, time, key=lambda segment: segment.begin)
+    if after == 0:
+        return track[0]
+    before = track[after - 1]
+    if after == len(track) or time - before.end <= track[after].begin - time:
+        return before
+    return track[after]

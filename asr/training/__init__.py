@@ -1,0 +1,18 @@
+"""Training with CTC: packed corpora and a configuration in, a model folder out.
+
+Which module for which question:
+    trainer     what is an epoch, when is the dev set scored, what is saved?
+    step        what changes in a step?
+    loss        what is minimized?
+    batch, inputs, augment   how do utterances become padded, augmented features?
+    targets, feasibility     how are token ids held, and which utterances cannot be learnt?
+    dev_set     how good is the network on the dev set?
+    optimizer   which optimizer, at which rate?
+    processes   on which device, in how many processes?
+    checkpoints how does a stopped run go on exactly?
+    history, diagnosis, screen, page   what happened, what is going wrong, and how is it shown?
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

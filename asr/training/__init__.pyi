@@ -1,0 +1,2 @@
+from .processes import agree as agree
+from .trainer import train as train

@@ -1,0 +1,84 @@
+"""Utterances of a packed corpus as one padded batch of tensors.
+
+Dimension names: batch (utterances), sample (of audio), frame and bin (of features), token.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from asr.corpus import PackedCorpus
+from asr.files import open_atomic
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Utterances padded with zeros to one length."""
+
+    ids: tuple[str, ...]
+    inputs: Tensor
+    """Int16 samples at the model's rate [batch, sample], or frames without deltas and
+    normalization [batch, frame, bin]."""
+    lengths: Tensor
+    """Samples or frames of each utterance, [batch]."""
+    targets: Tensor
+    """Token ids, [batch, token]; zeros at the end."""
+    num_tokens: Tensor
+    """Tokens of each utterance, [batch]."""
+    statistics: Tensor | None = None
+    """Means and standard deviations of each one's speaker, [batch, two, bin]; for normalization
+    by "speaker"."""
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same on another device; on the way to a GPU while the host goes on."""
+        tensors = self.tensors
+        if torch.device(device).type == "cuda":
+            tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
+        moved: dict[str, Any] = {n: t.to(device, non_blocking=True) for n, t in tensors.items()}
+        return replace(self, **moved)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All of its tensors by name."""
+        names = ("inputs", "lengths", "targets", "num_tokens", "statistics")
+        values = {name: getattr(self, name) for name in names}
+        return {name: tensor for name, tensor in values.items() if tensor is not None}
+
+    @property
+    def is_audio(self) -> bool:
+        """Whether the inputs are samples."""
+        return self.inputs.ndim == 2
+
+
+def make_batch(
+    corpus: PackedCorpus, rows: Sequence[int], targets: Sequence[Sequence[int]]
+) -> Batch:
+    """A padded batch of the utterances `rows`; `targets` are all utterances' token ids."""
+    inputs, lengths = corpus.padded(rows)
+    num_tokens = [len(targets[row]) for row in rows]
+    padded_targets = np.zeros((len(rows), max([1, *num_tokens])), np.int64)
+    for place, row in enumerate(rows):
+        padded_targets[place, : num_tokens[place]] = targets[row]
+    speakers = corpus.speakers
+    return Batch(
+        ids=tuple(corpus.utterances[row].id for row in rows),
+        inputs=torch.from_numpy(inputs),
+        lengths=torch.from_numpy(lengths),
+        targets=torch.from_numpy(padded_targets),
+        num_tokens=torch.tensor(num_tokens),
+        statistics=None if speakers is None else torch.from_numpy(speakers.of(rows)),
+    )
+
+
+def write_batch(batch: Batch, path: Path) -> None:
+    """A file that shows a batch: its tensors, and the ids under `ids` in its metadata."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in batch.tensors.items()}
+    with open_atomic(path, "wb") as file:
+        file.write(safetensors.torch.save(tensors, {"ids": json.dumps(batch.ids)}))

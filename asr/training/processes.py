@@ -1,0 +1,87 @@
+"""Where training runs: the device, its number format, and the processes that share the work.
+
+Processes are started from outside; `asr.launch` says how many there are.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.loggers.tensorboard import TensorBoardLogger
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.fabric.strategies.ddp import DDPStrategy
+
+from asr.errors import ConfigError
+from asr.launch import find_launch
+from asr.model import network
+
+_CUDNN_WITH_BFLOAT16_CELLS = 91300
+# The others wait as long as the first process downloads, prepares and packs.
+_PATIENCE = timedelta(days=2)
+_ENVIRONMENTS = {
+    "none": LightningEnvironment,
+    "torchrun": TorchElasticEnvironment,
+    "slurm": SLURMEnvironment,
+}
+
+_T = TypeVar("_T")
+
+
+def open_fabric(device: str, folder: Path) -> Fabric:
+    """This process's place among all, joined to them; logs go to `folder`/tensorboard.
+
+    Raises:
+        ConfigError: more processes than GPUs.
+    """
+    device, launch = network.choose_device(device), find_launch()
+    if device == "cuda":
+        if launch.local_size > torch.cuda.device_count():
+            raise ConfigError(
+                f"{launch.local_size} processes and {torch.cuda.device_count()} GPUs: start as "
+                f"many processes on a machine as it has GPUs"
+            )
+        torch.set_float32_matmul_precision("high")  # TF32 where there is no bfloat16
+    fabric = Fabric(
+        accelerator=device,
+        devices=launch.local_size,
+        num_nodes=launch.num_nodes,
+        strategy=DDPStrategy(timeout=_PATIENCE) if launch.world_size > 1 else "auto",
+        plugins=_ENVIRONMENTS[launch.launcher](),
+        loggers=TensorBoardLogger(folder, name="", version="tensorboard"),
+    )
+    fabric.launch()
+    return fabric
+
+
+def agree(word: str, device: str, folder: Path) -> str:
+    """What the first process says, once all are here."""
+    agreed: str = open_fabric(device, folder).broadcast(word)
+    return agreed
+
+
+def gather(fabric: Fabric, own: list[_T]) -> list[_T]:
+    """The lists of all processes, one after another."""
+    if fabric.world_size == 1:
+        return own
+    parts: list[list[_T]] = [[]] * fabric.world_size
+    torch.distributed.all_gather_object(parts, own)
+    return [item for part in parts for item in part]
+
+
+def choose_precision(precision: str, device: str) -> torch.dtype:
+    """The number format of matrix products.
+
+    `auto` is bfloat16 on a GPU that has it, if cuDNN is 9.13 or newer: older ones have no such
+    recurrent layers. On a CPU it is float32; see docs/experiments.md.
+    """
+    if precision != "auto":
+        return torch.float32 if precision == "float32" else torch.bfloat16
+    if device != "cuda":
+        return torch.float32
+    version = torch.backends.cudnn.version() or 0  # type: ignore[no-untyped-call]
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native and version >= _CUDNN_WITH_BFLOAT16_CELLS else torch.float32

@@ -1,0 +1,16 @@
+"""From audio to words with a trained model: files, pipes or live audio in, transcripts out.
+
+Which module for which question:
+    recognizer   what does a Python program call?
+    sources      what do a command's arguments mean?
+    reading, pieces   how is audio read ahead and cut, and how is the output stitched?
+    transcript   how do hypotheses become words with times and confidence?
+    live         what if the audio is still arriving?
+    job, output, captions   where do results go, in which formats?
+    cluster      what if many machines share the work?
+    evaluation, tuning, fit   how good is a model, which decoding suits it, does a corpus fit it?
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,10 @@
+from .evaluation import evaluate as evaluate
+from .evaluation import write_evaluation as write_evaluation
+from .live import LiveResult as LiveResult
+from .recognizer import Recognizer as Recognizer
+from .sources import Source as Source
+from .sources import SourceOptions as SourceOptions
+from .sources import find_sources as find_sources
+from .transcript import Transcript as Transcript
+from .transcript import Word as Word
+from .tuning import tune as tune

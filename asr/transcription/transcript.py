@@ -1,0 +1,157 @@
+"""What was recognized: words with times and confidence, from hypotheses and their alignment."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.decoding import Hypothesis, TokenSpan, align, text_of
+from asr.text import TokenTable
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Word:
+    """A word of a transcript."""
+
+    text: str
+    start: float
+    """Seconds from the start of the audio."""
+    end: float
+    confidence: float
+    """Geometric mean of the probabilities of its tokens, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Alternative:
+    """One of several readings of an utterance."""
+
+    text: str
+    log_prob: float
+    """Of the network, in nats."""
+    score: float
+    """By which they are ordered, with language model, word bonus and hot words."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transcript:
+    """What was recognized in one utterance."""
+
+    text: str
+    words: tuple[Word, ...]
+    log_prob: float
+    """Of the decoder's path, in nats."""
+    duration: float
+    """Seconds of audio."""
+    warnings: tuple[str, ...] = ()
+    nbest: tuple[Alternative, ...] = ()
+    """Best first, this transcript among them, where several are asked for."""
+
+
+def make_transcript(
+    hypotheses: Sequence[Hypothesis],
+    log_probs: NDArray[np.float32],
+    tokens: TokenTable,
+    *,
+    start: float,
+    step_seconds: float,
+    nbest: int,
+) -> Transcript:
+    """The transcript of a segment.
+
+    Args:
+        hypotheses: best first.
+        log_probs: [step, token], from which they were decoded.
+        start: of the segment, in seconds from the start of the audio.
+        nbest: how many readings are asked for.
+    """
+    best = hypotheses[0]
+    spans = align(log_probs, best.tokens)
+    return Transcript(
+        text=text_of(best, tokens),
+        words=tuple(_words(best, spans, tokens, start, step_seconds)),
+        log_prob=best.log_prob,
+        duration=len(log_probs) * step_seconds,
+        nbest=tuple(_alternative(h, tokens) for h in hypotheses[:nbest] if nbest > 1),
+    )
+
+
+def join_transcripts(
+    parts: Sequence[Transcript],
+    tokens: TokenTable,
+    *,
+    duration: float,
+    warnings: Sequence[str] = (),
+    nbest: int = 1,
+) -> Transcript:
+    """The transcript of a whole input from those of its segments, in order.
+
+    Args:
+        duration: seconds of the whole; no word ends later.
+    """
+    space = tokens.separator
+    return Transcript(
+        text=space.join(part.text for part in parts if part.text),
+        words=tuple(
+            replace(word, start=min(word.start, duration), end=min(word.end, duration))
+            for part in parts
+            for word in part.words
+        ),
+        log_prob=sum(part.log_prob for part in parts),
+        duration=duration,
+        warnings=tuple(warnings),
+        nbest=_joined_alternatives(parts, space, nbest),
+    )
+
+
+def _joined_alternatives(
+    parts: Sequence[Transcript], space: str, nbest: int
+) -> tuple[Alternative, ...]:
+    """The best of all combinations."""
+    best: Sequence[Alternative] = ()
+    for part in parts:
+        if not best or not part.nbest:
+            best = best or part.nbest
+            continue
+        combined = [
+            Alternative(
+                text=space.join(text for text in (a.text, b.text) if text),
+                log_prob=a.log_prob + b.log_prob,
+                score=a.score + b.score,
+            )
+            for a, b in product(best, part.nbest)
+        ]
+        best = sorted(combined, key=lambda a: -a.score)[:nbest]
+    return tuple(best)
+
+
+def _alternative(hypothesis: Hypothesis, tokens: TokenTable) -> Alternative:
+    score = hypothesis.log_prob if hypothesis.score is None else hypothesis.score
+    return Alternative(text=text_of(hypothesis, tokens), log_prob=hypothesis.log_prob, score=score)
+
+
+def _words(
+    hypothesis: Hypothesis,
+    spans: Sequence[TokenSpan],
+    tokens: TokenTable,
+    start: float,
+    step_seconds: float,
+) -> Iterator[Word]:
+    if hypothesis.words is None:
+        bounds = [
+            (first, last, tokens.decode(hypothesis.tokens[first:last]))
+            for first, last in tokens.word_bounds(hypothesis.tokens)
+        ]
+    else:
+        bounds = [(word.first, word.last, word.text) for word in hypothesis.words]
+    for first, last, text in bounds:
+        own = spans[first:last]
+        logs = [math.log(max(span.probability, 1e-10)) for span in own]
+        yield Word(
+            text=text,
+            start=start + own[0].start * step_seconds,
+            end=start + own[-1].end * step_seconds,
+            confidence=math.exp(sum(logs) / len(logs)),
+        )

@@ -1,0 +1,280 @@
+"""Weights of a language model and the width of the beam, found on a dev set.
+
+The dev set's log-probabilities are computed once. Weight and word bonus are searched at one beam,
+on a grid and then in halving steps around the best; then other beams are tried with the best, and
+last a neural language model's share.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.corpus import Utterance
+from asr.decoding import Decoder, DecodingConfig, Hypothesis, text_of
+from asr.errors import AsrError, DataError
+from asr.files import open_atomic
+from asr.model import folder as model_folder
+from asr.progress import Report, track
+from asr.scoring import ErrorCounts, count_errors, total
+from asr.text import TokenTable, normalize
+from asr.transcription.recognizer import Recognizer
+
+_WEIGHTS = (0.2, 0.5, 1.0, 1.5, 2.0)
+_BONUSES = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
+_STEPS = ((0.2, 0.5), (0.1, 0.25))  # of weight and bonus, around the best
+_BEAMS = (8, 16, 32, 64)
+_SHARES = tuple(tenth / 10 for tenth in range(1, 11))
+_RESCORING_BEAM = 32  # at least
+_BEAM = 16  # at which weights are searched
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """What one choice of weights makes of the dev set."""
+
+    lm_weight: float
+    word_bonus: float
+    beam: int
+    neural_share: float = 0.0
+    errors: ErrorCounts
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """Fewest errors first, then the least help: weight, bonus, beam, neural share."""
+        help_given = (self.lm_weight, abs(self.word_bonus), self.beam, self.neural_share)
+        return (self.errors.errors, *help_given)
+
+    def describe(self) -> str:
+        """In a line."""
+        neural = f", neural share {self.neural_share:g}" if self.neural_share else ""
+        return (
+            f"dev WER {self.errors.rate:.2f} % with weight {self.lm_weight:g}, word bonus "
+            f"{self.word_bonus:g}, beam {self.beam}{neural}"
+        )
+
+    def line(self) -> str:
+        """Tab separated, as in `Tuning.table`."""
+        values = (self.lm_weight, self.word_bonus, self.beam, self.neural_share)
+        return _line(values, self.errors)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tuning:
+    """All trials in their order, and what the best path gives."""
+
+    trials: tuple[Trial, ...]
+    best_path: ErrorCounts
+    """Of phones, where the model writes phones."""
+
+    @property
+    def best(self) -> Trial:
+        """The one with the fewest errors."""
+        return min(self.trials, key=lambda trial: trial.rank)
+
+    def table(self) -> str:
+        """The trials, best first, tab separated, with a header; the best path last."""
+        rows = [trial.line() for trial in sorted(self.trials, key=lambda trial: trial.rank)]
+        header = "lm_weight\tword_bonus\tbeam\tneural_share\terrors\twer\n"
+        return "".join([header, *rows, _line(("-", "-", 1, "-"), self.best_path)])
+
+    def summary(self) -> str:
+        """The best, in a line."""
+        return f"{self.best.describe()}; best path {self.best_path.rate:.2f} %"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevSet:
+    """What the network makes of a dev set, to be decoded in many ways."""
+
+    texts: tuple[str, ...]
+    """Of the utterances."""
+    segments: tuple[NDArray[np.float32], ...]
+    """Log-probabilities [step, token]; long utterances have several."""
+    owners: tuple[int, ...]
+    """The utterance of each segment, by number."""
+    tokens: TokenTable
+    threads: int
+
+    def count(self, decoder: Decoder) -> ErrorCounts:
+        """Errors of words that a decoder makes."""
+        return self.errors(self.decode(decoder))
+
+    def decode(self, decoder: Decoder) -> list[list[Hypothesis]]:
+        """The hypotheses of each segment, best first."""
+        return decoder.decode_all(self.segments, threads=self.threads)
+
+    def errors(self, decoded: Sequence[Sequence[Hypothesis]]) -> ErrorCounts:
+        """Errors of words in the best hypotheses."""
+        parts: list[list[str]] = [[] for _ in self.texts]
+        for owner, hypotheses in zip(self.owners, decoded, strict=True):
+            parts[owner].append(text_of(hypotheses[0], self.tokens))
+        return total(
+            count_errors(text.split(), self.tokens.separator.join(filter(None, own)).split())
+            for text, own in zip(self.texts, parts, strict=True)
+        )
+
+
+def tune(
+    folder: Path,
+    utterances: Sequence[Utterance],
+    *,
+    lm: Path | None,
+    lexicon: Path | None,
+    neural_lm: Path | None = None,
+    device: str,
+    report: Report,
+) -> Tuning:
+    """Find the weights for a model folder on a dev set and store them in it.
+
+    Raises:
+        DataError: an utterance cannot be read or has no text, or the language model or lexicon
+            cannot be used.
+    """
+    model_folder.remove_decoding(folder)
+    recognizer = Recognizer.load(folder, device=device)
+    options = model_folder.DecodingOptions(beam=_BEAM, lm=lm, lexicon=lexicon)
+    decoder = model_folder.read_decoder(folder, recognizer.tokens, options)
+    for warning in decoder.warnings:
+        report(f"warning: {warning}")
+    dev = score_dev_set(recognizer, utterances)
+    trials: list[Trial] = []
+    for trial in search(
+        lambda config: dev.count(decoder.with_settings(config)), with_model=lm is not None
+    ):
+        if not trials or trial.rank < min(other.rank for other in trials):
+            report(trial.describe())
+        trials.append(trial)
+    if neural_lm is not None:
+        found = min(trials, key=lambda trial: trial.rank)
+        trials += _try_shares(found, decoder, neural_lm, lm, dev)
+    phones = replace(dev, texts=tuple(recognizer.reference(text) for text in dev.texts))
+    best_path = phones.count(Decoder(recognizer.tokens, DecodingConfig()))
+    tuning = Tuning(trials=tuple(trials), best_path=best_path)
+    best = tuning.best
+    config = _settings(best).model_copy(update={"neural_share": best.neural_share})
+    kept = neural_lm if best.neural_share else None
+    model_folder.write_decoding(folder, config, lm=lm, lexicon=lexicon, neural_lm=kept)
+    return tuning
+
+
+def search(count: Callable[[DecodingConfig], ErrorCounts], *, with_model: bool) -> Iterator[Trial]:
+    """Try weights, and yield each trial once.
+
+    Args:
+        count: the errors that settings give.
+        with_model: there is a language model, whose weight is searched.
+    """
+    done: dict[tuple[float, float, int], Trial] = {}
+
+    def trials(points: Sequence[tuple[float, float, int]]) -> Iterator[Trial]:
+        for weight, bonus, beam in points:
+            point = (round(weight, 3), round(bonus, 3), beam)
+            if point in done or weight <= 0:
+                continue
+            config = DecodingConfig(lm_weight=point[0], word_bonus=point[1], beam=beam)
+            done[point] = Trial(
+                lm_weight=point[0], word_bonus=point[1], beam=beam, errors=count(config)
+            )
+            yield done[point]
+
+    def best() -> Trial:
+        return min(done.values(), key=lambda trial: trial.rank)
+
+    yield from trials(
+        [(w, b, _BEAM) for w in (_WEIGHTS if with_model else (1.0,)) for b in _BONUSES]
+    )
+    for weight_step, bonus_step in _STEPS:
+        center = None
+        while center != (center := best()):
+            yield from trials(
+                [
+                    (
+                        center.lm_weight + dw * weight_step,
+                        center.word_bonus + db * bonus_step,
+                        _BEAM,
+                    )
+                    for dw in ((-1, 0, 1) if with_model else (0,))
+                    for db in (-1, 0, 1)
+                ]
+            )
+    found = best()
+    yield from trials([(found.lm_weight, found.word_bonus, beam) for beam in _BEAMS])
+
+
+def _settings(trial: Trial) -> DecodingConfig:
+    return DecodingConfig(beam=trial.beam, lm_weight=trial.lm_weight, word_bonus=trial.word_bonus)
+
+
+def _try_shares(
+    found: Trial,
+    decoder: Decoder,
+    neural_lm: Path,
+    lm: Path | None,
+    dev: DevSet,
+) -> Iterator[Trial]:
+    """With the weights found, shares of a neural language model."""
+    from asr.decoding import Rescorer
+    from asr.lm import load_neural_lm, read_model
+
+    rescorer = Rescorer(
+        neural=load_neural_lm(neural_lm),
+        ngram=read_model(lm) if lm is not None else None,
+        lm_weight=found.lm_weight,
+        share=0.0,
+    )
+    # As wide as there are readings to rank.
+    found = replace(found, beam=max(found.beam, _RESCORING_BEAM))
+    config = _settings(found)
+    config = config.model_copy(update={"nbest": config.rescored})
+    decoded = dev.decode(decoder.with_settings(config))
+    differences = [rescorer.differences([h.text for h in own]) for own in decoded]
+    for share in _SHARES:
+        shared = replace(rescorer, share=share)
+        ranked = [shared.ranked(*pair) for pair in zip(decoded, differences, strict=True)]
+        yield replace(found, neural_share=share, errors=dev.errors(ranked))
+
+
+def score_dev_set(recognizer: Recognizer, utterances: Sequence[Utterance]) -> DevSet:
+    """Log-probabilities of every utterance.
+
+    Raises:
+        DataError: an utterance cannot be read or has no text, or there is none.
+    """
+    segments: list[NDArray[np.float32]] = []
+    owners: list[int] = []
+    results = track(
+        recognizer.score_utterances(utterances),
+        total=len(utterances),
+        label="scoring",
+        unit="utterances",
+    )
+    for owner, (utterance, result) in enumerate(results):
+        if isinstance(result, AsrError):
+            raise DataError(f"{utterance.id}: {result}") from result
+        if utterance.text is None:
+            raise DataError(f"{utterance.id}: no text to score against")
+        segments += result
+        owners += [owner] * len(result)
+    if not segments:
+        raise DataError("no utterance to tune on")
+    return DevSet(
+        texts=tuple(normalize(utterance.text or "") for utterance in utterances),
+        segments=tuple(segments),
+        owners=tuple(owners),
+        tokens=recognizer.tokens,
+        threads=recognizer.threads,
+    )
+
+
+def write_table(tuning: Tuning, path: Path) -> None:
+    """Write all trials."""
+    with open_atomic(path) as file:
+        file.write(tuning.table())
+
+
+def _line(values: Sequence[object], errors: ErrorCounts) -> str:
+    shown = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+    return "\t".join([*shown, str(errors.errors), f"{errors.rate:.2f}"]) + "\n"

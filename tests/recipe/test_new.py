@@ -1,0 +1,202 @@
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.cli import main
+from asr.config import Config, RecordingsConfig, SentencesConfig, load_config
+from asr.corpus.manifest import Utterance, read_manifest
+from asr.errors import DataError
+from asr.recipe.new import Shape, choose_settings
+from asr.recipe.own_corpus import divide, divide_sentences
+from tests import tones
+
+SMALL = [
+    "encoder.hidden_size=24",
+    "encoder.num_layers=1",
+    "encoder.conv_channels=24",
+    "training.epochs=20",
+    "training.batch_seconds=5",
+    "training.learning_rate=0.02",
+    "training.checkpoint_seconds=1000",
+]
+
+
+def run(recipe: Path, work: Path, settings: list[str]) -> int:
+    overrides = [part for setting in settings for part in ("--set", setting)]
+    return main(["run", str(recipe), "--work", str(work), "--device", "cpu", *overrides])
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    """Audio with a .txt beside each, in a folder for each speaker."""
+    folder = tmp_path / "recordings"
+    for utterance in tones.write_corpus(tmp_path / "tones", 60, seed=3):
+        speaker = folder / f"ann{int(utterance.id.split('-')[1]) % 6}"
+        speaker.mkdir(parents=True, exist_ok=True)
+        audio = shutil.move(utterance.audio_filepath, speaker)
+        text = f"{(utterance.text or '').title()}!\n"
+        Path(audio).with_suffix(".txt").write_text(text)
+    return folder
+
+
+def test_from_recordings_to_a_transcript_in_three_commands(
+    recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, work = tmp_path / "mine", tmp_path / "work"
+    pattern = ["--speaker-pattern", "^[^/]+"]
+    assert main(["init", str(recipe), "--audio", str(recordings), *pattern]) == 0
+    assert f"asr run {recipe}" in capsys.readouterr().out
+    assert run(recipe, work, SMALL) == 0
+    out, err = capsys.readouterr()
+    assert "fewer than" not in err
+    speakers = {
+        name: {u.speaker for u in read_manifest(work / f"manifests/{name}.jsonl")}
+        for name in ("train", "dev", "test")
+    }
+    assert Counter(map(len, speakers.values())) == {4: 1, 1: 2}
+    assert len(set.union(*speakers.values())) == 6
+    rate = float(out.split()[1])
+    assert rate < 80  # of forty utterances, in twenty epochs; 100 where nothing was learnt
+    path = next(iter(recordings.glob("ann0/*.wav")))
+    assert main(["transcribe", str(work / "model"), str(path)]) == 0
+    assert set(capsys.readouterr().out.split()) <= {"la", "mi"}
+
+
+def test_a_new_recording_makes_the_recipe_prepare_again(
+    recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, work = tmp_path / "mine", tmp_path / "work"
+    assert main(["init", str(recipe), "--audio", str(recordings)]) == 0
+    arguments = ["run", str(recipe), "--work", str(work), "--to", "prepare"]
+    assert main(arguments) == 0
+    assert main([*arguments, "--dry-run"]) == 0
+    assert capsys.readouterr().out.endswith("prepare: done\n")
+    (recordings / "ann1" / "3.txt").unlink(missing_ok=True)
+    for text in recordings.glob("ann2/*.txt"):
+        text.write_text("La\n")
+    assert main([*arguments, "--dry-run"]) == 0
+    assert f"prepare: changed ({recordings} changed)" in capsys.readouterr().out
+
+
+def test_sentences_are_spoken_divided_and_learnt_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("espeakng_loader")
+    recipe, work = tmp_path / "commands", tmp_path / "work"
+    sentences = tmp_path / "sentences.txt"
+    sentences.write_text("Stop!\nTurn left.\nturn right\nStop!\n")
+    options = ["--text", str(sentences), "--voices", "5", "--hours", "0.01"]
+    assert main(["init", str(recipe), *options]) == 0
+    small = [*SMALL, "training.epochs=2", "corpus.num_dev=4", "corpus.num_test=4"]
+    assert run(recipe, work, small) == 0
+    assert capsys.readouterr().out.splitlines()[-1].strip()
+    train, test = (read_manifest(work / f"manifests/{name}.jsonl") for name in ("train", "test"))
+    assert {u.text for u in train} == {"stop", "turn left", "turn right"}
+    assert len(test) == 4
+    assert not {u.speaker for u in train} & {u.speaker for u in test}
+    assert soundfile.info(train[0].audio_filepath).samplerate == 16000
+
+
+def utterances(speakers: list[str | None], texts: list[str]) -> list[Utterance]:
+    return [
+        Utterance(id=str(n), audio_filepath=Path(f"{n}.wav"), duration=1.0, text=text, speaker=s)
+        for n, (s, text) in enumerate(zip(speakers, texts, strict=True))
+    ]
+
+
+def test_speakers_are_kept_apart_where_there_are_five() -> None:
+    speakers: list[str | None] = [f"s{n % 5}" for n in range(50)]
+    notes: list[str] = []
+    splits = divide(utterances(speakers, ["a b"] * 50), RecordingsConfig(), notes.append)
+    sets = [{u.speaker for u in part} for part in splits.values()]
+    assert sum(map(len, sets)) == 5
+    assert len(notes) == 3
+    splits = divide(utterances([None] * 50, ["a b"] * 50), RecordingsConfig(), notes.append)
+    assert "fewer than 5 speakers are known: recordings are divided" in notes[3]
+    assert sum(map(len, splits.values())) == 50
+
+
+def test_a_rare_character_is_never_in_dev_alone() -> None:
+    texts = ["a"] * 30
+    texts[7] = "ß x"
+    for seed in range(20):
+        config = RecordingsConfig(seed=seed, dev=0.3, normalizer="none")
+        splits = divide(utterances([None] * 30, texts), config, lambda _: None)
+        assert all(utterance.text == "a" for utterance in splits["dev"])
+
+
+def test_transcripts_without_words_are_left_out_and_said() -> None:
+    notes: list[str] = []
+    splits = divide(
+        utterances([None] * 5, ["Ab,  BA", "...", "a", "b", "ab"]), RecordingsConfig(), notes.append
+    )
+    texts = {u.text for part in splits.values() for u in part}
+    assert texts == {"ab ba", "a", "b", "ab"}
+    assert notes[0] == "1 utterances have no words: left out; the first is 1"
+    with pytest.raises(DataError, match="2 utterances with a transcript: too few"):
+        divide(utterances([None] * 2, ["a", "b"]), RecordingsConfig(), notes.append)
+
+
+def test_sentences_are_divided_by_what_they_say_and_few_are_shared() -> None:
+    few = divide_sentences(["One.", "Two!"], SentencesConfig())
+    assert few["train"] == few["test"]
+    many = [f"sentence {chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(300)]
+    splits = divide_sentences(many, SentencesConfig())
+    names = {name: {s.text for s in part} for name, part in splits.items()}
+    assert sum(map(len, names.values())) == 300
+    assert not names["train"] & (names["dev"] | names["test"])
+    assert 15 < len(names["dev"]) < 50
+    more = divide_sentences([*many, "another one", "and another"], SentencesConfig())
+    assert names["dev"] <= {s.text for s in more["dev"]}
+
+
+@pytest.mark.parametrize("hours", [0.02, 0.3, 1.0, 8.0, 100.0])
+@pytest.mark.parametrize("seconds", [0.4, 4.0])
+def test_settings_fit_together_and_grow_with_the_corpus(hours: float, seconds: float) -> None:
+    shape = Shape(hours=hours, median_seconds=seconds, sample_rate=8000, texts=["a b c d"] * 9)
+    config = Config.model_validate(choose_settings(shape))
+    assert config.training.batch_seconds >= 4 * seconds
+    more = Shape(hours=20 * hours, median_seconds=seconds, sample_rate=8000, texts=["a b"] * 9)
+    other = Config.model_validate(choose_settings(more))
+    assert config.encoder.hidden_size <= other.encoder.hidden_size
+    assert config.training.epochs >= other.training.epochs
+
+
+def test_few_words_are_units_and_many_are_spelled() -> None:
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    shape = Shape(hours=0.3, median_seconds=0.4, sample_rate=8000, texts=words * 5)
+    tokens = choose_settings(shape)["tokens"]
+    assert tokens["kind"] == "bpe"
+    from asr.config import TokenConfig
+    from asr.text.tokens import build_tokens
+
+    table = build_tokens(words * 5, TokenConfig.model_validate(tokens))
+    assert all(len(table.encode(word)) == 1 for word in words)
+    random = np.random.default_rng(1)
+    many = ["".join(random.choice(list("abcdef"), 6)) for _ in range(200)]
+    shape = Shape(hours=0.3, median_seconds=0.4, sample_rate=8000, texts=many)
+    assert choose_settings(shape)["tokens"] == {"kind": "characters"}
+
+
+def test_a_folder_that_is_there_is_left_alone(
+    recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "mine"
+    recipe.mkdir()
+    (recipe / "notes.txt").write_text("mine")
+    assert main(["init", str(recipe), "--audio", str(recordings)]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert [path.name for path in recipe.iterdir()] == ["notes.txt"]
+    assert main(["init", str(tmp_path / "x")]) == 2
+
+
+def test_the_written_conf_is_read_back(recordings: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine"
+    assert main(["init", str(recipe), "--audio", str(recordings)]) == 0
+    config = load_config(recipe / "conf" / "default.yaml", Config)
+    assert config.features.sample_rate == 8000
+    assert config.tokens.kind == "bpe"

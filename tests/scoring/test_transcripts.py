@@ -1,0 +1,346 @@
+import json
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from asr.errors import AsrError, ConfigError, DataError
+from asr.scoring.errors import score
+from asr.scoring.transcripts import read_pair, read_transcripts, read_utt2spk
+from asr.text.alternates import Alternates
+from asr.text.normalizers import NORMALIZERS, find_normalizer
+
+SPEECHBRAIN = """\
+%WER 50.00 [ 3 / 6, 1 ins, 1 del, 1 sub ]
+%SER 66.67 [ 2 / 3 ]
+Scored 3 sentences, 0 not present in hyp.
+================================================================================
+ALIGNMENTS
+
+Format:
+<utterance-id>, WER DETAILS
+<eps> ; reference  ; on ; the ; first ;  line
+  I   ;     S      ; =  ;  =  ;   S   ;   D  
+ and  ; hypothesis ; on ; the ; third ; <eps>
+================================================================================
+u1, %WER 66.67 [ 2 / 3, 1 ins, 0 del, 1 sub ]
+<eps> ; A ; B ; C
+  I   ; = ; S ; =
+  X   ; A ; Z ; C
+================================================================================
+u2, %WER 0.00 [ 0 / 0, 0 ins, 0 del, 0 sub ]
+
+
+
+================================================================================
+u3, %WER 33.33 [ 1 / 3, 0 ins, 1 del, 0 sub ]
+D ; E ;   F  
+= ; = ;   D  
+D ; E ; <eps>
+"""  # noqa: W291
+
+ICEFALL = "u1-1:\tref=['A', \"B'S\"]\nu1-1:\thyp=['A']\nu2:\tref=[]\nu2:\thyp=['X']\n"
+
+REFERENCE: Literal["reference"] = "reference"
+HYPOTHESIS: Literal["hypothesis"] = "hypothesis"
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def rows(*values: dict[str, object]) -> str:
+    return "".join(json.dumps(value) + "\n" for value in values)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "references", "hypotheses"),
+    [
+        pytest.param("text", "u1 a  b\nu2\n", {"u1": "a  b", "u2": ""}, None, id="kaldi"),
+        pytest.param("x.trn", "a b (u1)\n(u2)\n", {"u1": "a b", "u2": ""}, None, id="trn"),
+        pytest.param("x.trn", ";; no\n(laughs) b (u1)\n", {"u1": "(laughs) b"}, None, id="round"),
+        pytest.param("recogs.txt", ICEFALL, {"u1-1": "A B'S", "u2": ""},
+                     {"u1-1": "A", "u2": "X"}, id="icefall"),
+        pytest.param("wer.txt", SPEECHBRAIN, {"u1": "A B C", "u2": "", "u3": "D E F"},
+                     {"u1": "X A Z C", "u2": "", "u3": "D E"}, id="speechbrain"),
+        pytest.param("m.jsonl", rows({"id": "u", "text": "a", "pred_text": ""}), {"u": "a"},
+                     {"u": ""}, id="manifest"),
+        pytest.param("m", rows({"audio_filepath": "b/c.wav", "text": "a", "pred_text": "b"}),
+                     {"b/c": "a"}, {"b/c": "b"}, id="manifest without ids or suffix"),
+        pytest.param("text", "\ufeffu1 a\r\nu2 b\r\n", {"u1": "a", "u2": "b"}, None,
+                     id="byte order mark and Windows line ends"),
+        pytest.param("text", "u1 a\u2028b\x0bc\n", {"u1": "a\u2028b\x0bc"}, None,
+                     id="separators that do not end lines"),
+        pytest.param("text", "", {}, None, id="nothing"),
+    ],
+)  # fmt: skip
+def test_a_file_is_read(
+    tmp_path: Path,
+    name: str,
+    content: str,
+    references: dict[str, str],
+    hypotheses: dict[str, str] | None,
+) -> None:
+    path = write(tmp_path, name, content)
+    assert read_transcripts(path, REFERENCE).texts == references
+    assert read_transcripts(path, HYPOTHESIS).texts == (hypotheses or references)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        pytest.param("text", "u1 a\nu1 b\n", r"text:2: id u1 stands in line 1", id="duplicate"),
+        pytest.param("text", b"u1 a\nu2 \xe9\n", r"text:2: not UTF-8 .*iconv -f ISO", id="Latin"),
+        pytest.param("text", "u1 a\n".encode("utf-16"), r"text:1: .*iconv -f UTF-16 ", id="UTF-16"),
+        pytest.param("text", "u1\nu2 a\n".encode("utf-16-le"), r"text:1: .*zero byte", id="bare"),
+        pytest.param("text", "u1 a\ru2 b\r", r"text:1: a carriage return", id="old Mac"),
+        pytest.param("x.trn", "a b\n", r"x.trn:1: `words \(utterance-id\)`", id="no id"),
+        pytest.param("x.trn", "a (u 1)\n", r"x.trn:1: the id 'u 1' has white space", id="space"),
+        pytest.param("x.trn", "\na { b (u)\n", r"x.trn:2: a \{ without", id="open brace"),
+        pytest.param("x.stm", "r A s 0.0\n", r"x.stm:1: `file channel speaker", id="short stm"),
+        pytest.param("x.stm", "r A s 1 0 a\n", r"x.stm:1: the segment ends", id="backwards"),
+        pytest.param("x.stm", "r A s 0 nan a\n", r"x.stm:1: 'nan' is not a time", id="nan"),
+        pytest.param("x.stm", "r A s 0 2 a\nr A s 1 3 b\n", r"x.stm:2: overlaps", id="lap"),
+        pytest.param("m.jsonl", '{"id": "a"}\n', r"m.jsonl:1: key text is missing", id="no text"),
+        pytest.param("m.jsonl", '{"text": "a"}\n', r"m.jsonl:1: neither id nor", id="nameless"),
+        pytest.param("m.jsonl", '{"id": "a", "text": 1}\n', r"m.jsonl:1: text is not", id="number"),
+        pytest.param("m.jsonl", '{"id": "\\ud800", "text": ""}\n', r"half of a", id="half"),
+        pytest.param("m.jsonl", "[" * 100_000, r"m.jsonl:1: not JSON", id="deep"),
+        pytest.param("m.jsonl", "[1]\n", r"m.jsonl:1: a JSON object", id="list"),
+        pytest.param("r.txt", "u:\tref=['a'\n", r"r.txt:1: not a list of words", id="open list"),
+        pytest.param("r.txt", ICEFALL + "u3 a\n", r"r.txt:5: `id:<TAB>ref", id="mixed"),
+        pytest.param("w.txt", SPEECHBRAIN[:200], r"w.txt: a summary without", id="summary only"),
+        pytest.param("w.txt", SPEECHBRAIN.replace("D ; E ;   F", "D ; E"),
+                     r"w.txt:\d+: an alignment of 3", id="a word is gone"),
+    ],
+)  # fmt: skip
+def test_a_malformed_file_is_refused_by_file_and_line(
+    tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
+    path = write(tmp_path, name, content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_transcripts(path, REFERENCE)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="gone: No such file"):
+        read_transcripts(tmp_path / "gone", REFERENCE)
+
+
+def test_a_manifest_of_hypotheses_needs_pred_text(tmp_path: Path) -> None:
+    path = write(tmp_path, "m.jsonl", rows({"id": "u", "text": "a"}))
+    with pytest.raises(DataError, match="no line has the key pred_text"):
+        read_transcripts(path, HYPOTHESIS)
+
+
+def test_a_manifests_line_without_pred_text_is_a_missing_hypothesis(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "m.jsonl",
+        rows({"id": "u", "text": "a", "pred_text": "a"}, {"id": "v", "text": "b c"}),
+    )
+    pair = read_pair(path, path)
+    assert score(pair.references.texts, pair.hypotheses).missing == ("v",)
+
+
+def test_a_manifest_gives_speakers_and_columns(tmp_path: Path) -> None:
+    path = write(tmp_path, "m.jsonl", rows({"id": "u", "text": "a", "speaker": "s", "age": 7}))
+    read = read_transcripts(path, REFERENCE)
+    assert read.speakers == {"u": "s"}
+    assert read.columns["u"]["age"] == 7
+
+
+def test_alternates_are_read_in_references_only(tmp_path: Path) -> None:
+    path = write(tmp_path, "x.trn", "a { b / @ } (u1)\n")
+    assert isinstance(read_transcripts(path, REFERENCE).texts["u1"], Alternates)
+    with pytest.raises(DataError, match=r"x.trn:1: alternates .* belong into references"):
+        read_transcripts(path, HYPOTHESIS)
+
+
+STM = """\
+;; a comment
+rec A ann 0.0 2.0 <o,f0> hello world
+rec A ben 3.0 5.0 { good / nice / @ } morning
+rec A ann 5.0 6.0 IGNORE_TIME_SEGMENT_IN_SCORING
+rec B ann 0.0 9.0 <o,f1> over there
+"""
+CTM = """\
+rec A 3.2 0.2 morning 0.9
+rec A 0.1 0.2 hello 0.8
+rec A 0.5 0.2 word
+rec A 2.2 0.2 gap
+rec A 2.8 0.1 early
+rec A 5.5 0.1 noise
+"""
+
+
+def test_words_go_to_their_segments_by_time(tmp_path: Path) -> None:
+    pair = read_pair(write(tmp_path, "r.stm", STM), write(tmp_path, "h.ctm", CTM))
+    assert pair.hypotheses == {
+        "rec-A-0000000-0002000": "hello word gap",
+        "rec-A-0003000-0005000": "early morning",
+        "rec-B-0000000-0009000": "",
+    }
+    assert pair.references.speakers["rec-A-0003000-0005000"] == "ben"
+    assert pair.references.columns["rec-B-0000000-0009000"]["labels"] == "o,f1"
+    assert pair.notes == ("1 words in segments that are not to be scored",)
+    scored = score(pair.references.texts, pair.hypotheses)
+    assert (scored.words.errors, scored.words.reference_length) == (5, 6)
+
+
+def test_words_in_other_recordings_are_refused_or_left_out(tmp_path: Path) -> None:
+    reference = write(tmp_path, "r.stm", STM)
+    hypothesis = write(tmp_path, "h.ctm", CTM + "other A 0 1 x\n")
+    with pytest.raises(DataError, match=r"h.ctm:7: 1 words .* \(first: other A\)"):
+        read_pair(reference, hypothesis)
+    assert "left out" in read_pair(reference, hypothesis, allow_extra=True).notes[1]
+
+
+def test_a_ctm_is_joined_with_other_references_by_recording(tmp_path: Path) -> None:
+    pair = read_pair(write(tmp_path, "text", "rec hello world\n"), write(tmp_path, "h.ctm", CTM))
+    assert pair.hypotheses == {"rec": "hello word gap early morning noise"}
+
+
+def test_a_ctm_with_two_channels_needs_an_stm(tmp_path: Path) -> None:
+    path = write(tmp_path, "h.ctm", "rec A 0 1 a\nrec B 0 1 b\n")
+    with pytest.raises(DataError, match=r"h.ctm:2: rec has channel B beside A"):
+        read_transcripts(path, HYPOTHESIS)
+
+
+def test_a_ctm_cannot_be_the_reference(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"references are a .stm"):
+        read_transcripts(write(tmp_path, "h.ctm", CTM), REFERENCE)
+
+
+def test_utt2spk_is_read_and_checked(tmp_path: Path) -> None:
+    assert read_utt2spk(write(tmp_path, "good", "u1 s\nu2 t\n")) == {"u1": "s", "u2": "t"}
+    with pytest.raises(DataError, match=r"bad:1: `<utterance-id> <speaker>` is expected"):
+        read_utt2spk(write(tmp_path, "bad", "u1 s t\n"))
+
+
+NAMES = ["text", "x.trn", "x.stm", "x.ctm", "x.jsonl", "recogs.txt"]
+PIECES = st.sampled_from(
+    ["u1", "u2", " ", "\t", "\n", "\r\n", "\r", "(", ")", "{", "/", "}", "@", "a", "é", "rec A",
+     "0.5", "1e400", "-1", "<o>", ";;", '{"id": "u", "text": "a", "pred_text": "b"}', '"', "[", "]",
+     "ref=", ":\thyp=['a']", "\x00", "\ufeff", "\ud7ff", "nan", ", ",
+     "%WER 0 [ 0 / 1, 0 ins, 0 del, 0 sub ]"]
+)  # fmt: skip
+CONTENT = st.lists(PIECES, max_size=25).map(lambda parts: "".join(parts).encode()) | st.binary(
+    max_size=60
+)
+
+
+@given(st.sampled_from(NAMES), CONTENT, st.sampled_from(NAMES), CONTENT)
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_bytes_are_read_or_refused_in_one_line(
+    tmp_path: Path, ref_name: str, ref: bytes, hyp_name: str, hyp: bytes
+) -> None:
+    folders = [tmp_path / "ref", tmp_path / "hyp"]
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+    reference, hypothesis = (
+        write(folders[0], ref_name, ref),
+        write(folders[1], hyp_name, hyp),
+    )
+    try:
+        pair = read_pair(reference, hypothesis)
+        scored = score(pair.references.texts, pair.hypotheses, allow_extra=True)
+    except AsrError as error:
+        assert len(str(error).split("\n")) == 1  # noqa: PT017
+        return
+    assert [utterance.id for utterance in scored.utterances] == list(pair.references.texts)
+    said = {u.id for u in scored.utterances if u.hypothesis is not None}
+    assert said | set(scored.extra) == pair.hypotheses.keys()
+
+
+IDS = st.text("abc-_09é", min_size=1, max_size=5)
+LINES = st.dictionaries(IDS, st.lists(st.text("abé'", min_size=1), max_size=4).map(" ".join))
+
+
+@given(LINES)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_line_of_a_well_formed_file_is_dropped(tmp_path: Path, texts: dict[str, str]) -> None:
+    kaldi = write(tmp_path, "text", "".join(f"{i} {t}\n" for i, t in texts.items()))
+    trn = write(tmp_path, "x.trn", "".join(f"{t} ({i})\n" for i, t in texts.items()))
+    jsonl = write(tmp_path, "x.jsonl", rows(*({"id": i, "text": t} for i, t in texts.items())))
+    for path in (kaldi, trn, jsonl):
+        assert read_transcripts(path, REFERENCE).texts == texts
+
+
+@pytest.mark.parametrize(
+    ("text", "normalized"),
+    [
+        ("Hello, World!", "hello world"),
+        ("Don’t  e-mail ﬁve", "don't e mail five"),  # noqa: RUF001
+        ("3.5 or 1,000.", "3.5 or 1,000"),
+        ("‘quoted’ dogs'", "quoted dogs"),  # noqa: RUF001
+        ("STRASSE straße", "strasse strasse"),
+        ("नमस्ते दुनिया।", "नमस्ते दुनिया"),
+        ("so\u00adft\u200b", "soft"),
+        ("7'_ a'.b", "7 a b"),
+    ],
+)
+def test_basic_keeps_letters_and_numbers(text: str, normalized: str) -> None:
+    assert find_normalizer("basic")(text) == normalized
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("I can't, uh, believe it's true", "I cannot believe it is true"),
+        ("twenty-three", "23"),
+        ("one hundred and five thousand two hundred six", "105,206"),
+        ("nineteen eighty four", "1984"),
+        ("twenty twenty one", "2021"),
+        ("two thousand and one", "2001"),
+        ("the twenty first", "the 21st"),
+        ("the twelfth", "the 12th"),
+        ("three point one four", "3.14"),
+        ("five million dollars", "$5 million"),
+        ("ten percent", "10%"),
+        ("the colour of the theatre", "the color of the theater"),
+        ("organisations analysed", "organizations analyzed"),
+        ("Mr. Smith wouldn't've gone", "mister smith would not have gone"),
+        ("one two three", "1 2 3"),
+    ],
+)
+def test_english_writes_the_same_words_in_one_way(one: str, other: str) -> None:
+    normalize = find_normalizer("english")
+    assert normalize(one) == normalize(other)
+
+
+def test_english_leaves_what_it_cannot_know() -> None:
+    normalize = find_normalizer("english")
+    assert normalize("John's hundred and ten ninths") == "john's hundred and 10 ninths"
+    assert normalize("ten ninth, twenty tenth") == "10 9th 20 10th"
+
+
+SPOKEN_WORDS = (
+    "one two ten twelve twenty ninety hundred thousand million and point first third hundredth "
+    "5 17 300 1,000 3.5 $4 50% can't it's i'd've n't 's ' colour uh a ."
+)
+SPOKEN = st.lists(
+    st.sampled_from(SPOKEN_WORDS.split()),
+    max_size=8,
+).map(" ".join)
+
+
+@pytest.mark.parametrize("name", sorted(NORMALIZERS))
+@given(text=SPOKEN | st.text(max_size=20))
+@settings(max_examples=500, deadline=None)
+def test_normalizing_twice_changes_nothing(name: str, text: str) -> None:
+    normalize = find_normalizer(name)
+    once = normalize(text)
+    assert normalize(once) == once
+
+
+def test_an_unknown_normalizer_is_refused_with_the_names() -> None:
+    with pytest.raises(ConfigError, match="there are none, basic, english"):
+        find_normalizer("whisper")

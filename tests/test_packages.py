@@ -1,0 +1,68 @@
+"""The house: faces, names and who may import what."""
+
+import ast
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import asr
+
+ROOT = Path(asr.__file__).parent
+PACKAGES = sorted(
+    module.name
+    for module in pkgutil.walk_packages([str(ROOT)], "asr.")
+    if module.ispkg and not module.name.startswith("asr.cli")
+)
+LARGEST_FACE = 12
+WITH_TORCH = ("model", "training", "lm/neural.py")
+WITHOUT_TORCH = ("model/onnx.py", "model/folder.py")
+
+
+def sources() -> Iterator[tuple[Path, ast.Module]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        yield path.relative_to(ROOT), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.Module) -> Iterator[tuple[str, list[str]]]:
+    """Modules and what is taken from them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module, [alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, []) for alias in node.names)
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_face_is_small_and_has_what_it_lists(name: str) -> None:
+    face = importlib.import_module(name)
+    assert 0 < len(face.__all__) <= LARGEST_FACE
+    for public in face.__all__:
+        assert getattr(face, public) is not None
+    assert "Which module for which question" in (face.__doc__ or "")
+
+
+def test_other_packages_are_imported_by_their_faces() -> None:
+    around = [
+        f"{path}: {module}"
+        for path, tree in sources()
+        for module, _ in imported(tree)
+        if module.startswith("asr.")
+        and module.count(".") > 1
+        and module not in PACKAGES
+        and module.split(".")[1] != path.parts[0]
+    ]
+    assert not around
+
+
+def test_torch_is_imported_where_networks_are() -> None:
+    importers = {
+        path.as_posix()
+        for path, tree in sources()
+        for module, _ in imported(tree)
+        if module.partition(".")[0] in ("torch", "torchaudio", "lightning")
+    }
+    outside = {path for path in importers if not path.startswith(WITH_TORCH)}
+    assert not outside | (importers & set(WITHOUT_TORCH))

@@ -1,0 +1,271 @@
+import filecmp
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr.cli import main
+from asr.corpus.manifest import Utterance
+from asr.errors import AsrError, DataError, ModelError
+from asr.model.folder import DecodingOptions
+from asr.progress import silent
+from asr.transcription import cluster
+from asr.transcription.cluster import Setup, transcribe_on_ray
+from asr.transcription.recognizer import Recognizer
+from asr.transcription.sources import Source
+from asr.transcription.transcript import Alternative, Transcript, Word
+from asr.version import program_version
+from tests.conftest import ROOT
+from tests.tones import CONFIG, write_corpus
+
+# A job of small tasks on a machine of two processors, whatever this one has.
+JOB = """
+import os, sys
+import asr.transcription.job
+from asr.cli import main
+asr.transcription.job._TASK_INPUTS = 8
+os.sched_getaffinity = lambda _: {0, 1}
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tone_run: Path) -> str:
+    return str(tone_run / "model")
+
+
+def same_folders(first: Path, second: Path) -> bool:
+    names = {path.name for path in first.iterdir()}
+    _, different, missing = filecmp.cmpfiles(first, second, names, shallow=False)
+    return names == {path.name for path in second.iterdir()} and not different and not missing
+
+
+def workers_of(process: int) -> Iterator[int]:
+    """Ids of Ray's workers that a process has, at whatever depth."""
+    parents: dict[int, int] = {}
+    workers = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int(
+                folder.joinpath("stat").read_text().split(")")[1].split()[1]
+            )
+            if folder.joinpath("cmdline").read_bytes().startswith(b"ray::MapWorker"):
+                workers.append(int(folder.name))
+        except OSError:  # it has ended
+            continue
+    for worker in workers:
+        above = worker
+        while above in parents and above != process:
+            above = parents[above]
+        if above == process:
+            yield worker
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+def test_a_job_that_loses_one_of_two_workers_writes_what_one_machine_writes(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_corpus(Path("speech"), 80, seed=3)
+    Path("speech/1.wav").write_bytes(b"no audio")
+    here, there = Path("here"), Path("there")
+    arguments = ["transcribe", model, "speech", "--format", "txt,json,ctm", "--threads", "1"]
+    arguments += ["--skip-existing", "--output-dir"]
+    # As an earlier job that was stopped has left it.
+    for name in ("0.txt", "0.json", "0.ctm", "70.txt", "70.json", "70.ctm"):
+        for folder in (here, there):
+            folder.mkdir(exist_ok=True)
+            folder.joinpath(name).write_text("done before")
+    with monkeypatch.context() as patched:
+        patched.setattr("asr.transcription.job._TASK_INPUTS", 8)
+        assert main([*arguments, "here"]) == 1
+    command = [sys.executable, "-c", JOB, *arguments, "there", "--ray", "local"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    error = ""
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as job:
+        assert job.stdout is not None
+        assert job.stderr is not None
+        for line in job.stderr:
+            error += line
+            if line.startswith("speech/1.wav: "):  # the first task is done
+                os.kill(next(workers_of(job.pid)), signal.SIGKILL)
+        output = job.stdout.read()
+    if "Ray waits 30 s for its own start" in error:
+        pytest.skip("Ray did not start within its 30 s")
+    assert "10 tasks, 2 workers, --threads 1" in error
+    assert job.returncode == 1, error
+    assert output == ""
+    assert (there / "0.txt").read_text() == "done before"
+    assert len(list(there.iterdir())) == 3 * 79 + 2  # and two lists
+    assert same_folders(here, there)
+
+
+def test_without_ray_a_line_says_what_to_install(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cluster, "find_spec", lambda _: None)
+    assert main(["transcribe", model, "a.wav", "--ray", "local"]) == 2
+    assert capsys.readouterr().err == "asr: --ray needs Ray Data: pip install 'asr[ray]'\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["-", "--ray", "local"], "--ray takes files", id="stdin"),
+        pytest.param(["a.wav", "--live", "--ray", "local"], "--ray takes files", id="live"),
+        pytest.param(
+            ["wav.scp", "--allow-commands", "--ray", "local"], "runs no commands", id="commands"
+        ),
+        pytest.param(["a.wav", "--ray", "auto"], "not HOST:PORT", id="no address"),
+        pytest.param(["a.wav", "--ray", "ray://a:10001"], "not HOST:PORT", id="Ray Client"),
+        pytest.param(["a.wav", "--ray", "127.0.0.1:1"], "refused", id="nobody listens"),
+    ],
+)
+def test_what_ray_cannot_do_is_refused_in_a_line(
+    model: str,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(cluster, "find_spec", lambda name: name)
+    assert main(["transcribe", model, *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+floats = st.floats(allow_nan=False)
+texts = st.text()
+
+
+@given(
+    st.builds(
+        Transcript,
+        text=texts,
+        words=st.lists(
+            st.builds(Word, text=texts, start=floats, end=floats, confidence=floats), max_size=3
+        ).map(tuple),
+        log_prob=floats,
+        duration=floats,
+        warnings=st.lists(texts, max_size=2).map(tuple),
+        nbest=st.lists(
+            st.builds(Alternative, text=texts, log_prob=floats, score=floats), max_size=2
+        ).map(tuple),
+    )
+)
+def test_a_transcript_comes_back_from_a_worker_bit_by_bit(transcript: Transcript) -> None:
+    values = json.loads(json.dumps(cluster._to_values(transcript)))
+    assert cluster._from_json(values) == transcript
+
+
+def sources(count: int, speaker: str | None = None) -> list[Source]:
+    return [
+        Source(
+            utterance=Utterance(
+                id=f"id {n}",
+                audio_filepath=Path(f"folder/\udcff{n}.wav"),
+                duration=1.5,
+                offset=n / 3,
+                speaker=speaker,
+            ),
+            channel=n or None,
+        )
+        for n in range(count)
+    ]
+
+
+def test_a_source_arrives_at_a_worker_as_it_was() -> None:
+    sent = sources(3, "ann")
+    assert [cluster._source(values) for values in json.loads(cluster._to_json(sent))] == sent
+
+
+def setup(**values: Any) -> Setup:
+    return Setup(**{"model": Path("m"), "decoding": DecodingOptions(), "threads": 2, **values})
+
+
+def test_a_worker_gives_what_the_recognizer_gives(
+    tone_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)  # and back after the test
+    utterances = write_corpus(tmp_path / "speech", 3, seed=7)
+    utterances[1].audio_filepath.unlink()
+    task = [Source(utterance=utterance, channel=1) for utterance in utterances]
+    worker = cluster._Worker(setup(model=tone_run / "model"), tmp_path, program_version())
+    row = worker({"number": 5, "sources": cluster._to_json(task)})
+    assert (row["number"], row["fault"]) == (5, "")
+    first, error, third = (cluster._from_json(values) for values in json.loads(row["results"]))
+    recognizer = Recognizer.load(tone_run / "model", device="cpu", threads=2)
+    here = [result for _, result in recognizer.transcribe_utterances(utterances)]
+    assert [first, third] == [here[0], here[2]]
+    assert str(error) == str(here[1])
+
+
+@pytest.mark.parametrize(
+    ("model", "folder", "version", "message"),
+    [
+        pytest.param("m", ".", program_version(), "not a model folder", id="no model"),
+        pytest.param("m", "nowhere", program_version(), "nowhere", id="no folder"),
+        pytest.param("m", ".", "0.0.1", "not 0.0.1", id="another version"),
+    ],
+)
+def test_a_worker_that_cannot_begin_says_why_and_where(
+    model: str, folder: str, version: str, message: str
+) -> None:
+    worker = cluster._Worker(setup(model=Path(model)), Path(folder), version)
+    fault = worker({"number": 0, "sources": "[]"})["fault"]
+    assert fault.startswith(f"worker on {socket.gethostname()}: ")
+    assert message in fault
+
+
+def test_inputs_whose_workers_were_all_lost_fail_and_the_others_keep_their_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("asr.transcription.job._TASK_INPUTS", 2)
+    monkeypatch.setattr(cluster, "check_address", lambda _: None)
+    monkeypatch.setattr(cluster, "_connected", lambda *_: nullcontext())
+    done = Transcript(text="done", words=(), log_prob=0.0, duration=1.5)
+    monkeypatch.setattr(cluster, "_run", lambda *_: iter([(1, [done, done]), (2, [done, done])]))
+    results = list(transcribe_on_ray("local", sources(7), setup(), CONFIG, silent))
+    assert [utterance.id for utterance, _ in results] == [f"id {n}" for n in range(7)]
+    assert [isinstance(result, DataError) for _, result in results] == [True] * 2 + [False] * 4 + [
+        True
+    ]
+
+
+def test_a_model_that_must_hear_all_of_a_speaker_is_refused() -> None:
+    config = CONFIG.model_copy(
+        update={"features": CONFIG.features.model_copy(update={"normalization": "speaker"})}
+    )
+    with pytest.raises(ModelError, match="normalized by speaker"):
+        list(transcribe_on_ray("local", sources(2, "ann"), setup(), config, silent))
+
+
+NODES = [
+    {"Alive": True, "Resources": {"CPU": 5.0, "GPU": 2.0}},
+    {"Alive": True, "Resources": {"CPU": 4.0}},
+    {"Alive": True, "Resources": {"CPU": 1.0}},
+    {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+]
+
+
+def test_workers_fill_the_machines_that_have_room_for_their_threads() -> None:
+    assert cluster._room(setup(device="cpu"), NODES)[:2] == (4, {"num_cpus": 2})
+    workers, needs, chosen = cluster._room(setup(), NODES)
+    assert (workers, needs, chosen.device) == (2, {"num_cpus": 0, "num_gpus": 1}, "cuda")
+    with pytest.raises(AsrError, match="6 processors"):
+        cluster._room(setup(device="cpu", threads=6), NODES)
+    with pytest.raises(ModelError, match="has a GPU"):
+        cluster._room(setup(device="cuda"), NODES[1:])

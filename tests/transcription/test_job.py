@@ -1,0 +1,158 @@
+import html
+import itertools
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr.corpus.manifest import Utterance
+from asr.text.lines import read_lines
+from asr.text.nist import parse_ctm
+from asr.transcription.captions import make_captions
+from asr.transcription.job import output_stems, task_starts
+from asr.transcription.output import FORMATS
+from asr.transcription.transcript import Transcript, Word
+
+Row = tuple[float, float, str]
+
+
+def utterance(name: str = "a") -> Utterance:
+    return Utterance(id=name, audio_filepath=Path(f"{name}.wav"), duration=0.0)
+
+
+def transcript(*words: Row) -> Transcript:
+    return Transcript(
+        text=" ".join(text for _, _, text in words),
+        words=tuple(Word(text=t, start=s, end=e, confidence=0.5) for s, e, t in words),
+        log_prob=-1.0,
+        duration=words[-1][1] if words else 1.0,
+    )
+
+
+@st.composite
+def transcripts(draw: st.DrawFn) -> Transcript:
+    words: list[Row] = []
+    time = 0.0
+    for _ in range(draw(st.integers(0, 40))):
+        start = time + draw(st.floats(0, 1.5))
+        time = start + draw(st.floats(0.02, 1))
+        words.append((start, time, draw(st.text("ab<&>é", min_size=1, max_size=100))))
+    return transcript(*words)
+
+
+def seconds(clock: str) -> float:
+    hours, minutes, rest = re.fullmatch(r"(\d\d):(\d\d):(\d\d[.,]\d{3})", clock).groups()  # type: ignore[union-attr]
+    return 3600 * int(hours) + 60 * int(minutes) + float(rest.replace(",", "."))
+
+
+def read_cues(content: str) -> list[tuple[float, float, list[str]]]:
+    """A reader of SRT and VTT that knows nothing of the writer."""
+    cues = []
+    for block in content.removeprefix("WEBVTT\n\n").split("\n\n"):
+        lines = block.split("\n")
+        if lines == [""]:
+            continue
+        if "-->" not in lines[0]:
+            assert int(lines.pop(0)) == len(cues) + 1
+        start, end = lines[0].split(" --> ")
+        cues.append((seconds(start), seconds(end), lines[1:]))
+    return cues
+
+
+@given(transcripts())
+def test_captions_keep_the_rules_and_every_letter(spoken: Transcript) -> None:
+    for kind in ("srt", "vtt"):
+        cues = read_cues(FORMATS[kind](utterance(), spoken))
+        before = 0.0
+        for start, end, lines in cues:
+            shown = [html.unescape(line) if kind == "vtt" else line for line in lines]
+            assert start >= before
+            assert end - start >= 0.999
+            assert 1 <= len(shown) <= 2
+            assert all(len(line) <= 42 for line in shown)
+            before = end
+        letters = "".join(line for _, _, lines in cues for line in lines)
+        letters = html.unescape(letters) if kind == "vtt" else letters
+        assert letters.replace(" ", "") == spoken.text.replace(" ", "")
+
+
+def test_captions_break_at_pauses() -> None:
+    spoken = transcript((0, 0.5, "one"), (0.6, 1.2, "two"), (2.5, 3, "three"), (3.1, 3.4, "four"))
+    captions = make_captions(spoken.words)
+    assert [(c.text, c.start, c.end) for c in captions] == [
+        ("one two", 0, 1.2),
+        ("three four", 2.5, 3.5),
+    ]
+
+
+def test_times_beyond_an_hour() -> None:
+    spoken = transcript((3661.0004, 3662.9996, "late"))
+    assert FORMATS["srt"](utterance(), spoken) == "1\n01:01:01,000 --> 01:01:03,000\nlate\n\n"
+    assert FORMATS["tsv"](utterance(), spoken) == "start\tend\ttext\n3661000\t3663000\tlate\n"
+
+
+def test_a_ctm_is_read_back(tmp_path: Path) -> None:
+    spoken = transcript((0.5, 0.75, "one"), (1, 1.5, "two"))
+    path = tmp_path / "a.ctm"
+    path.write_text(FORMATS["ctm"](utterance("dir/my call (1)"), spoken))
+    words = parse_ctm(read_lines(path), path)
+    assert [(w.recording, w.begin, w.duration, w.word) for w in words] == [
+        ("dir/my_call__1_", 0.5, 0.25, "one"),
+        ("dir/my_call__1_", 1.0, 0.5, "two"),
+    ]
+
+
+def test_json_has_segments_at_pauses() -> None:
+    spoken = transcript((0, 1.2, "one"), (2.5, 3, "two"))
+    segments = json.loads(FORMATS["json"](utterance(), spoken))["segments"]
+    assert [(s["id"], s["text"], s["start"], s["end"]) for s in segments] == [
+        (0, "one", 0, 1.2),
+        (1, "two", 2.5, 3),
+    ]
+    assert segments[1]["words"] == [{"word": "two", "start": 2.5, "end": 3, "probability": 0.5}]
+
+
+@pytest.mark.parametrize("kind", sorted(FORMATS))
+def test_silence_is_written_too(kind: str) -> None:
+    assert "None" not in FORMATS[kind](utterance(), transcript())
+
+
+def test_stems_never_collide() -> None:
+    names = ["x/a.wav", "y/a.wav", "x/a.flac", "x/b.wav", "x/a.wav.mp3", "./x/b.wav", "x/b"]
+    names += ["x/c.wav-ch1", "x/c-ch1.wav", "x/d.wav-ch1", "x/d.wav-ch2", "/", "x/../y"]
+    stems = output_stems([utterance(name) for name in names])
+    assert len(set(stems.values())) == len(names)
+    assert all(stem.name and ".." not in stem.parts for stem in stems.values())
+    assert stems["x/d.wav-ch1"].name == "d-ch1"
+
+
+@given(st.lists(st.floats(0.1, 3000), max_size=9), st.sampled_from([1, 40, 300]))
+def test_a_task_is_full_or_the_last(some: list[float], times: int) -> None:
+    seconds = sorted(some * times)
+    utterances = [replace(utterance(), duration=value) for value in seconds]
+    starts = task_starts(utterances)
+    assert starts[:1] == [0][: len(seconds)]
+    for start, end in itertools.pairwise([*starts, len(seconds)]):
+        sizes = [32000 * value for value in seconds[start:end]]
+        assert 0 < len(sizes) <= 256
+        assert sum(sizes[:-1]) < 32 * 2**20
+        assert end == len(seconds) or len(sizes) == 256 or sum(sizes) > 32 * 2**20 - 1
+
+
+def test_speech_too_fast_for_captions_fills_two_lines_and_never_overlaps() -> None:
+    """Sixty words in three seconds: full long before a second is over."""
+    words = [
+        Word(text=f"word{index:02d}", start=index / 20, end=(index + 1) / 20, confidence=1.0)
+        for index in range(60)
+    ]
+    captions = make_captions(words)
+    assert [word for caption in captions for word in caption.words] == words
+    assert {len(caption.lines) for caption in captions[:-1]} == {2}
+    assert all(len(caption.lines) <= 2 for caption in captions)
+    for before, after in itertools.pairwise(captions):
+        assert after.start >= before.end
+        assert before.end - before.start >= 1
