@@ -9,6 +9,14 @@ AsrError
 └── StoppedError      SIGTERM, with all saved
 """
 
+import re
+
+_CONTROL = re.compile(
+    "[\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f"  # C0 without TAB, DEL, C1
+    "\\u2028-\\u202e\\u2066-\\u2069"  # line ends, and what turns the direction of writing
+    "\\ud800-\\udfff]"  # bytes that are no UTF-8
+)
+
 
 class AsrError(Exception):
     """A user's mistake or misfortune; the command line prints it without a traceback."""
@@ -41,3 +49,11 @@ class StoppedError(AsrError):
 def printable(name: object) -> str:
     """A name that may hold anything, as one line of characters that can be seen."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))
+
+
+def visible(line: str) -> str:
+    """A line whose control characters, but TAB, are written as escapes; all else is as it was.
+
+    Unlike `printable` for text: what joins letters in Persian or Hindi is no control character.
+    """
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], line)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import click
 
+from asr.cli.terminal import tell
 from asr.errors import AsrError, StoppedError
 
 _VERBS = {
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _say(message: str) -> None:
     rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))  # several say the same
     prefix = "asr: " if rank == "0" else f"asr (process {rank}): "
-    print(prefix + " ".join(message.split()), file=sys.stderr)
+    tell(prefix + " ".join(message.split()))
 
 
 def run() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from asr.cli.terminal import put, put_json, tell
 from asr.files import open_atomic
 
 if TYPE_CHECKING:
@@ -93,16 +94,17 @@ def check(
 
         examination = fit.add_model_findings(examination, Recognizer.load(model, device=device))
     if output_dir is None and formats == ["json"]:
-        print(_rendered(examination, "json", Path(), table), end="")
+        put_json(_rendered(examination, "json", Path(), table))
     else:
-        print("\n".join(report.text_lines(examination)))
+        put(*report.text_lines(examination))
     if output_dir is not None:
         for name in formats:
             with open_atomic(output_dir / f"check.{_SUFFIXES[name]}") as file:
                 file.write(_rendered(examination, name, output_dir, table))
     for manifest, path in fixed.items():
         cure = checks.write_cure(examination, manifest, path)
-        click.echo("\n".join(report.cure_lines(cure, str(path))), err=formats == ["json"])
+        say = tell if formats == ["json"] else put
+        say(*report.cure_lines(cure, str(path)))
     return 1 if examination.num_errors else 0
 
 

@@ -1,12 +1,13 @@
 """`asr data import`, `export` and `shard`: corpora in other forms, and back."""
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from asr.cli.terminal import put, report
 
 if TYPE_CHECKING:
     from asr.corpus import Utterance
@@ -21,10 +22,6 @@ def _pattern(
         return None if value is None else re.compile(value)
     except re.error as error:
         raise click.BadParameter(f"{value!r} is not a regular expression: {error}") from None
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 @click.command("import")
@@ -59,14 +56,14 @@ def import_(
     def counted() -> "Iterator[Utterance]":
         nonlocal count, seconds
         for utterance in formats.import_corpus(
-            source, format_name, _say, tiers=tiers, speaker_pattern=speaker_pattern
+            source, format_name, report, tiers=tiers, speaker_pattern=speaker_pattern
         ):
             count += 1
             seconds += utterance.duration
             yield utterance
 
     write_manifest(counted(), output)
-    print(f"{count} utterances, {seconds / 3600:.2f} hours")
+    put(f"{count} utterances, {seconds / 3600:.2f} hours")
 
 
 @click.command("export")
@@ -83,7 +80,7 @@ def export(manifest: Path, format_name: str, output: Path) -> None:
     from asr.corpus import manifest as corpus_manifest
 
     utterances = (entry.utterance for entry in corpus_manifest.read_entries(manifest))
-    formats.export_corpus(utterances, format_name, output, _say)
+    formats.export_corpus(utterances, format_name, output, report)
 
 
 @click.command()
@@ -106,4 +103,4 @@ def shard(
     num_bytes = None if shard_seconds is not None else (shard_size or 200) * 1_000_000
     shards = tar_shards.write_shards(utterances, output, seconds=shard_seconds, num_bytes=num_bytes)
     hours = sum(shard.seconds for shard in shards) / 3600
-    print(f"{len(table)} utterances, {hours:.2f} hours in {len(shards)} tar files")
+    put(f"{len(table)} utterances, {hours:.2f} hours in {len(shards)} tar files")

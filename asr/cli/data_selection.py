@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from asr.cli.terminal import put, put_json, tell
 from asr.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,11 +56,12 @@ def stats(manifests: tuple[Path, ...], kind: str) -> None:
             "manifests": [corpus_summary.summary_row(summary) for summary in summaries],
             "overlaps": [corpus_summary.overlap_row(overlap) for overlap in overlaps],
         }
-        print(json.dumps(result, ensure_ascii=False, indent=1))
+        put_json(json.dumps(result, ensure_ascii=False, indent=1))
         return
     blocks = [list(corpus_summary.summary_lines(summary)) for summary in summaries]
     blocks += [list(corpus_summary.overlap_lines(overlap)) for overlap in overlaps]
-    print("\n\n".join("\n".join(block) for block in blocks))
+    for number, block in enumerate(blocks):
+        put(*[""] * bool(number), *block)
 
 
 @click.command()
@@ -99,10 +100,9 @@ def split(
             raise DataError(f"{manifest}: no utterance has a speaker")
         asked = "recording"
         counts = corpus_split.count_units(utterances(), asked)
-        print(
+        tell(
             f"note: {manifest} has no speakers: recordings are divided, and one speaker may "
-            "be in several splits",
-            file=sys.stderr,
+            "be in several splits"
         )
     chosen = corpus_split.choose_splits(counts, shares, "train", seed, asked)
     names = ("train", *shares)
@@ -115,7 +115,7 @@ def split(
             numbers[name] += 1
     for name in names:
         num_units = sum(split_name == name for split_name in chosen.values())
-        print(f"{name:<8} {numbers[name]:,} utterances, {num_units:,} {asked}s")
+        put(f"{name:<8} {numbers[name]:,} utterances, {num_units:,} {asked}s")
 
 
 @click.command()
@@ -151,7 +151,7 @@ def subset(
         for entry in corpus_split.chosen_entries(corpus_manifest.read_entries(manifest), positions):
             write(entry)
     total = sum(durations[position] for position in positions)
-    print(f"{len(positions):,} of {len(durations):,} utterances, {total / 3600:.3f} hours")
+    put(f"{len(positions):,} of {len(durations):,} utterances, {total / 3600:.3f} hours")
 
 
 @click.command("filter")
@@ -192,9 +192,9 @@ def filter_(
                 kept += 1
             else:
                 objections[objection] += 1
-    print(f"{kept:,} of {kept + objections.total():,} utterances kept")
+    put(f"{kept:,} of {kept + objections.total():,} utterances kept")
     for objection, count in objections.most_common():
-        print(f"{count:,} left out: {objection}")
+        put(f"{count:,} left out: {objection}")
 
 
 def _manifest_file(path: Path, stack: ExitStack) -> "Callable[[Entry], None]":

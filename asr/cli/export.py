@@ -1,9 +1,10 @@
 """`asr export`."""
 
-import sys
 from pathlib import Path
 
 import click
+
+from asr.cli.terminal import put, tell
 
 _PATH = click.Path(path_type=Path)
 
@@ -43,8 +44,8 @@ def export(
     from asr.model import export as model_export
 
     report = model_export.export_model(model, output, takes=takes, quantize=quantize is not None)  # type: ignore[arg-type]
-    print(f"exported     {output}, {report.num_bytes / 1e6:.1f} MB of networks")
-    print(
+    put(f"exported     {output}, {report.num_bytes / 1e6:.1f} MB of networks")
+    put(
         f"difference   {report.difference:.2g} nats at most, the best token the same in "
         f"{report.agreement:.2%} of steps (random audio)"
     )
@@ -57,11 +58,11 @@ def export(
         recognizer = Recognizer.load(folder, device="cpu")
         evaluation = evaluate(recognizer, utterances, name=str(folder), test_set=str(check))
         for utterance, error in evaluation.failures:
-            print(f"{utterance}: {error}", file=sys.stderr)
+            tell(f"{utterance}: {error}")
         counts = evaluation.report.score.words
         rates.append(counts.rate or 0.0)
-        print(f"{name:<12} WER {rates[-1]:.2f} % of {counts.reference_length} words")
-    print(f"change       {rates[1] - rates[0]:+.2f} points")
+        put(f"{name:<12} WER {rates[-1]:.2f} % of {counts.reference_length} words")
+    put(f"change       {rates[1] - rates[0]:+.2f} points")
 
 
 def _need_packages() -> None:

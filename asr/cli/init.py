@@ -1,16 +1,13 @@
 """`asr init`: a recipe folder for a corpus of one's own."""
 
 import re
-import sys
 from pathlib import Path
 
 import click
 
+from asr.cli.terminal import put, report
+
 _FILE = click.Path(path_type=Path)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 @click.command()
@@ -55,5 +52,5 @@ def init(
         source = own_corpus.Source(
             path=audio, format=format_name, tiers=tiers, speaker_pattern=speaker_pattern
         )
-        new.write_recordings_recipe(folder, source, _say)
-    print(f"{folder} is a recipe; train with: asr run {folder}")
+        new.write_recordings_recipe(folder, source, report)
+    put(f"{folder} is a recipe; train with: asr run {folder}")

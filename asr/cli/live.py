@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from asr.cli.terminal import put_transcript, tell
+from asr.errors import visible
+
 if TYPE_CHECKING:
     from asr.audio import AudioStream
     from asr.transcription import LiveResult, Recognizer, Source, SourceOptions
@@ -30,17 +33,16 @@ def transcribe_live(
     if len(sources) != 1:
         raise click.UsageError(f"--live takes one input, {name} means {len(sources)}")
     stream = recognizer.stream()
-    print(
+    tell(
         f"listening; text comes at most {stream.latency:.2f} s after its sound and is final after "
-        f"a pause of {stream.endpoint_seconds:g} s",
-        file=sys.stderr,
+        f"a pause of {stream.endpoint_seconds:g} s"
     )
     show = _partial_shower()
 
     def put(result: "LiveResult") -> None:
         for transcript in result.finished:
             show("")
-            print(output.FORMATS[kind](sources[0].utterance, transcript), end="", flush=True)
+            put_transcript(output.FORMATS[kind](sources[0].utterance, transcript), kind)
         show(result.text)
 
     with ExitStack() as stack:
@@ -49,7 +51,7 @@ def transcribe_live(
             put(stream.accept(block))
         put(stream.finish())
         for warning in audio.warnings():
-            print(f"warning: {warning}", file=sys.stderr)
+            tell(f"warning: {warning}")
     return 0
 
 
@@ -77,9 +79,9 @@ def _partial_shower() -> Callable[[str], None]:
             return
         shown = text
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r{text}\x1b[K")
+            sys.stderr.write(f"\r{visible(text)}\x1b[K")
         elif text:
-            sys.stderr.write(f"... {text}\n")
+            sys.stderr.write(f"... {visible(text)}\n")
         sys.stderr.flush()
 
     return show

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from asr.cli.terminal import put, report, tell
+
 if TYPE_CHECKING:
     from asr.lm import Estimate, Perplexity, Unit
 
@@ -78,9 +80,7 @@ def train(
         dropout=dropout,
         seed=seed,
     )
-    model = neural_lm.train_neural_lm(
-        read_sentences(text, unit), config, lambda line: click.echo(line, err=True)
-    )
+    model = neural_lm.train_neural_lm(read_sentences(text, unit), config, report)
     neural_lm.save_neural_lm(model, output)
 
 
@@ -91,14 +91,11 @@ def _train_ngrams(text: Path, order: int, output: Path, unit: "Unit", prune: lis
 
     estimated = estimate(read_sentences(text, unit), order=order, prune=prune)
     write_arpa(estimated.arpa, output)
-    print("\n".join(_train_lines(estimated, unit)))
+    put(*_train_lines(estimated, unit))
     for number, discounts in enumerate(estimated.discounts, start=1):
         if not discounts.estimated:
             shown = ", ".join(f"{value:g}" for value in discounts.values)
-            click.echo(
-                f"note: order {number}: too little text to estimate discounts; {shown} are used",
-                err=True,
-            )
+            tell(f"note: order {number}: too little text to estimate discounts; {shown} are used")
 
 
 @lm.command()
@@ -113,7 +110,7 @@ def sample(folder: Path, count: int, seed: int, temperature: float) -> None:
 
     model = load_neural_lm(folder)
     for sentence in itertools.islice(neural_lm.sample(model, seed, temperature=temperature), count):
-        print(sentence)
+        put(sentence)
 
 
 @lm.command()
@@ -135,12 +132,12 @@ def perplexity(model_path: Path, text: Path, unit: "Unit | None") -> None:
         neural = load_neural_lm(model_path)
         unit = neural.config.unit
         scored = neural_lm.neural_perplexity(neural, read_sentences(text, unit))
-        print("\n".join(_perplexity_lines(scored, unit)))
+        put(*_perplexity_lines(scored, unit))
         return
     model = language_model.read_model(model_path)
     unit = unit or model.unit
     found = language_model.perplexity(model, read_sentences(text, unit))
-    print("\n".join(_perplexity_lines(found, unit)))
+    put(*_perplexity_lines(found, unit))
 
 
 @lm.command()
@@ -151,13 +148,12 @@ def show(model_path: Path) -> None:
 
     model = read_model(model_path)
     shown = ", ".join(model.words[ngram.END_ID + 1 :][:_NUM_NAMED])
-    print(f"model        {model_path}")
-    print(f"unit         {model.unit}")
-    print(f"vocabulary   {len(model.words) - ngram.END_ID - 1}, as {shown}")
-    for line in _ngram_lines(model.num_ngrams):
-        print(line)
-    print(f"states       {len(model.backoffs):,}")
-    print(f"<unk>        log10 probability {model.score(0, ngram.UNKNOWN_ID):.4f}")
+    put(f"model        {model_path}")
+    put(f"unit         {model.unit}")
+    put(f"vocabulary   {len(model.words) - ngram.END_ID - 1}, as {shown}")
+    put(*_ngram_lines(model.num_ngrams))
+    put(f"states       {len(model.backoffs):,}")
+    put(f"<unk>        log10 probability {model.score(0, ngram.UNKNOWN_ID):.4f}")
 
 
 def _train_lines(estimated: "Estimate", unit: "Unit") -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from asr.cli.terminal import put, report
 from asr.launch import find_launch
 from asr.recipe import run as recipes_module
 from asr.recipe import run as recipes_run
@@ -18,7 +19,7 @@ def recipes() -> None:
     if not found:
         raise click.UsageError("there is no folder recipes/ with recipes here")
     for recipe in found:
-        print(f"{recipe.folder}\t{recipe.description}")
+        put(f"{recipe.folder}\t{recipe.description}")
 
 
 @click.command()
@@ -60,12 +61,12 @@ def run(
     if list_stages:
         numbers = {stage.name: n for n, stage in enumerate(recipe.stages, start=1)}
         for plan in recipes_module.plan(recipe, job, force=force):
-            print(f"{numbers[plan.stage.name]}\t{plan.stage.name}\t{plan.state}\t{plan.stage.help}")
+            put(f"{numbers[plan.stage.name]}\t{plan.stage.name}\t{plan.state}\t{plan.stage.help}")
         return
     if dry_run:
         for plan in recipes_module.plan(recipe, job, first=first, last=last, force=force):
             reason = f" ({plan.reason})" if plan.reason else ""
-            print(f"{plan.stage.name}: {plan.state}{reason}")
+            put(f"{plan.stage.name}: {plan.state}{reason}")
         return
     recipes_module.run_recipe(
         recipe,
@@ -74,11 +75,11 @@ def run(
         last=last,
         force=force,
         command=shlex.join(sys.argv),
-        report=lambda line: print(line, file=sys.stderr, flush=True),
+        report=report,
     )
     result = folder / "result.txt"
     if last is None and result.exists() and not find_launch().rank:
-        print(result.read_text(encoding="utf-8"), end="")
+        put(*result.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
 
 
 def _one_of(name: str, value: str | None, number_name: str, number: int | None) -> str | None:

@@ -1,13 +1,13 @@
 """`asr score` and `asr compare`."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from asr.cli.terminal import put, put_json, tell
 from asr.errors import DataError
 
 if TYPE_CHECKING:
@@ -90,12 +90,11 @@ def score(
 
         write_html(report, output_dir / "report.html", read_audio)
     if formats == ["json"]:
-        sys.stdout.write(reports.report_json(report))
+        put_json(reports.report_json(report))
     else:
-        for line in reports.report_lines(report):
-            print(line)
+        put(*reports.report_lines(report))
     for note in (*pair.notes, *reports.report_notes(report)):
-        print(f"note: {note}", file=sys.stderr)
+        tell(f"note: {note}")
     return _threshold(scored.words.rate, max_wer)
 
 
@@ -126,20 +125,17 @@ def compare(
         pair, speakers = _read(ref, path, utt2spk, allow_extra)
         scores.append(_score(pair, normalize, speakers, allow_extra))
         for note in pair.notes:
-            print(f"note: {path}: {note}", file=sys.stderr)
+            tell(f"note: {path}: {note}")
     result = comparison.compare(*scores)
     if output_format == "json":
-        print(json.dumps(comparison.comparison_values(result), indent=1))
+        put_json(json.dumps(comparison.comparison_values(result), indent=1))
     else:
-        print("\n".join(comparison.comparison_lines(result)))
+        put(*comparison.comparison_lines(result))
     for name, one in zip("AB", scores, strict=True):
         if one.missing:
-            print(
-                f"note: {name}: {len(one.missing)} without a hypothesis, counted as deletions",
-                file=sys.stderr,
-            )
+            tell(f"note: {name}: {len(one.missing)} without a hypothesis, counted as deletions")
     for note in comparison.comparison_notes(result):
-        print(f"note: {note}", file=sys.stderr)
+        tell(f"note: {note}")
     return 0
 
 
@@ -211,5 +207,5 @@ def _threshold(rate: float | None, max_wer: float | None) -> int:
     if max_wer is None or (rate is not None and rate <= max_wer):
         return 0
     found = "undefined: no reference has words" if rate is None else f"{rate:.2f} %"
-    print(f"WER {found}; at most {max_wer:g} % was asked for", file=sys.stderr)
+    tell(f"WER {found}; at most {max_wer:g} % was asked for")
     return 1

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from asr.cli.terminal import put
 from asr.errors import DataError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def show(thing: Path) -> None:
         lines = _describe_manifest(thing)
     else:
         lines = _describe_audio(thing)
-    print("\n".join(lines))
+    put(*lines)
 
 
 def _describe_conf(path: Path) -> list[str]:
@@ -35,7 +36,7 @@ def _describe_conf(path: Path) -> list[str]:
     from asr.config import load_conf
 
     config = load_conf(path)
-    return [yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip()]
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip().split("\n")
 
 
 def _describe_model(folder: Path) -> list[str]:

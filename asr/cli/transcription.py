@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from asr.cli.live import LIVE_FORMATS, transcribe_live
+from asr.cli.terminal import put, put_transcript, report, tell
 from asr.errors import AsrError, StoppedError, printable
 from asr.files import open_atomic
 
@@ -165,7 +166,7 @@ def _on_ray(
         raw=options.raw,
     )
     return lambda sources, _: cluster.transcribe_on_ray(
-        address, sources, setup, recognizer.config, lambda line: print(line, file=sys.stderr)
+        address, sources, setup, recognizer.config, report
     )
 
 
@@ -210,9 +211,9 @@ class _Output:
                     with open_atomic(path) as file:
                         file.write(text)
         elif self._is_single or self.kinds != ["txt"]:
-            print(texts[0], end="", flush=True)
+            put_transcript(texts[0], self.kinds[0])
         else:
-            print(f"{printable(utterance.id)}\t{texts[0]}", end="", flush=True)
+            put_transcript(f"{printable(utterance.id)}\t{texts[0]}", "txt")
 
     def _paths(self, stem: Path) -> list[Path]:
         from asr.transcription import job
@@ -248,7 +249,7 @@ def _transcribe(
                 if isinstance(result, AsrError):
                     raise result
                 for warning in result.warnings:
-                    print(f"warning: {warning}", file=sys.stderr)
+                    tell(f"warning: {warning}")
                 output.put(by_id[utterance.id], result, stems[utterance.id])
                 meter.finish(utterance.id, result.duration)
             except (BrokenPipeError, StoppedError):
@@ -265,13 +266,13 @@ def _transcribe(
         meter.clear()
         done = meter.num_finished - len(failed) + len(failures)
         hint = "; their results are complete, and --skip-existing goes on" if output.folder else ""
-        print(f"{done} of {num_inputs} inputs were transcribed{hint}", file=sys.stderr)
+        tell(f"{done} of {num_inputs} inputs were transcribed{hint}")
         raise
     finally:
         results.close()
         meter.clear()
     if len(sources) > 1 or output.folder is not None:
-        print(meter.summary(), file=sys.stderr)
+        tell(meter.summary())
     return _report_failures(failed, num_inputs, output.folder)
 
 
@@ -365,7 +366,7 @@ def evaluate(
         write_evaluation(evaluation, utterances, recognizer, output_dir)
     for name, error in evaluation.failures:
         _complain(name, error)
-    print(evaluation.summary(), end="")
+    put(*evaluation.summary().removesuffix("\n").split("\n"))
     return _report_failures(list(evaluation.failures), len(utterances), output_dir)
 
 
@@ -398,13 +399,13 @@ def _load(model: Path, device: str, threads: int | None, decoding: dict[str, Any
     options = model_folder.DecodingOptions(**decoding)
     recognizer = Recognizer.load(model, device=device, threads=threads, decoding=options)
     for warning in recognizer.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        tell(f"warning: {warning}")
     return recognizer
 
 
 def _complain(name: str, error: Exception) -> None:
     name, message = printable(name), printable(" ".join(str(error).split()))
-    print(message if name in message else f"{name}: {message}", file=sys.stderr)
+    tell(message if name in message else f"{name}: {message}")
 
 
 def _report_failures(
@@ -419,5 +420,5 @@ def _report_failures(
         return 0
     with open_atomic(path) as file:
         file.writelines(job.failure_lines(failed))
-    print(f"{len(failed)} of {num_inputs} inputs failed: see {path}", file=sys.stderr)
+    tell(f"{len(failed)} of {num_inputs} inputs failed: see {path}")
     return 1

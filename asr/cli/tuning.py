@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from asr.cli.terminal import put, report
+
 _FILE = click.Path(path_type=Path)
 
 
@@ -44,8 +46,8 @@ def tune(
         lexicon=lexicon,
         neural_lm=neural,
         device=device,
-        report=lambda line: click.echo(line, err=True),
+        report=report,
     )
     if table is not None:
         tuning.write_table(found, table)
-    print(found.summary())
+    put(*found.summary().split("\n"))

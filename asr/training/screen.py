@@ -17,6 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from asr.errors import visible
 from asr.progress import Report, format_seconds, is_terminal, track
 from asr.scoring import UtteranceScore, errors
 from asr.training.history import History, find_best
@@ -110,10 +111,13 @@ class TrainingLines:
         line += f", {100 * row['data_wait']:.1f} % waiting for data; {self.time_left} left"
         self.report(line)
         for sample in samples:
-            self.report(
-                f"  {sample.id} (CER {sample.characters.rate or 0.0:.0f} %)\n"
-                f"    ref {sample.reference}\n    hyp {sample.hypothesis}"
+            rate = sample.characters.rate or 0.0
+            lines = (
+                f"  {sample.id} (CER {rate:.0f} %)",
+                f"    ref {sample.reference}",
+                f"    hyp {sample.hypothesis}",
             )
+            self.report("\n".join(map(visible, lines)))
 
 
 class TrainingScreen(TrainingLines):
@@ -276,9 +280,9 @@ def marked(sample: UtteranceScore) -> list[Text]:
     for operation, said, heard in sample.pairs():
         right = operation == errors.CORRECT
         if said is not None:
-            reference.append(f"{said} ", style="" if right else "red")
+            reference.append(f"{visible(said)} ", style="" if right else "red")
         if heard is not None:
-            hypothesis.append(f"{heard} ", style="" if right else "green")
+            hypothesis.append(f"{visible(heard)} ", style="" if right else "green")
     return [reference, hypothesis]
 
 
@@ -301,7 +305,7 @@ def _layer_name(column: str) -> str:
 
 
 def _line(text: str, style: str = "") -> Text:
-    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+    return Text(visible(text), style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _number(row: Mapping[str, float], key: str, form: str) -> str:

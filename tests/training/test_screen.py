@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from asr.scoring.errors import UtteranceScore, score
-from asr.training.screen import Pace, TrainingLines, TrainingScreen, trace
+from asr.training.screen import Pace, TrainingLines, TrainingScreen, marked, trace
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -89,6 +89,16 @@ def test_lines_say_the_epoch_its_best_and_samples() -> None:
         "1.50; 107 x real time, 1.5 % waiting for data; "
     )
     assert lines[2] == "  second (CER 50 %)\n    ref no yes\n    hyp no no"
+
+
+def test_what_was_said_cannot_steer_the_terminal() -> None:
+    texts = {"a": "no \x1b[2J\x9b31m"}
+    hostile = score(texts, {"a": "yes \x1b[2J"}).utterances
+    lines: list[str] = []
+    with TrainingLines(30, 300, lines.append) as display:
+        display.show(history(1), hostile, [])
+    assert lines[-1].endswith("ref no \\x1b[2J\\x9b31m\n    hyp yes \\x1b[2J")
+    assert not {"\x1b", "\x9b"} & set("".join(line.plain for line in marked(hostile[0])))
 
 
 def test_a_trace_goes_with_the_logarithm() -> None:

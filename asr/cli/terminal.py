@@ -1,0 +1,49 @@
+r"""What the verbs print, the only place that does: what data holds cannot steer a terminal.
+
+Ids, texts, speakers and names of files come from others, and may hold control characters. In lines
+for people these are written as `\x1b`; a transcript keeps them on its way to a file or program.
+"""
+
+import re
+import sys
+
+from asr.errors import visible
+
+
+def put(*lines: str) -> None:
+    """Results in lines, on stdout."""
+    for line in lines:
+        print(visible(line))
+    sys.stdout.flush()
+
+
+def tell(*lines: str) -> None:
+    """All else, on stderr; what is several lines in one is written as several."""
+    for line in lines:
+        print(visible(line), file=sys.stderr, flush=True)
+
+
+def report(message: str) -> None:
+    """Takes what a part of the program reports, in a line or several."""
+    tell(*message.split("\n"))
+
+
+def put_json(text: str) -> None:
+    """A JSON text, with line ends of its own, on stdout; the values stay what they are."""
+    print(re.sub(r"[^\n\t]+", lambda part: _json_escaped(part[0]), text.removesuffix("\n")))
+    sys.stdout.flush()
+
+
+def put_transcript(text: str, kind: str) -> None:
+    """A transcript in one of the output formats, with its line ends, on stdout."""
+    if kind == "json":
+        put_json(text)
+        return
+    if sys.stdout.isatty():
+        text = "\n".join(map(visible, text.split("\n")))
+    print(text, end="", flush=True)
+
+
+def _json_escaped(text: str) -> str:
+    """With what `visible` would change as JSON's escapes: it stands in strings only."""
+    return "".join(c if visible(c) == c else f"\\u{ord(c):04x}" for c in text)

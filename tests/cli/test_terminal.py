@@ -1,0 +1,153 @@
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from asr.cli import _VERBS, main
+from asr.cli.terminal import put_transcript
+from asr.corpus import write_manifest
+from asr.errors import visible
+from tests.recipe.test_run import RECIPE, write_recipe
+from tests.tones import write_corpus
+
+EVIL = "\x1b]0;x\x07\x9b31m\x7f\u202e\rforged"
+"""A title, a colour, a backspace, the other direction of writing, and the line's beginning."""
+JOINED = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"  # Persian, with a non-joiner
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+VERBS = r"""
+recipes
+run recipes/words --dry-run --set corpus.remark="\e\x9b"
+run recipes/words --set corpus.remark="\e\x9b"
+run recipes/words --set corpus.EVIL=1
+init EVIL-recipe --audio EVIL.jsonl --format nemo
+init EVIL-recipe --text EVIL-none.txt
+transcribe model EVIL.wav none-EVIL.wav --device cpu
+transcribe model EVIL.wav EVIL.jsonl --format json --device cpu
+transcribe model EVIL.jsonl --output-dir out --device cpu
+transcribe model EVIL.wav --live
+evaluate model EVIL.jsonl --device cpu
+tune model EVIL.jsonl --lm good.arpa --device cpu
+score EVIL.jsonl hyp.jsonl
+score EVIL.jsonl hyp.jsonl --format json
+score EVIL.trn hyp.jsonl
+compare EVIL.jsonl hyp.jsonl hyp.jsonl
+compare EVIL.jsonl hyp.jsonl hyp.jsonl --format json
+lm train EVIL.txt --order 2 --output EVIL.arpa
+lm show good.arpa
+lm perplexity good.arpa other-EVIL.txt
+lm show EVIL.wav
+data check EVIL.jsonl
+data check EVIL.jsonl --format json
+data check EVIL.jsonl EVIL2.jsonl --output-dir checked --fix fixed
+data stats EVIL.jsonl EVIL2.jsonl
+data stats EVIL.jsonl EVIL2.jsonl --format json
+data split EVIL.jsonl --output-dir split
+data split EVIL.jsonl --output-dir split --by utterance
+data subset EVIL.jsonl --output EVIL3.jsonl --utterances 99
+data filter EVIL.jsonl --output EVIL3.jsonl --match [
+data import EVIL.jsonl --format nemo --output imported.jsonl
+data export EVIL.jsonl --format folder --output EVIL-folder
+data export EVIL.jsonl --format kaldi --output EVIL-kaldi
+data shard EVIL.jsonl --output EVIL-shards
+export EVIL-model
+export model --output EVIL-out --check EVIL.jsonl
+show EVIL.jsonl
+show EVIL.wav
+show EVIL.yaml
+show none-EVIL
+show hostile-model
+nosuch-EVIL
+""".strip().splitlines()
+
+
+@pytest.fixture(scope="module")
+def folder(tone_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    top = tmp_path_factory.mktemp("hostile")
+    shutil.copytree(tone_run / "model", top / "model")
+    shutil.copytree(tone_run / "model", top / "hostile-model")
+    tokens = top / "hostile-model" / "tokens.txt"
+    lines = tokens.read_text().splitlines()
+    tokens.write_text("\n".join([*lines[:-1], f"{lines[-1]}\x1b\x9b\u202e"]) + "\n")
+    utterances = [
+        replace(u, id=f"{number}{EVIL}", text=f"{u.text} {EVIL} {JOINED}", speaker=f"s{EVIL}")
+        for number, u in enumerate(write_corpus(top, 4, seed=5))
+    ]
+    shutil.copy(utterances[0].audio_filepath, top / f"{EVIL}.wav")
+    utterances[0] = replace(utterances[0], audio_filepath=top / f"{EVIL}.wav")
+    utterances[1] = replace(utterances[1], audio_filepath=top / f"none-{EVIL}.wav")
+    write_manifest(utterances, top / f"{EVIL}.jsonl")
+    write_manifest([replace(u, text=EVIL) for u in utterances[1:]], top / f"{EVIL}2.jsonl")
+    rows = [{"id": u.id, "pred_text": f"x {EVIL}"} for u in utterances[1:]]
+    (top / "hyp.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (top / f"{EVIL}.trn").write_text(f"{EVIL[:-7]} (a\x1bb) c\n")
+    (top / f"{EVIL}.yaml").write_text('corpus: {"a\\e[31m": "b\\x9b"}\n')
+    (top / f"{EVIL}.txt").write_text(f"a b {EVIL.replace(chr(13), '')}\nb a\n")
+    (top / f"other-{EVIL}.txt").write_text(f"b{EVIL.replace(chr(13), '')} a\n")
+    (top / "good.txt").write_text("a\x1b[31mb c\x9bd\n" * 3)
+    recipe = RECIPE.replace('"""Words, and', '"""Words \\x1b\\x9b\\u202e, and', 1)
+    shutil.copytree(write_recipe(top, recipe), top / "recipes" / f"r{EVIL}")
+    assert (
+        main(
+            [
+                "lm",
+                "train",
+                str(top / "good.txt"),
+                "--order",
+                "1",
+                "--output",
+                str(top / "good.arpa"),
+            ]
+        )
+        == 0
+    )
+    return top
+
+
+def test_every_verb_is_tried() -> None:
+    assert {line.split()[0] for line in VERBS} > _VERBS.keys()
+
+
+@pytest.mark.parametrize("line", VERBS)
+def test_no_verb_lets_data_steer_the_terminal(
+    folder: Path, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    main([word.replace("EVIL", EVIL) for word in line.split(" ")])
+    captured = capsys.readouterr()
+    assert captured.out + captured.err
+    assert not CONTROL.search(captured.out), captured.out
+    assert not CONTROL.search(captured.err), captured.err
+
+
+def test_json_that_is_printed_says_exactly_what_the_data_say(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    main(["score", f"{EVIL}.jsonl", "hyp.jsonl", "--format", "json"])
+    assert json.loads(capsys.readouterr().out)["reference"] == f"{EVIL}.jsonl"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_transcript_is_exact_where_no_terminal_is(
+    is_terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: is_terminal)
+    put_transcript(f"{EVIL} {JOINED}\tx\n", "txt")
+    shown = capsys.readouterr().out
+    assert shown == f"{visible(EVIL) if is_terminal else EVIL} {JOINED}\tx\n"
+    put_transcript(json.dumps({"text": EVIL}, ensure_ascii=False) + "\n", "json")
+    shown = capsys.readouterr().out
+    assert not CONTROL.search(shown)
+    assert json.loads(shown) == {"text": EVIL}
+
+
+def test_only_control_characters_are_written_as_escapes() -> None:
+    plain = f"\u00e9 \u4f60\u597d {JOINED} \u200f\u05d0 \U0001f600\ta\u00a0b"
+    assert visible(plain) == plain
+    assert visible("\x00\x1b\x7f\x85\u2028\u202e\ud800\n") == (
+        r"\x00\x1b\x7f\x85\u2028\u202e\ud800\n"
+    )
