@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from asr.errors import ConfigError
+from asr.files import open_atomic
 
 
 class Settings(BaseModel):
@@ -207,6 +208,10 @@ class TrainingConfig(Settings):
     """Time from one checkpoint to the next; 0 is one a step."""
     max_bad_steps: int = Field(10, ge=0)
     """Steps without a finite gradient that are left out before training stops."""
+
+
+NEURAL_LM_FILES = ("config.yaml", "weights.safetensors", "words.txt")
+"""What the folder of a neural language model consists of."""
 
 
 class NeuralLmConfig(Settings):
@@ -464,9 +469,10 @@ def _keep_paths(plain: Any, original: Any) -> Any:
 
 
 def write_config(config: Settings, path: Path) -> None:
-    """Write every value, resolved, as YAML."""
+    """Write every value, resolved, as YAML; atomically."""
     values = config.model_dump(mode="json")
-    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    with open_atomic(path) as file:
+        file.write(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:

@@ -1,29 +1,67 @@
-"""Files and folders that are there whole or not at all."""
+"""Files and folders that are there whole or not at all, and never in the place of a stranger's.
 
+While it is written, a file or folder has a name of its own beside the one that it will take:
+`.NAME.xxxxxxxx.asr-tmp` with eight hexadecimal digits. The writer holds a lock on it, so that what
+a killed process left is told from what another one is at work on. A folder that is replaced as a
+whole holds the list of its files (`.asr-files.json`): what is not in it was put there by others.
+"""
+
+import errno
+import json
 import os
+import re
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
+
+from asr.errors import AsrError
+
+if sys.platform != "win32":
+    import fcntl
+
+LIST = ".asr-files.json"
+"""In a folder: names of the files that it was written with, relative to it."""
+
+_TEMPORARY = re.compile(r"\.(.*)\.[0-9a-f]{8}\.asr-tmp", re.DOTALL)
+_MOST_CHARACTERS = 32  # of a name in its temporary name, which may be as long as names can be
+_NOBODYS = (".DS_Store", "Thumbs.db", "desktop.ini")  # which file managers leave where one looks
 
 
 @contextmanager
 def open_atomic(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """A file that takes the name `path` when the block ends well, and leaves nothing otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A file that takes the name `path` when the block ends well, and leaves nothing otherwise.
+
+    Permissions are those of any new file (the umask). A link at `path` is replaced, and the file
+    that it points to stays as it was. What is no file, as a device, a pipe or the program's own
+    stdout, is written to as the block goes on, through links too.
+
+    Args:
+        mode: "w" for text in UTF-8, or "wb".
+
+    Raises:
+        OSError: it cannot be written, or `path` is a folder.
+    """
     encoding = None if "b" in mode else "utf-8"
-    # Not longer than `path`, which may be as long as names can be.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.")
-    temporary = Path(name)
+    stream = _open_stream(path, mode, encoding)
+    if stream is not None:
+        with stream:
+            yield stream
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
     try:
-        with os.fdopen(handle, mode, encoding=encoding) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        temporary.touch(exist_ok=False)
+        with _locked(temporary):
+            with temporary.open(mode, encoding=encoding) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -47,22 +85,232 @@ def walk_once(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 @contextmanager
-def replace_folder(path: Path) -> Iterator[Path]:
+def replace_folder(
+    path: Path, files: Collection[str] = (), optional: Collection[str] = ()
+) -> Iterator[Path]:
     """An empty folder that takes the place of `path` when the block ends well.
 
-    What was at `path` stays until then. What a killed process left is cleared away.
+    What was at `path` stays until then. What a killed process left is cleared away. Where `path` is
+    a link to a folder, that folder is replaced.
+
+    Args:
+        files: as `check_replaceable`; such a folder gets no list.
+        optional: as `check_replaceable`.
+
+    Raises:
+        AsrError: as `check_replaceable`, before the block and once more after it.
     """
-    fresh = path.with_name(f".{path.name}.new")
-    old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
+    if path.is_symlink() or path.name in ("", ".."):
+        path = Path(os.path.realpath(path))
+    check_replaceable(path, files, optional)
+    remove_leftovers(path.parent, path.name)
+    fresh = _temporary(path)
     fresh.mkdir(parents=True)
-    try:
-        yield fresh
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    if path.exists():
-        path.rename(old)
-    fresh.rename(path)
+    with _locked(fresh):
+        try:
+            yield fresh
+            if not files:
+                _write_list(fresh, _files_in(fresh))
+            check_replaceable(path, files, optional)
+            old = _temporary(path)
+            if path.exists():
+                path.rename(old)
+            try:
+                fresh.rename(path)
+            except OSError:
+                if old.exists():
+                    old.rename(path)
+                raise
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_folder(path: Path, files: Collection[str] = (), optional: Collection[str] = ()) -> None:
+    """Remove a folder at once, if there is one; args and errors are `check_replaceable`'s."""
+    check_replaceable(path, files, optional)
+    if path.is_dir():
+        path = Path(os.path.realpath(path))
+        old = _temporary(path)
+        path.rename(old)
+        shutil.rmtree(old)
+
+
+def check_replaceable(
+    path: Path, files: Collection[str] = (), optional: Collection[str] = ()
+) -> None:
+    """See that nothing of the user's is lost when the folder `path` is replaced.
+
+    That is so where nothing is at `path`, or a folder without files or with those of its list.
+
+    Args:
+        files: what folders of this kind always consist of. One with just these needs no list.
+        optional: what there may be beside them.
+
+    Raises:
+        AsrError: a file is at `path`, or in the folder there is one of another origin; it is named.
+    """
+    if not path.is_dir():
+        if path.exists():
+            raise AsrError(f"{path}: is a file; name a folder")
+        return
+    listed = _read_list(path) or ()
+    present = set()
+    for name in _files_in(path):
+        if _is_within(name, listed):
+            continue
+        if name not in (*files, *optional):
+            _refuse(path, name)
+        present.add(name)
+    if present and not present.issuperset(files):
+        _refuse(path, min(present))
+
+
+def check_listed_folders(path: Path) -> None:
+    """`check_replaceable` for `path` and the folders below it, as far as they have a list."""
+    for top, _, names in os.walk(path):
+        if LIST in names:
+            check_replaceable(Path(top))
+
+
+def claim(path: Path, top: Path) -> None:
+    """Add `path`, which is about to be written, to the lists of the folders below `top` it is in.
+
+    Raises:
+        AsrError: it is there already, and in a list it is not.
+    """
+    for folder in path.parents:
+        if folder == top:
+            return
+        listed = _read_list(folder)
+        name = path.relative_to(folder).as_posix()
+        if listed is not None and not _is_within(name, listed):
+            if path.exists():
+                _refuse(folder, name)
+            remove_leftovers(folder, LIST)
+            _write_list(folder, [*listed, name])
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes left in a folder, not below it; of writing `name`, or of all.
+
+    What a process still writes stays, and so does what cannot be removed.
+    """
+    wanted = None if name is None else name[:_MOST_CHARACTERS]
+    try:
+        paths = list(folder.iterdir())
+    except OSError:
+        return
+    for path in paths:
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and wanted in (None, match[1]) and _is_abandoned(path):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    path.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    name = f".{path.name[:_MOST_CHARACTERS]}.{secrets.token_hex(4)}.asr-tmp"
+    return path.with_name(name)
+
+
+def _open_stream(path: Path, mode: str, encoding: str | None) -> IO[Any] | None:
+    """What is at `path`, opened, where it is something that cannot be replaced by a file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    for own in (sys.stdout, sys.stderr):
+        # Opened by its name, a file that the shell made stdout would be written from its start.
+        with suppress(OSError, AttributeError, ValueError):
+            if os.path.samestat(status, os.fstat(own.fileno())):
+                own.flush()
+                return os.fdopen(os.dup(own.fileno()), mode, encoding=encoding)
+    return None if stat.S_ISREG(status.st_mode) else path.open(mode, encoding=encoding)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Have other processes know that this one is at work; without effect where locks are not."""
+    if sys.platform == "win32":  # where a file that is open cannot be removed
+        yield
+        return
+    descriptor = _open_for_lock(path)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether no process holds the lock of a temporary file or folder."""
+    if sys.platform == "win32":
+        return True
+    try:
+        descriptor = _open_for_lock(path)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+if sys.platform != "win32":
+
+    def _open_for_lock(path: Path) -> int:
+        # By NFS only what may be written can be locked.
+        access = os.O_RDONLY if path.is_dir() else os.O_RDWR
+        return os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def _files_in(folder: Path) -> Iterator[str]:
+    """Names, relative to a folder, of all that is not a folder in it and below it."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    for top, folders, names in os.walk(folder, onerror=stop):
+        inner = Path(top).relative_to(folder)
+        links = [name for name in folders if (Path(top) / name).is_symlink()]
+        folders[:] = sorted(name for name in folders if not _TEMPORARY.fullmatch(name))
+        for name in sorted([*names, *links]):
+            if name != LIST and name not in _NOBODYS and not _TEMPORARY.fullmatch(name):
+                yield (inner / name).as_posix()
+
+
+def _read_list(folder: Path) -> set[str] | None:
+    """None where there is none."""
+    try:
+        names = json.loads((folder / LIST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else None
+
+
+def _write_list(folder: Path, names: Collection[str] | Iterator[str]) -> None:
+    with open_atomic(folder / LIST) as file:
+        json.dump(sorted(names), file, indent=0)
+
+
+def _is_within(name: str, listed: Collection[str]) -> bool:
+    """Whether a name, or a folder that it is in, is in a list."""
+    parts = name.split("/")
+    return any("/".join(parts[:count]) in listed for count in range(1, len(parts) + 1))
+
+
+def _refuse(folder: Path, name: str) -> NoReturn:
+    raise AsrError(
+        f"{folder}: would be replaced, but asr did not write {name!r} in it; move that away, or "
+        "name another folder"
+    )

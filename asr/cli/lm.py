@@ -68,7 +68,10 @@ def train(
         return
     if output.exists() and not output.is_dir():
         raise click.UsageError(f"--output {output}: with --lstm a folder is written")
-    from asr.config import NeuralLmConfig
+    from asr.config import NEURAL_LM_FILES, NeuralLmConfig
+    from asr.files import check_replaceable
+
+    check_replaceable(output, NEURAL_LM_FILES)  # now, and not when all is learnt
     from asr.lm import neural as neural_lm
     from asr.lm import read_sentences
 

@@ -79,12 +79,13 @@ def extract(
 
     Only files and folders are made, and not by `tarfile`: its filter against hostile members came
     with Python 3.11.4, and can be got round in many a release after it (CVE-2025-4517). Modes
-    and owners are not taken over. What is at `folder` is replaced.
+    and owners are not taken over. What was unpacked at `folder` before is replaced.
 
     Raises:
         DataError: not an archive, damaged, cut off, encrypted, larger than the limits or 1 GiB and
             a hundred times its size, or with a member that is a link or a device or would be
             outside of `folder`.
+        AsrError: in `folder` there are files that were not unpacked there.
     """
     num_bytes = 0
     try:

@@ -7,7 +7,6 @@ Dimension names: utterance, sample (of audio), frame and bin (of features).
 """
 
 import hashlib
-import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from asr.corpus.stored_features import is_feature_path, read_features
 from asr.corpus.table import ManifestTable
 from asr.corpus.windows import ShardWindows
 from asr.errors import DataError
+from asr.files import remove_folder, replace_folder
 from asr.progress import track
 
 Kind = Literal["waveforms", "features"]
@@ -38,6 +38,9 @@ Loaded = tuple[Utterance, tuple[NDArray[np.generic], int | None]]
 _AHEAD = 64  # utterances read ahead
 _MANIFEST, _VALUES, STARTS = "manifest.jsonl", "values.npy", "starts.npy"
 DIGESTS = "digests.npy"
+SHARD_STARTS = "shards.npy"
+_FILES = (_MANIFEST, STARTS, DIGESTS)
+_MORE_FILES = (_VALUES, SHARD_STARTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,9 +152,22 @@ def write_packed(
 
     Raises:
         DataError: there are none, or as `loaded`.
+        AsrError: in the folder there is anything else than a packed corpus.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    remove_folder(folder, _FILES, _MORE_FILES)  # first, since disks may hold no second one
+    with replace_folder(folder, _FILES, _MORE_FILES) as fresh:
+        return _write_packed(loaded, total, folder.name, fresh, kind, features, keep_values)
+
+
+def _write_packed(
+    loaded: Iterable[Loaded],
+    total: int,
+    name: str,
+    folder: Path,
+    kind: Kind,
+    features: FeatureConfig,
+    keep_values: bool,
+) -> PackReport:
     raw_path = folder / "values.raw"
     lengths, digests = array("q"), array("Q")
     low_rate: list[str] = []
@@ -170,7 +186,7 @@ def write_packed(
     with raw_path.open("wb") as raw:
         write_manifest(stored(raw), folder / _MANIFEST)
     if not lengths:
-        raise DataError(f"{folder.name}: there are no utterances")
+        raise DataError(f"{name}: there are no utterances")
     shape = (features.num_base_bins,) if kind == "features" else ()
     num_values = sum(lengths)
     if keep_values:

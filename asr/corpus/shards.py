@@ -24,7 +24,7 @@ from asr.corpus.addresses import is_address, open_shard
 from asr.corpus.manifest import Utterance, read_rows, seconds_value, text_value, write_row
 from asr.corpus.recordings import Stretch, measure
 from asr.errors import AudioError, DataError
-from asr.files import open_atomic, replace_folder
+from asr.files import LIST, open_atomic, replace_folder
 from asr.text import UniqueIds, read_lines
 
 INDEX = "shards.jsonl"
@@ -87,6 +87,7 @@ def write_shards(
         _write_index(shards, part / INDEX)
     for name in [*(shard.name for shard in shards), INDEX]:
         (folder / _PART / name).rename(folder / name)
+    (folder / _PART / LIST).unlink()
     (folder / _PART).rmdir()
     return shards
 

@@ -19,6 +19,7 @@ from asr.audio import as_int16
 from asr.config import FeatureConfig
 from asr.corpus.packed import (
     DIGESTS,
+    SHARD_STARTS,
     STARTS,
     Loaded,
     PackedCorpus,
@@ -34,7 +35,6 @@ from asr.corpus.windows import ShardWindows
 from asr.errors import DataError
 
 _AHEAD, _PART = 64, 16  # utterances decoded ahead, and by a thread at a time
-_FIRSTS = "shards.npy"
 
 
 def pack_shards(
@@ -72,7 +72,7 @@ def index_shards(
                 yield found
 
     report = write_packed(loaded(), total, folder, "waveforms", features, keep_values=False)
-    np.save(folder / _FIRSTS, np.array([*firsts, count], np.int64))
+    np.save(folder / SHARD_STARTS, np.array([*firsts, count], np.int64))
     return report
 
 
@@ -110,7 +110,7 @@ def open_sharded(
             or a shard is larger than a window.
     """
     locations, _ = list_shards(listed)
-    starts, firsts, digests = load_arrays(folder, STARTS, _FIRSTS, DIGESTS)
+    starts, firsts, digests = load_arrays(folder, STARTS, SHARD_STARTS, DIGESTS)
     if len(firsts) != len(locations) + 1:
         raise DataError(
             f"{listed}: {len(locations)} shards, {len(firsts) - 1} when they were indexed; run the "

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import nll_loss
 
-from asr.config import NeuralLmConfig, load_config, write_config
+from asr.config import NEURAL_LM_FILES, NeuralLmConfig, load_config, write_config
 from asr.errors import AsrError, DataError, ModelError
 from asr.files import replace_folder
 from asr.lm.ngram import END_ID, START_ID, UNKNOWN_ID, Perplexity
@@ -174,8 +174,12 @@ def neural_perplexity(model: NeuralLm, sentences: Iterable[Sequence[str]]) -> Pe
 
 
 def save_neural_lm(model: NeuralLm, folder: Path) -> None:
-    """Write the folder, whole or not at all."""
-    with replace_folder(folder) as fresh:
+    """Write the folder, whole or not at all; a language model that is there is replaced.
+
+    Raises:
+        AsrError: there is something else.
+    """
+    with replace_folder(folder, NEURAL_LM_FILES) as fresh:
         write_config(model.config, fresh / "config.yaml")
         (fresh / "words.txt").write_bytes("\n".join(model.words).encode())
         weights = {name: value.contiguous() for name, value in model.state_dict().items()}

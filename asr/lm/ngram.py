@@ -232,8 +232,13 @@ def read_model(path: Path) -> LanguageModel:
 
 
 def save_model(model: LanguageModel, folder: Path) -> None:
-    """Write the arrays as they are, for `load_model` to map into memory."""
-    with replace_folder(folder) as fresh:
+    """Write the arrays as they are, for `load_model` to map into memory.
+
+    Raises:
+        AsrError: in the folder there is anything else than such a model.
+    """
+    files = (*(f"{name}.npy" for name in _ARRAYS), "words.txt", "model.json")
+    with replace_folder(folder, files) as fresh:
         for name, dtype in _ARRAYS.items():
             np.save(fresh / f"{name}.npy", np.asarray(getattr(model, name), dtype))
         (fresh / "words.txt").write_bytes("\n".join(model.words).encode())

@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
-from asr.config import Config, load_config, write_config
+from asr.config import NEURAL_LM_FILES, Config, load_config, write_config
 from asr.decoding import Decoder, DecodingConfig, decoder
 from asr.errors import AsrError, DataError, ModelError
-from asr.files import open_atomic, replace_folder
+from asr.files import open_atomic, remove_folder, replace_folder
 from asr.text import TokenTable, read_tokens, write_tokens
 from asr.text import tokens as token_tables
 
@@ -123,12 +123,17 @@ def has_decoding(folder: Path) -> bool:
 
 
 def remove_decoding(folder: Path) -> None:
-    """Take back what `write_decoding` wrote: the folder then gives the best path."""
+    """Take back what `write_decoding` wrote: the folder then gives the best path.
+
+    Raises:
+        AsrError: its folder `neural_lm` is none; nothing of it is removed.
+    """
     for name in decoder.DECODING_FILES:
         path = folder / name
         if path.is_dir():
-            shutil.rmtree(path)
-        path.unlink(missing_ok=True)
+            remove_folder(path, NEURAL_LM_FILES)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_decoding(
@@ -157,7 +162,7 @@ def write_decoding(
                 file.write(content)
     if neural_lm is not None:
         names["neural_lm"] = "neural_lm"
-        with replace_folder(folder / "neural_lm") as fresh:
+        with replace_folder(folder / "neural_lm", NEURAL_LM_FILES) as fresh:
             shutil.copytree(neural_lm, fresh, dirs_exist_ok=True)
     values = config.model_copy(update=names).model_dump(mode="json")
     with open_atomic(folder / _DECODING) as file:
@@ -224,6 +229,14 @@ def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> 
         hot_words=decoding_hotwords.read_hot_words(options.hotwords) if options.hotwords else (),
         grammar=grammars.read_grammar(options.grammar) if options.grammar else None,
     )
+
+
+def is_exported(folder: Path) -> bool:
+    """Whether a folder is what `asr export` writes, by its `training.json`."""
+    try:
+        return "exported" in _read_training(folder)
+    except ModelError:
+        return False
 
 
 def _read_training(folder: Path) -> Mapping[str, Any]:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from asr.corpus.download import content_sha256, download, extract
-from asr.errors import DataError
+from asr.errors import AsrError, DataError
+from asr.files import LIST
 
 CONTENT = bytes(range(256)) * 4096
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -161,7 +162,7 @@ def zip_of(path: Path, *members: tuple[str | zipfile.ZipInfo, bytes]) -> Path:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != LIST]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -179,11 +180,14 @@ def test_an_archive_of_either_kind_is_unpacked_whole(tmp_path):
     assert (tmp_path / "out" / "top" / "one").stat().st_mode & 0o7111 == 0
 
 
-def test_what_was_at_the_folder_is_replaced(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "stale").write_text("old")
+def test_what_was_unpacked_before_is_replaced_and_what_others_added_is_not(tmp_path):
+    extract(tar_of(tmp_path / "a.tar", tar_member("stale", b"old")), tmp_path / "out")
     extract(tar_of(tmp_path / "a.tar", tar_member("fresh", b"new")), tmp_path / "out")
     assert tree(tmp_path / "out") == {"fresh": b"new"}
+    (tmp_path / "out" / "notes").write_text("mine")
+    with pytest.raises(AsrError, match="asr did not write 'notes' in it"):
+        extract(tmp_path / "a.tar", tmp_path / "out")
+    assert tree(tmp_path / "out") == {"fresh": b"new", "notes": b"mine"}
 
 
 def symlink_in_zip(name: str) -> zipfile.ZipInfo:
@@ -345,8 +349,7 @@ def test_a_damaged_archive_is_an_error_and_keeps_what_was_there(tmp_path, kind, 
     else:
         archive = zip_of(tmp_path / "archive", ("one", content))
     archive.write_bytes(damage(archive.read_bytes()))
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "kept").write_text("old")
+    extract(tar_of(tmp_path / "before", tar_member("kept", b"old")), tmp_path / "out")
     with pytest.raises(DataError, match="archive: cannot be unpacked: ") as error:
         extract(archive, tmp_path / "out")
     assert "\n" not in str(error.value)

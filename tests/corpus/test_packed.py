@@ -11,7 +11,7 @@ from asr.batches import plan_batches
 from asr.config import FeatureConfig
 from asr.corpus.manifest import Utterance
 from asr.corpus.packed import open_packed, pack
-from asr.errors import AudioError, DataError
+from asr.errors import AsrError, AudioError, DataError
 from asr.training.batch import make_batch
 
 FEATURES = FeatureConfig(sample_rate=8000)
@@ -95,6 +95,19 @@ def test_a_damaged_pack_is_named(tmp_path: Path) -> None:
     np.save(tmp_path / "packed" / "starts.npy", np.array([0, 900]))
     with pytest.raises(DataError, match="damaged; run the pack stage again"):
         open_packed(tmp_path / "packed")
+
+
+def test_a_packed_corpus_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "packed"
+    for lengths in ([900, 500], [700]):
+        pack(write_utterances(tmp_path, lengths), folder, FEATURES)
+        assert open_packed(folder).lengths.tolist() == lengths
+    (folder / ".git").mkdir()
+    (folder / ".git" / "config").write_text("mine")
+    with pytest.raises(AsrError, match=r"packed: .* asr did not write '\.git/config' in it"):
+        pack(write_utterances(tmp_path, [900]), folder, FEATURES)
+    assert (folder / ".git" / "config").read_text() == "mine"
+    assert open_packed(folder).lengths.tolist() == [700]
 
 
 @settings(max_examples=100, deadline=None)

@@ -91,8 +91,9 @@ def test_writing_that_was_killed_begins_again_and_leaves_others_files(
     expected = write_shards(utterances, tmp_path / "whole", seconds=3.0)
     whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
     originals = {"replace": Path.replace, "rename": Path.rename}
-    # Each tar and the index get their name, all of them a folder, and each its place in the end.
-    for moment in range(2 * len(expected) + 3):
+    # Each tar, the index and the folder's list get their name, all of them a folder, and each
+    # tar and the index their place in the end.
+    for moment in range(2 * len(expected) + 4):
         folder = tmp_path / f"{moment}"
         folder.mkdir()
         (folder / "README").write_text("mine")

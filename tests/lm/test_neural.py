@@ -167,3 +167,24 @@ def test_the_command_line_learns_scores_and_draws(
     for options in ([], ["--lstm", "--order", "2"]):
         assert main([*command, *options]) == 2
         assert "give --order N for n-grams, or --lstm" in capsys.readouterr().err
+
+
+def test_a_folder_of_the_users_is_refused_before_anything_is_learnt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, docs = tmp_path / "text.txt", tmp_path / "docs"
+    text.write_text("".join(" ".join(words) + "\n" for words in SENTENCES))
+    docs.mkdir()
+    for name in ("config.yaml", "index.md"):
+        (docs / name).write_text("mine")
+    command = ["lm", "train", str(text), "--lstm", "--epochs", "1", "--hidden-size", "8"]
+    assert main([*command, "--output", str(docs)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{docs}: would be replaced, but asr did not write 'index.md' in it" in line
+    assert {path.name: path.read_text() for path in docs.iterdir()} == {
+        "config.yaml": "mine",
+        "index.md": "mine",
+    }
+    for _ in range(2):
+        assert main([*command, "--output", str(tmp_path / "lm")]) == 0
+    assert len(list((tmp_path / "lm").iterdir())) == 3

@@ -133,6 +133,19 @@ def test_eight_bits_of_another_cell_are_refused(untrained: Folders, tmp_path: Pa
         export_model(untrained(cell="gru"), tmp_path / "exported", quantize=True)
 
 
+def test_a_folder_of_the_users_is_not_written_to(untrained: Folders, tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for name in ("config.yaml", MODEL):
+        (docs / name).write_text("mine")
+    with pytest.raises(ModelError, match="docs: is there already and no exported model"):
+        export_model(untrained(), docs)
+    assert {path.name for path in docs.iterdir()} == {"config.yaml", MODEL}
+    assert (docs / "config.yaml").read_text() == "mine"
+    for _ in range(2):
+        export_model(untrained(), tmp_path / "exported")
+
+
 def test_a_trained_model_is_not_written_over(untrained: Folders) -> None:
     folder = untrained()
     with pytest.raises(ModelError, match="holds a trained model"):

@@ -23,6 +23,7 @@ from asr.model.folder import (
     WEIGHTS,
     LoadedModel,
     has_decoding,
+    is_exported,
     read_decoding,
     read_model,
     write_decoding,
@@ -71,6 +72,8 @@ def export_model(
     model = read_model(folder)
     if (output / WEIGHTS).exists():
         raise ModelError(f"{output}: holds a trained model; name another folder")
+    if output.is_dir() and any(output.iterdir()) and not is_exported(output):
+        raise ModelError(f"{output}: is there already and no exported model; name another folder")
     if quantize and model.config.encoder.cell != "lstm":
         raise ModelError(
             f"{folder}: its cell is {model.config.encoder.cell}, and ONNX Runtime has 8 bit "
