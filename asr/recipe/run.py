@@ -8,7 +8,6 @@ last, says that it ran on what it would run on today and that its files are as i
 import ast
 import difflib
 import errno
-import glob
 import importlib
 import importlib.util
 import os
@@ -33,7 +32,7 @@ from asr.config import (
     write_config,
 )
 from asr.errors import AsrError, ConfigError
-from asr.files import open_atomic
+from asr.files import check_listed_folders, claim, open_atomic, remove_leftovers
 from asr.launch import find_launch
 from asr.progress import Report, format_seconds, silent
 from asr.recipe.ledger import Ledger, StagePlan
@@ -56,6 +55,8 @@ __all__ = [
     "plan",
     "run_recipe",
 ]
+
+_LOCK = Path(".stages", "lock")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,7 +215,8 @@ def run_recipe(
 
     Raises:
         ConfigError: an unknown stage, `first` after `last`, or a stage before `first` not done.
-        AsrError: another run works in the folder, or a stage met a full disk or the like.
+        AsrError: another run works in the folder, there are files of other origin where this one
+            would write, or a stage met a full disk or the like.
     """
     selected = _select(recipe, first, last)
     work = replace(work, report=report)
@@ -222,10 +224,14 @@ def run_recipe(
         _follow(selected, work)
         return
     with _misfortune(str(work.folder)):
+        _check_places(recipe, work)
         work.folder.mkdir(parents=True, exist_ok=True)
         with _lock(work.folder):
             ledger = Ledger(recipe.stages, work)
-            _check_earlier(recipe, ledger, selected[0])
+            for planned in plan(recipe, work, first=first, last=last, force=force):
+                if planned.state not in ("done", "left out"):
+                    for path in planned.stage.outputs:
+                        check_listed_folders(work.path(path))
             _record_run(work, command)
             for stage in selected:
                 number = f"{recipe.stages.index(stage) + 1}/{len(recipe.stages)}"
@@ -254,6 +260,7 @@ def _run_stage(stage: Stage, ledger: Ledger, force: bool, title: str) -> None:
                 _discard(old)
         for path in stage.outputs:
             _remove_leftovers(work.path(path))
+            claim(work.path(path), work.folder)
         work = replace(work, stage_key=f"{stage.name}/{key}")
         _call(stage, work.stage_key, work)
         stage.run(work)
@@ -293,22 +300,33 @@ def _discard(folder: Path) -> None:
 
 def _remove_leftovers(path: Path) -> None:
     """Remove what a killed process left of writing `path`, or files in it, atomically."""
-    for left in [*path.parent.glob(f".{glob.escape(path.name)}.*"), *path.rglob(".*")]:
-        if left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink(missing_ok=True)
+    remove_leftovers(path.parent, path.name)
+    for folder, _, _ in os.walk(path):
+        remove_leftovers(Path(folder))
 
 
 def _record_run(work: Work, command: str) -> None:
     """Write configuration and command beside what they make."""
     for name in ("config.yaml", "command.txt"):
         _remove_leftovers(work.path(name))
-    fresh = work.path(".config.yaml.new")
-    write_config(work.config, fresh)
-    fresh.replace(work.path("config.yaml"))
+    write_config(work.config, work.path("config.yaml"))
     with open_atomic(work.path("command.txt")) as file:
         file.write(f"{command}\n")
+
+
+def _check_places(recipe: Recipe, work: Work) -> None:
+    """See that a folder in which no run was yet has nothing where this one writes."""
+    if (work.folder / _LOCK).is_file():
+        return
+    # What is downloaded may be there, and is checked; nothing that is there gets another's name.
+    outputs = [path for s in recipe.stages if not s.fetches_corpus for path in s.outputs]
+    for name in ("config.yaml", "command.txt", ".stages", ".scratch", *outputs):
+        path = work.path(name)
+        if path.is_file() or path.is_symlink() or any(p.is_file() for p in path.rglob("*")):
+            raise AsrError(
+                f"{path}: was not made by asr run, which would write there; move it away, or give "
+                "another folder with --work"
+            )
 
 
 def _check_earlier(recipe: Recipe, ledger: Ledger, first: Stage) -> None:
@@ -324,7 +342,7 @@ def _check_earlier(recipe: Recipe, ledger: Ledger, first: Stage) -> None:
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Keep other runs out of a work folder; a killed process holds nothing."""
-    path = folder / ".stages" / "lock"
+    path = folder / _LOCK
     path.parent.mkdir(exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
         if sys.platform != "win32":

@@ -20,6 +20,7 @@ from asr.errors import AsrError, ConfigError, DataError
 from asr.files import open_atomic, replace_folder
 from asr.recipe.ledger import list_files
 from asr.recipe.run import (
+from asr.files import LIST, replace_folder
     Stage,
     Work,
     default_work_folder,
@@ -225,6 +226,7 @@ def test_a_checkpoint_of_other_settings_is_not_used(root: Path) -> None:
     run(root, "training.learning_rate=0.5")
     expected = outputs(root / "work")["model/weights.txt"]
     shutil.rmtree(root / "work")
+    run(root, "training.learning_rate=0.5", last="prepare")
     other = root / "work" / ".scratch" / "train" / "0123456789abcdef"
     other.mkdir(parents=True)
     (other / "checkpoint.txt").write_text("x y")
@@ -438,6 +440,76 @@ def test_stages_that_add_to_the_folder_of_another_do_not_make_it_or_its_users_ru
     assert run(root) == ""
     assert run(root, "training.learning_rate=0.5") == "train tune test export"
     assert run(root, "training.learning_rate=0.5") == ""
+
+
+# What is of other origin
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model/mine.txt",
+        "model/.git/config",
+        "data/train.txt",
+        "data/.git/config",
+        "result.txt",
+        "config.yaml",
+        "command.txt",
+        ".scratch/train/mine",
+        ".stages/mine.json",
+    ],
+)
+def test_a_folder_with_something_of_the_users_where_a_run_writes_is_refused(
+    root: Path, name: str
+) -> None:
+    path = root / "work" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    top = name.split("/")[0]
+    with pytest.raises(AsrError, match=f"work/{re.escape(top)}: was not made by asr run"):
+        run(root)
+    assert everything(root / "work") == {name: b"mine"}
+
+
+def test_what_a_run_does_not_write_may_be_in_its_folder(root: Path) -> None:
+    for name in ("notes/a.txt", ".git/config", ".data.notes", "README"):
+        (root / "work" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "work" / name).write_text("mine")
+    before = everything(root / "work")
+    assert run(root) == ALL
+    assert run(root, force=True) == ALL
+    assert before.items() <= everything(root / "work").items()
+
+
+@pytest.mark.parametrize("name", ["model/notes.txt", "model/.git/config", "model/sub/notes"])
+def test_a_folder_that_would_be_replaced_with_notes_in_it_is_refused_before_any_stage(
+    root: Path, name: str
+) -> None:
+    run(root)
+    path = root / "work" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+    inner = name.removeprefix("model/")
+    with pytest.raises(AsrError, match=f"work/model: .* asr did not write '{inner}' in it"):
+        run(root, force=True)
+    assert not (root / "ran.txt").exists()
+    assert path.read_text() == "mine"
+    path.unlink()
+    assert run(root, force=True) == ALL
+
+
+@pytest.mark.parametrize("name", ["data/.git/config", "data/.notes", "data/.train.txt.swp"])
+def test_dot_files_of_the_users_stay_in_a_folder_that_is_written_to(root: Path, name: str) -> None:
+    run(root)
+    path = root / "work" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    run(root, force=True)
+    assert path.read_text() == "mine"
 
 
 # What a stage may do wrong
@@ -885,13 +957,11 @@ def test_a_replaced_folder_is_there_whole_or_as_it_was(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         fail()
-    assert outputs(tmp_path) == {"data/a": b"1"}
+    assert outputs(tmp_path / "data") == {"a": b"1", LIST: b'[\n"a"\n]'}
     with replace_folder(tmp_path / "data") as folder:
         (folder / "c").write_text("3")
-    assert outputs(tmp_path) == {"data/c": b"3"}
-    with open_atomic(tmp_path / "data" / "d") as file:
-        file.write("4")
-    assert outputs(tmp_path) == {"data/c": b"3", "data/d": b"4"}
+    assert outputs(tmp_path / "data") == {"c": b"3", LIST: b'[\n"c"\n]'}
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_each_folder_of_a_corpus_counts_once_whatever_links_lead_to_it(tmp_path: Path) -> None:
