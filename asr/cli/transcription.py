@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ import click
 from asr.cli.live import LIVE_FORMATS, transcribe_live
 from asr.cli.terminal import put, put_transcript, report, tell
 from asr.errors import AsrError, StoppedError, printable
-from asr.files import open_atomic
+from asr.files import open_atomic, remove_leftovers
 
 if TYPE_CHECKING:
     from asr.corpus import Utterance
@@ -199,6 +199,12 @@ class _Output:
             self._paths(stem), source.origin
         )
 
+    def remove_leftovers(self, stems: Iterable[Path]) -> None:
+        """Remove temporary files of killed runs, in the folders that results are written to."""
+        if self.folder is not None:
+            for folder in {self.folder, *(self._paths(stem)[0].parent for stem in stems)}:
+                remove_leftovers(folder)
+
     def put(self, source: "Source", transcript: "Transcript", stem: Path) -> None:
         from asr.transcription import output as outputs
 
@@ -239,6 +245,7 @@ def _transcribe(
     failed = list(failures)
     for name, error in failures:
         _complain(name, error)
+    output.remove_leftovers(stems.values())
     by_id = {source.utterance.id: source for source in sources}
     meter = Meter({name: job.input_size(source.utterance) for name, source in by_id.items()})
     results = transcriber(sources, meter)
@@ -412,13 +419,19 @@ def _report_failures(
     failed: list[tuple[str, Exception]], num_inputs: int, output_dir: Path | None
 ) -> int:
     from asr.transcription import job
+    from asr.transcription import job as transcription_job
 
-    path = (output_dir or Path()) / "failures.tsv"
+    path = transcription_job.failures_path(output_dir or Path())
     if not failed:
         if output_dir is not None:
             path.unlink(missing_ok=True)
         return 0
-    with open_atomic(path) as file:
-        file.writelines(job.failure_lines(failed))
-    tell(f"{len(failed)} of {num_inputs} inputs failed: see {path}")
+    said = f"{len(failed)} of {num_inputs} inputs failed"
+    try:
+        with open_atomic(path) as file:
+            file.writelines(job.failure_lines(failed))
+    except OSError as error:
+        tell(f"{said}; {path}: {error.strerror or error}")
+    else:
+        tell(f"{said}: see {path}")
     return 1

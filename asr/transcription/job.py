@@ -1,5 +1,6 @@
 """What a transcription leaves behind: each input's results, whose they are, and the failures."""
 
+import itertools
 import json
 import os
 import re
@@ -17,6 +18,7 @@ INPUTS = "inputs.jsonl"
 
 _TASK_INPUTS, _TASK_BYTES = 256, 32 * 2**20  # a quarter of an hour of 16 kHz in 16 bits
 _BYTES_PER_SECOND = 32000
+_FAILURES_HEADER = "input\terror\n"
 _CHANNEL = re.compile(r"(.*)(-ch\d+)")
 
 
@@ -82,6 +84,29 @@ def _without_suffix(path: Path) -> Path:
     return path.with_name(own.stem + channel) if has_suffix else path
 
 
+def failures_path(folder: Path) -> Path:
+    """`failures.tsv` in a folder; `failures.2.tsv` and so on where a file of that name is not ours.
+
+    What is at the path, if anything, was written by `failure_lines`.
+    """
+    for number in itertools.count(1):
+        path = folder / ("failures.tsv" if number == 1 else f"failures.{number}.tsv")
+        if not os.path.lexists(path):
+            break
+        if path.is_file() and _first_line(path) == _FAILURES_HEADER.encode():
+            break
+    return path
+
+
+def _first_line(path: Path) -> bytes:
+    """Its beginning; nothing where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.readline(100)
+    except OSError:
+        return b""
+
+
 class Origins:
     """Which audio each file of an output folder is of: a JSON object a line, the last one holds.
 
@@ -142,6 +167,6 @@ class Origins:
 
 def failure_lines(failures: Iterable[tuple[str, Exception]]) -> Iterator[str]:
     """Lines of `failures.tsv`: the input and what went wrong."""
-    yield "input\terror\n"
+    yield _FAILURES_HEADER
     for name, error in failures:
         yield f"{printable(name)}\t{printable(str(error))}\n"

@@ -1,3 +1,4 @@
+import errno
 import io
 import itertools
 import json
@@ -294,6 +295,75 @@ def test_a_stopped_job_leaves_whole_results_and_goes_on(
     assert main([*arguments, "--skip-existing"]) == 0
     assert len(list(output.iterdir())) == 7
     assert (output / "0.txt").stat() == before
+
+
+def test_a_killed_job_leaves_nothing_when_it_was_given_again(
+    model: str, speech: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    arguments = ["transcribe", model, str(speech), "--output-dir", str(output)]
+    pid = os.fork()
+    if not pid:
+        os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        main(arguments)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    (left,) = output.rglob("*.asr-tmp")
+    assert left.name.startswith(".0.txt.")
+    mine = left.with_name(".0.txt.swp")
+    mine.write_text("mine")
+    assert main(arguments) == 0
+    assert not left.exists()
+    assert mine.read_text() == "mine"
+
+
+def test_a_list_of_failures_takes_no_other_files_place(
+    model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("failures.tsv").write_text("date\tfailure\n1\tmine\n")
+    os.mkfifo("failures.2.tsv")
+    Path("elsewhere").write_text("mine")
+    Path("failures.3.tsv").symlink_to("elsewhere")
+    for _ in range(2):
+        assert main(["transcribe", model, "missing.wav"]) == 1
+        assert "1 of 1 inputs failed: see failures.4.tsv" in capsys.readouterr().err
+    assert Path("failures.tsv").read_text() == "date\tfailure\n1\tmine\n"
+    assert Path("elsewhere").read_text() == "mine"
+    assert Path("failures.4.tsv").read_text().startswith("input\terror\nmissing.wav\t")
+    assert not Path("failures.5.tsv").exists()
+
+
+def test_only_a_list_of_failures_is_removed_when_nothing_fails(
+    model: str, speech: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    arguments = ["transcribe", model, str(speech / "0.wav"), "--output-dir", str(output)]
+    for text, stays in (("input\tanswer\n", True), ("input\terror\nx\ty\n", False)):
+        (output / "failures.tsv").write_text(text)
+        assert main(arguments) == 0
+        assert (output / "failures.tsv").exists() == stays
+
+
+def test_failures_are_told_where_no_list_of_them_can_be_written(
+    model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    assert main(["transcribe", model, "missing.wav"]) == 1
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last == "1 of 1 inputs failed; failures.tsv: Permission denied"
 
 
 def test_a_full_disk_stops_the_job_and_leaves_whole_results(

@@ -17,10 +17,9 @@ import pytest
 
 from asr.config import load_conf
 from asr.errors import AsrError, ConfigError, DataError
-from asr.files import open_atomic, replace_folder
+from asr.files import LIST, replace_folder
 from asr.recipe.ledger import list_files
 from asr.recipe.run import (
-from asr.files import LIST, replace_folder
     Stage,
     Work,
     default_work_folder,
@@ -52,7 +51,7 @@ import hashlib
 import os
 import sys
 
-from asr.files import open_atomic, replace_folder
+from asr.files import LIST, open_atomic, replace_folder
 from asr.recipe import Stage, Work
 
 from .corpus import Corpus
