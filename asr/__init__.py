@@ -2,10 +2,19 @@
 
 import importlib
 import importlib.metadata
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from asr.transcription import Recognizer, Transcript, Word
+
+# Both are read when torch is imported, and every way to torch comes by here.
+# Threads of OpenMP that wait at work for others keep other programs from the processor: a training
+# beside a busy program took ten times as long.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# oneDNN keeps what it prepares for each shape of a layer: of 1,024 shapes, unless it is told.
+# Batches are seldom alike, and a training would grow by gigabytes.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 
 __version__: str
 __all__ = ["Recognizer", "Transcript", "Word"]

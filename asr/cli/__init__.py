@@ -60,9 +60,6 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    # oneDNN keeps what it prepares for each shape of a layer: of 1,024 shapes, unless it is told
-    # when torch is imported. Batches are seldom alike, and a training would grow by gigabytes.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
     try:
         code = cli.main(
             list(arguments) if arguments is not None else None, "asr", standalone_mode=False

@@ -1,7 +1,6 @@
 """`asr transcribe` and `asr evaluate`."""
 
 import errno
-import os
 import re
 import signal
 import sys
@@ -397,9 +396,6 @@ def require_model(folder: Path) -> None:
 
 def _load(model: Path, device: str, threads: int | None, decoding: dict[str, Any]):  # type: ignore[no-untyped-def]
     require_model(model)
-    # Threads of OpenMP that wait at work for others keep a second program from its processor: two
-    # of these side by side took ten times as long. Read when torch is imported.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from asr.model import folder as model_folder
     from asr.transcription import Recognizer
 

@@ -567,6 +567,27 @@ def test_help_and_scoring_load_no_torch() -> None:
     assert "transcribe" in done.stdout
 
 
+@pytest.mark.parametrize("value", [None, "30000"])
+@pytest.mark.parametrize("module", ["asr.training", "asr.model", "asr.lm"])
+def test_openmps_threads_do_not_wait_at_work_whatever_brings_torch(
+    module: str, value: str | None
+) -> None:
+    ours = ("GOMP_SPINCOUNT", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
+    environment = {name: text for name, text in os.environ.items() if name not in ours}
+    environment |= {"OMP_DISPLAY_ENV": "verbose", **({"GOMP_SPINCOUNT": value} if value else {})}
+    # Libgomp itself says what it was told.
+    done = subprocess.run(
+        [sys.executable, "-c", f"import os, {module}; print(os.environ[{ours[1]!r}])"],
+        env=environment,
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert f"GOMP_SPINCOUNT = '{value or 1000}'" in done.stderr
+    assert done.stdout == "32\n"
+
+
 def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("recipes", "run", "transcribe", "evaluate", "score", "compare", "show"):
         assert main([verb, "--help"]) == 0
