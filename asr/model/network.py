@@ -1,5 +1,7 @@
 """The network with its features, in torch: as it is trained, stored and run."""
 
+import functools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,11 +34,21 @@ class TorchNetwork:
     """A network at work: arrays in, arrays out."""
 
     def __init__(self, network: Network, device: str, threads: int | None = None):
+        is_forked = os.getpid() != _first_process()
         if threads is not None:
+            if is_forked and threads > 1:
+                raise ModelError(
+                    f"{threads} threads: a process that was forked after a model was loaded has "
+                    "one; load the first model after the fork, or start processes with `spawn`"
+                )
             torch.set_num_threads(threads)
-        self.threads = torch.get_num_threads()
         self.network = network.eval().requires_grad_(False).to(device)
         self._device = device
+
+    @property
+    def threads(self) -> int:
+        """Of the processor, that torch uses."""
+        return torch.get_num_threads()
 
     def log_probs(
         self,
@@ -92,7 +104,8 @@ def read_network(
         threads: of the processor, at most, for all of torch; none leaves it as it is.
 
     Raises:
-        ModelError: unreadable, damaged, or of another shape.
+        ModelError: unreadable, damaged, or of another shape; or several threads are asked for
+            where there is one, see `_first_process`.
     """
     network = Network(config, num_tokens)
     load_weights(network, path)
@@ -133,3 +146,14 @@ def choose_device(device: str) -> str:
     if device == "cuda" and not available:
         raise ModelError("--device cuda: this machine has no usable CUDA device")
     return "cuda" if available and device != "cpu" else "cpu"
+
+
+@functools.cache
+def _first_process() -> int:
+    """The process in which this one, or one that it was forked from, had its first network.
+
+    OpenMP keeps threads between calls. A fork does not copy them, and would wait for them for ever
+    if it asked for more than one; so it is held to one.
+    """
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+    return os.getpid()

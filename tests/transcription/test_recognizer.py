@@ -1,4 +1,7 @@
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -257,3 +260,41 @@ def test_a_model_folders_configuration_has_no_base(tone_run: Path, tmp_path: Pat
         with pytest.raises(ModelError, match=f"{name}: base: only a recipe's"):
             Recognizer.load(folder, device="cpu")
         (folder / name).write_text(before)
+
+
+_FORKED = """
+import os, signal, sys
+import numpy as np
+from asr.errors import ModelError
+from asr.transcription import Recognizer
+recognizer = Recognizer.load(sys.argv[1], device="cpu", threads=2)
+samples = np.random.default_rng(0).standard_normal(32000).astype(np.float32)
+expected = recognizer.log_probs([samples] * 8)
+if os.fork() == 0:
+    signal.alarm(20)  # in place of waiting for ever
+    found = recognizer.log_probs([samples] * 8)
+    print(max(np.abs(a - b).max() for a, b in zip(expected, found)) < 1e-4, recognizer.threads)
+    Recognizer.load(sys.argv[1], device="cpu").transcribe(samples, sample_rate=8000)
+    try:
+        Recognizer.load(sys.argv[1], device="cpu", threads=2)
+    except ModelError as error:
+        print(error)
+    sys.exit()
+assert os.wait()[1] == 0
+print(recognizer.threads, Recognizer.load(sys.argv[1], device="cpu", threads=3).threads)
+"""
+
+
+def test_a_forked_process_can_use_the_model_on_one_thread(tone_run: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FORKED, str(tone_run / "model")],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    same, refusal, parent = done.stdout.splitlines()
+    assert same == "True 1"
+    assert refusal.startswith("2 threads: a process that was forked after a model was loaded has")
+    assert parent == "2 3"
