@@ -73,7 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AsrError as error:
         _say(str(error))
         return 2
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
+        if isinstance(error.__cause__, EOFError):
+            raise error.__cause__ from None  # a fault that click takes for somebody's wish
         _say("stopped")
         return 130
     except BrokenPipeError:

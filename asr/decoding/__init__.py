@@ -5,6 +5,7 @@ Which module for which question:
     beam, tables, automaton  how does the compiled prefix search work, and on which tables?
     lexicon, grammar, hotwords   which words may, must or should be heard?
     rescoring   how does a neural language model rank readings anew?
+    compilation   where is compiled code kept?
     alignment, viterbi   where does each token of a known text lie?
 """
 

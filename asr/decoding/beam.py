@@ -14,11 +14,11 @@ when a function that they call changes in another.
 import math
 from typing import Any
 
-import numba
 import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from asr.decoding.compilation import compiled
 from asr.decoding.tables import (
     CANDIDATE,
     NO_WORD,
@@ -34,9 +34,9 @@ from asr.decoding.tables import (
 _NOWHERE = -1
 _codegen: Any = cgutils  # Numba's types are not known to all checkers
 
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
+_compiled = compiled(error_model="numpy")
 # Arguments are many arrays each: a call that stays a call costs as much as what it does.
-_inlined = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+_inlined = compiled(error_model="numpy", forceinline=True)
 
 
 def _strip(context: Any, builder: Any, kind: Any, value: Any) -> Any:

@@ -4,12 +4,13 @@ Dimension names: step (model outputs in time), token (the token table), target (
 tokens).
 """
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.decoding.compilation import compiled
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[misc, unused-ignore]
+
+@compiled()
 def best_path(log_probs: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.int64]:
     """The token of each step, [step], on the best path that spells the targets.
 

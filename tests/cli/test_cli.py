@@ -588,6 +588,15 @@ def test_openmps_threads_do_not_wait_at_work_whatever_brings_torch(
     assert done.stdout == "32\n"
 
 
+def test_an_end_of_file_where_none_should_be_is_no_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(root: Path) -> None:
+        raise EOFError(root)
+
+    monkeypatch.setattr("asr.recipe.find_recipes", fail)
+    with pytest.raises(EOFError):
+        main(["recipes"])
+
+
 def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("recipes", "run", "transcribe", "evaluate", "score", "compare", "show"):
         assert main([verb, "--help"]) == 0

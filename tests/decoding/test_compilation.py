@@ -1,0 +1,80 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+_CODE = """
+import numpy as np
+from asr.decoding.viterbi import best_path
+log_probs = np.log(np.array([[.1, .8, .1], [.8, .1, .1], [.1, .1, .8]], np.float32))
+print(best_path(log_probs, np.array([1, 2])))
+print(sum(best_path.stats.cache_hits.values()))
+"""
+
+
+def hits(folder: Path, prefix: str = "") -> int:
+    """How often the code of a function was found in a folder, in which its code is kept."""
+    done = subprocess.run(
+        [sys.executable, "-c", prefix + _CODE],
+        # Root may write nearly everywhere: so Numba looks in this place alone.
+        env={
+            **os.environ,
+            "NUMBA_CACHE_DIR": str(folder),
+            "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator",
+        },
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    path, count = done.stdout.splitlines()
+    assert path == "[1 0 2]"
+    return int(count)
+
+
+def test_without_a_folder_to_keep_it_code_is_compiled(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert hits(tmp_path / "file") == 0
+
+
+def test_a_full_disk_does_not_keep_code_from_running(tmp_path: Path) -> None:
+    # A folder, and empty files in it, can be made.
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
+    assert hits(tmp_path, full) == 0
+    assert any(tmp_path.iterdir())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage"),
+    [
+        pytest.param(".nbi", cut, id="the index, cut"),
+        pytest.param(".nbc", cut, id="code, cut"),
+        pytest.param(".nbc", flip, id="code, a bit"),
+    ],
+)
+def test_a_damaged_cache_is_written_anew(
+    suffix: str, damage: Callable[[Path], object], tmp_path: Path
+) -> None:
+    assert hits(tmp_path) == 0
+    (path,) = tmp_path.rglob(f"*{suffix}")
+    damage(path)
+    assert hits(tmp_path) == 0
+    assert hits(tmp_path) == 1
