@@ -568,7 +568,7 @@ def test_help_and_scoring_load_no_torch() -> None:
 
 
 @pytest.mark.parametrize("value", [None, "30000"])
-@pytest.mark.parametrize("module", ["asr.training", "asr.model", "asr.lm"])
+@pytest.mark.parametrize("module", ["asr.training.trainer", "asr.model.network", "asr.lm.neural"])
 def test_openmps_threads_do_not_wait_at_work_whatever_brings_torch(
     module: str, value: str | None
 ) -> None:
@@ -592,7 +592,7 @@ def test_an_end_of_file_where_none_should_be_is_no_ctrl_c(monkeypatch: pytest.Mo
     def fail(root: Path) -> None:
         raise EOFError(root)
 
-    monkeypatch.setattr("asr.recipe.find_recipes", fail)
+    monkeypatch.setattr("asr.recipe.run.find_recipes", fail)
     with pytest.raises(EOFError):
         main(["recipes"])
 

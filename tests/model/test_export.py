@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 
+from asr.audio import read_audio
 from asr.cli import main
 from asr.config import Config, TokenConfig
 from asr.decoding.decoder import DecodingConfig
@@ -96,6 +97,40 @@ def test_an_exported_network_is_the_trained_one(
         frames = [12 + 20 * values for values in noises(50 * width, width, 7 * width)]
         frames = [values.reshape(-1, width) for values in frames]
         assert largest_difference(trained, exported, frames) < 1e-4
+
+
+def furthest(one: list[np.ndarray], other: list[np.ndarray]) -> float:
+    """Largest difference of log-probabilities: in nats, of themselves where they are below -1."""
+    pairs = zip(one, other, strict=True)
+    return max(float(np.max(np.abs(a - b) / np.maximum(1, np.abs(b)))) for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        pytest.param({}, id="utterance"),
+        pytest.param({"normalization": "global"}, id="global"),
+        pytest.param({"normalization": "sliding", "deltas": 1}, id="sliding"),
+        pytest.param({"kind": "mfcc", "deltas": 2}, id="cepstra"),
+        pytest.param({"noise_floor_db": -50}, id="noise floor"),
+    ],
+)
+def test_real_speech_gives_the_same_alone_in_a_batch_and_exported(
+    untrained: Folders, tmp_path: Path, corpora: Path, features: dict[str, Any]
+) -> None:
+    """Also cut in silence, where little varies and what does is large once it is normalized."""
+    folder = untrained({**FEATURES, **features})
+    export_model(folder, tmp_path / "exported")
+    trained = Recognizer.load(folder, device="cpu", threads=1)
+    exported = Recognizer.load(tmp_path / "exported", threads=1)
+    paths = sorted((corpora / "yesno").rglob("*.wav"))[:10]
+    speech = [read_audio(path, sample_rate=RATE).samples for path in paths]
+    inputs = [*speech, *(samples[:RATE] for samples in speech)]
+    inputs += [np.zeros(count, np.float32) for count in (RATE, 3 * RATE)]
+    alone = [trained.log_probs([samples])[0] for samples in inputs]
+    assert furthest(trained.log_probs(inputs), alone) < 1e-5
+    assert furthest(exported.log_probs(inputs), alone) < 1e-3
+    assert furthest(exported.log_probs(speech), alone[: len(speech)]) < 1e-4
 
 
 def test_an_exported_network_that_is_not_the_trained_one_is_refused(

@@ -52,22 +52,25 @@ def add_base(graph: Graph, frontend: Frontend, waveforms: str, num_samples: str)
 
 
 def add_finish(graph: Graph, frontend: Frontend, base: str, num_frames: str) -> str:
-    """`Frontend.finish`: deltas and normalization, 0 beyond a row's own frames."""
+    """`Frontend.finish`: deltas and normalization, 0 beyond a row's own frames.
+
+    In float64, as torch does it here: see `TorchNetwork.log_probs`.
+    """
     config = frontend.config
     width = graph.size(base, 1)
     inside = graph.add("Unsqueeze", graph.within(num_frames, width), graph.integers(2))
-    orders = [base]
+    orders = [graph.add("Cast", base, to=_DOUBLE)]
     for _ in range(config.deltas):
         orders.append(_add_deltas(graph, orders[-1], num_frames, width, config.num_base_bins))
-    features = graph.add("Concat", *orders, axis=2) if config.deltas else base
+    features = graph.add("Concat", *orders, axis=2) if config.deltas else orders[0]
     if config.normalization in BY_TRAINING_SET:
-        centred = graph.add("Sub", features, graph.constant(_array(frontend.mean)))
-        features = graph.add("Div", centred, graph.constant(_array(frontend.std)))
+        mean, std = (graph.constant(_array(v), np.float64) for v in (frontend.mean, frontend.std))
+        features = graph.add("Div", graph.add("Sub", features, mean), std)
         if (around := Surroundings.of(config)) is not None:
             features = _add_standardized_by(graph, features, num_frames, config, around)
     elif config.normalization != "none":  # "speaker" without statistics of one
         features = _add_standardized(graph, features, num_frames, inside)
-    return graph.masked(features, inside)
+    return graph.masked(graph.add("Cast", features, to=_FLOAT), inside)
 
 
 def add_noise(graph: Graph, frontend: Frontend, base: str) -> str:
@@ -178,25 +181,25 @@ def _add_deltas(graph: Graph, features: str, num_frames: str, width: str, num_bi
             index = graph.add("Unsqueeze", place, graph.integers(2))
             index = graph.add("Expand", index, graph.integers(1, 1, num_bins))
             around.append(graph.add("GatherElements", features, index, axis=1))
-        slope = graph.add("Mul", graph.add("Sub", *around), graph.constant(step))
+        slope = graph.add("Mul", graph.add("Sub", *around), graph.constant(step, np.float64))
         total = graph.add("Add", total, slope) if total else slope
     norm = 2 * sum(step**2 for step in range(1, DELTA_WINDOW + 1))
-    return graph.add("Div", total, graph.constant(norm))
+    return graph.add("Div", total, graph.constant(norm, np.float64))
 
 
 def _add_standardized(graph: Graph, features: str, num_frames: str, inside: str) -> str:
     """Zero mean and unit variance over each row's own frames."""
-    count = graph.add("Cast", num_frames, to=_FLOAT)
+    count = graph.add("Cast", num_frames, to=_DOUBLE)
     count = graph.add("Unsqueeze", count, graph.integers(1, 2))
 
     def average(values: str) -> str:
         total = graph.add("ReduceSum", values, graph.integers(1))
         return graph.add("Div", total, count)
 
-    mean = average(graph.masked(features, inside))
-    centred = graph.masked(graph.add("Sub", features, mean), inside)
+    mean = average(graph.masked(features, inside, np.float64))
+    centred = graph.masked(graph.add("Sub", features, mean), inside, np.float64)
     variance = average(graph.add("Mul", centred, centred))
-    std = graph.add("Max", graph.add("Sqrt", variance), graph.constant(MIN_STD))
+    std = graph.add("Max", graph.add("Sqrt", variance), graph.constant(MIN_STD, np.float64))
     return graph.add("Div", centred, std)
 
 
@@ -223,15 +226,13 @@ def _add_standardized_by(
             ends.append(graph.add("GatherElements", total, index, axis=1))
         return graph.add("Sub", *ends)
 
-    exact = graph.add("Cast", features, to=_DOUBLE)
-    mean = graph.add("Div", sums(exact), count)
+    mean = graph.add("Div", sums(features), count)
     squares = graph.add("Cast", prior, to=_DOUBLE)
-    squares = graph.add("Add", sums(graph.add("Mul", exact, exact)), squares)
+    squares = graph.add("Add", sums(graph.add("Mul", features, features)), squares)
     variance = graph.add("Sub", graph.add("Div", squares, count), graph.add("Mul", mean, mean))
     least = graph.constant(MIN_STD**2, np.float64)
     std = graph.add("Sqrt", graph.add("Max", variance, least))
-    normal = graph.add("Div", graph.add("Sub", exact, mean), std)
-    return graph.add("Cast", normal, to=_FLOAT)
+    return graph.add("Div", graph.add("Sub", features, mean), std)
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:

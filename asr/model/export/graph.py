@@ -64,9 +64,9 @@ class Graph:
         """Which of `width` positions each row really has, [batch, width]."""
         return self.add("Less", self.count(width), self.column(lengths))
 
-    def masked(self, values: str, inside: str) -> str:
+    def masked(self, values: str, inside: str, dtype: type[np.generic] = np.float32) -> str:
         """Values where `inside` says so, 0 elsewhere."""
-        return self.add("Where", inside, values, self.constant(0))
+        return self.add("Where", inside, values, self.constant(0, dtype))
 
     def column(self, row: str) -> str:
         """A row [batch] as [batch, 1]."""
