@@ -37,7 +37,7 @@ def required_steps(
 
     Source:
         The rule is exact for `torch.nn.functional.ctc_loss`: infinite if and only if there are
-        fewer steps (tests/test_ctc.py).
+        fewer steps (tests/model/test_ctc.py).
     """
     position = torch.arange(1, targets.shape[1], device=targets.device)
     repeats = (targets[:, 1:] == targets[:, :-1]) & (position < num_tokens[:, None])
