@@ -1,6 +1,7 @@
 """Sound: files, pipes and samples in; mono samples in [-1, 1] at the rate asked for out.
 
 Which module for which question:
+
     files     what is in this sound file, and how is it decoded, block by block?
     stream    how does it become mono samples at the model's rate, whole or as it is read?
     pipes     what if it comes from a command or from stdin?

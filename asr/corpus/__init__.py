@@ -1,6 +1,7 @@
 """A corpus: recordings, transcripts and manifests in; packed utterances for training out.
 
 Which module for which question:
+
     manifest         what is an utterance, and how is a manifest read and written?
     table            how are millions of its lines held?
     recordings       which audio files are there, how long are they, where do they lie?

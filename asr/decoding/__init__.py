@@ -1,6 +1,7 @@
 """From log-probabilities [step, token] to hypotheses; no torch.
 
 Which module for which question:
+
     decoder     which search runs, with which helps?
     beam, tables, automaton  how does the compiled prefix search work, and on which tables?
     lexicon, grammar, hotwords   which words may, must or should be heard?

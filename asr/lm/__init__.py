@@ -1,6 +1,7 @@
 """Language models: sentences in; n-gram or neural models, and their scores of words, out.
 
 Which module for which question:
+
     sentences   how is text cut into sentences and words or characters?
     kneser_ney  how are n-grams estimated?
     arpa        how are they written and read?

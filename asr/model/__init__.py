@@ -1,6 +1,7 @@
 """The network: waveforms or frames in, log-probabilities [step, token] out; and its folder.
 
 Which module for which question:
+
     features  what does the encoder see?
     encoder   how do convolutions and recurrent layers turn it into log-probabilities?
     ctc       what is the loss, and which transcripts have no path?

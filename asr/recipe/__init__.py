@@ -1,6 +1,7 @@
 """Recipes: a folder with `recipe.py` in, its stages run in order, a scored model out.
 
 Which module for which question:
+
     stage      what is a stage, and what is it given?
     ledger     how is it known what is done?
     run        how is a recipe found, planned and run?

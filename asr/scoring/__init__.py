@@ -1,6 +1,7 @@
 """Word error rates: reference and hypothesis texts in; counts, intervals and reports out.
 
 Which module for which question:
+
     transcripts  how are files of transcripts read and joined by utterance id?
     errors       how are errors counted?
     statistics   how sure is a rate?

@@ -1,6 +1,7 @@
 """Words: texts in, token ids and normalized words out; and the lines that text files are made of.
 
 Which module for which question:
+
     tokens       which units does a network write, and how does text become ids and ids text?
     normalizers  which normalizers are there by name?
     english      how is English written in one way before it is compared?

@@ -1,6 +1,7 @@
 """Training with CTC: packed corpora and a configuration in, a model folder out.
 
 Which module for which question:
+
     trainer     what is an epoch, when is the dev set scored, what is saved?
     step        what changes in a step?
     loss        what is minimized?

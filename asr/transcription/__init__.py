@@ -1,6 +1,7 @@
 """From audio to words with a trained model: files, pipes or live audio in, transcripts out.
 
 Which module for which question:
+
     recognizer   what does a Python program call?
     sources      what do a command's arguments mean?
     reading, pieces   how is audio read ahead and cut, and how is the output stitched?

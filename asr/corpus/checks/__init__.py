@@ -1,6 +1,7 @@
 """What is wrong with a corpus: manifests in, findings with their remedies out.
 
 Which module for which question:
+
     examination  what is examined, in which order?
     findings     which kinds of findings are there, how bad is each, and what is to be done?
     sound, texts, overlap   when is audio, a transcript, or what manifests share a finding?

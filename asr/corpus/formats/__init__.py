@@ -1,6 +1,7 @@
 """Other programs' corpora: folders and tables in, manifests out, and back.
 
 Which module for which question:
+
     catalogue  which formats are there, how are they told apart, and what can each not hold?
     folders    audio with transcripts beside it, LibriSpeech's and Hugging Face's layouts
     tables     SpeechBrain's, Coqui's, LJSpeech's and Common Voice's tables

@@ -1,6 +1,7 @@
 """Export: a trained network in, an ONNX graph that computes the same out.
 
 Which module for which question:
+
     export    what is written, and how is it checked?
     graph     how is a graph built node by node?
     features, encoder   which operators compute what `asr.model` computes with torch?
