@@ -18,7 +18,7 @@ PACKAGES = sorted(
 )
 LARGEST_FACE = 12
 WITH_TORCH = ("model", "training", "lm/neural.py")
-WITHOUT_TORCH = ("model/onnx.py", "model/folder.py")
+WITHOUT_TORCH = ("model/onnx.py", "model/folder.py", "model/inference.py")
 
 
 def sources() -> Iterator[tuple[Path, ast.Module]]:

@@ -7,6 +7,7 @@ Which module for which question:
     ctc       what is the loss, and which transcripts have no path?
     network   how do features and encoder stand together, as trained and stored?
     stream    how does a network with one direction run as audio arrives?
+    inference what can a network at work do, torch's or ONNX's, and which has a folder? (no torch)
     onnx      how does an exported network run? (no torch)
     folder    what is in a model folder? (no torch)
     export/   how does a network become an ONNX graph?

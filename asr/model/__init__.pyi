@@ -5,7 +5,8 @@ from .features import Frontend as Frontend
 from .folder import LoadedModel as LoadedModel
 from .folder import read_model as read_model
 from .folder import write_model as write_model
+from .inference import InferenceNetwork as InferenceNetwork
+from .inference import open_network as open_network
 from .network import Network as Network
 from .network import TorchNetwork as TorchNetwork
 from .network import read_network as read_network
-from .onnx import OnnxNetwork as OnnxNetwork

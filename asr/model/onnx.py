@@ -80,6 +80,15 @@ class OnnxNetwork:
         """
         raise ModelError("live transcription needs the trained model, not an exported one")
 
+    def moments(self, inputs: Sequence[NDArray[np.float32]]) -> NoReturn:
+        """Refuse to.
+
+        Raises:
+            ModelError: always; an exported network keeps its features to itself.
+        """
+        del inputs
+        raise ModelError("an exported model does not normalize by speaker")
+
     def _run(self, inputs: Sequence[NDArray[np.float32]]) -> _Arrays:
         values, lengths = padded(inputs)
         if values.ndim == 2 and self._frontend is not None:

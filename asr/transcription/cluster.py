@@ -22,7 +22,7 @@ from asr.config import Config
 from asr.corpus import Utterance
 from asr.errors import AsrError, DataError, ModelError, StoppedError, printable
 from asr.model import folder as model_folder
-from asr.model import onnx
+from asr.model import inference
 from asr.progress import Report
 from asr.transcription.job import task_starts
 from asr.transcription.recognizer import Recognizer
@@ -216,7 +216,7 @@ def _room(setup: Setup, nodes: Iterable[dict[str, Any]]) -> tuple[int, dict[str,
     free = [node["Resources"] for node in nodes if node["Alive"]]
     gpus = sum(int(resources.get("GPU", 0)) for resources in free)
     on_gpu = setup.device == "cuda" or (
-        setup.device == "auto" and gpus > 0 and not (setup.model / onnx.MODEL).exists()
+        setup.device == "auto" and gpus > 0 and not inference.has_onnx(setup.model)
     )
     if on_gpu and not gpus:
         raise ModelError("--device cuda: no machine of the Ray cluster has a GPU")

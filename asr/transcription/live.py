@@ -5,7 +5,6 @@ Dimension names: sample, step, token.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,19 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from asr.audio import Resampler
 from asr.config import Config
 from asr.decoding import Decoder, greedy
+from asr.model import inference
 from asr.text import TokenTable
 from asr.transcription.pieces import LONGEST_SECONDS, blank_step
 from asr.transcription.transcript import Transcript, make_transcript
 
 ENDPOINT_SECONDS = 0.8
 _QUANTUM_SECONDS = 0.1  # the network takes so much at a time, however it arrives
-
-
-class SoundToSteps(Protocol):
-    """`asr.model.stream.NetworkStream`."""
-
-    def accept(self, samples: NDArray[np.float32], *, last: bool = False) -> NDArray[np.float32]:
-        """Log-probabilities [step, token] that have become known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +44,7 @@ class LiveStream:
 
     def __init__(
         self,
-        open_network: Callable[[], SoundToSteps],
+        open_network: Callable[[], inference.LiveNetwork],
         config: Config,
         tokens: TokenTable,
         decoder: Decoder,

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import count, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,8 +21,8 @@ from asr.batches import plan_batches
 from asr.corpus import Utterance
 from asr.corpus import statistics as feature_statistics
 from asr.decoding import Decoder, DecodingConfig
-from asr.errors import AsrError, AudioError, DataError, ModelError
-from asr.model import LoadedModel, OnnxNetwork, onnx, read_model
+from asr.errors import AsrError, AudioError, DataError
+from asr.model import InferenceNetwork, LoadedModel, open_network, read_model
 from asr.model import folder as model_folder
 from asr.text import normalize
 from asr.transcription.live import ENDPOINT_SECONDS, LiveStream
@@ -35,9 +35,6 @@ from asr.transcription.transcript import (
     join_transcripts,
     make_transcript,
 )
-
-if TYPE_CHECKING:
-    from asr.model import TorchNetwork
 
 __all__ = ["Alternative", "Recognizer", "Transcript", "Word"]
 
@@ -85,7 +82,7 @@ class Recognizer:
     def __init__(
         self,
         model: LoadedModel,
-        network: "TorchNetwork | OnnxNetwork",
+        network: InferenceNetwork,
         decoder: Decoder | None = None,
     ):
         self.config = model.config
@@ -115,7 +112,7 @@ class Recognizer:
         """
         folder = Path(path)
         model = read_model(folder)
-        network = _read_network(folder, model, device, threads)
+        network = open_network(folder, model, device, threads)
         decoder = model_folder.read_decoder(
             folder, model.tokens, decoding or model_folder.DecodingOptions()
         )
@@ -207,12 +204,10 @@ class Recognizer:
             make: what is made of a segment.
         """
         known: Iterator[NDArray[np.float32] | None] = repeat(None)
-        network = self._network
-        by_speaker = self.config.features.normalization == "speaker"
-        if by_speaker and not isinstance(network, OnnxNetwork):
+        if self.config.features.normalization == "speaker":
             utterances = list(utterances)
             if any(utterance.speaker is not None for utterance in utterances):
-                known = iter(self._speaker_statistics(utterances, opener, network))
+                known = iter(self._speaker_statistics(utterances, opener))
         readings = (Reading(utterance, self.config, opener) for utterance in utterances)
         jobs: deque[_Job] = deque()
         pool: list[tuple[_Job, Piece]] = []
@@ -293,7 +288,7 @@ class Recognizer:
         return self._network.log_probs(inputs)
 
     def _speaker_statistics(
-        self, utterances: Sequence[Utterance], opener: OpenAudio, network: "TorchNetwork"
+        self, utterances: Sequence[Utterance], opener: OpenAudio
     ) -> NDArray[np.float32]:
         """Of the speaker of each utterance, [utterance, two, bin]; see `asr.corpus.statistics`."""
         groups = feature_statistics.group_rows(utterance.speaker for utterance in utterances)
@@ -302,7 +297,7 @@ class Recognizer:
         row = 0
         for handful in read_ahead(readings, self._network.threads):
             for piece in handful.pieces:
-                moments[groups[row]] += network.moments([piece.values])[0]
+                moments[groups[row]] += self._network.moments([piece.values])[0]
             row += handful.is_last
         moments[:, 0] = np.maximum(moments[:, 0], 1)  # a speaker of whom nothing could be read
         return feature_statistics.statistics(moments)[groups]
@@ -380,23 +375,3 @@ def _finished(jobs: deque[_Job]) -> Iterator[_Job]:
     """Takes away the jobs that are done, in order."""
     while jobs and jobs[0].is_done:
         yield jobs.popleft()
-
-
-def _read_network(
-    folder: Path, model: LoadedModel, device: str, threads: int | None
-) -> "TorchNetwork | OnnxNetwork":
-    """The network of a folder; torch is imported for a trained one only."""
-    if (folder / onnx.MODEL).exists():
-        if device == "cuda":
-            raise ModelError(f"{folder}: an exported model runs on the processor, not on cuda")
-        return OnnxNetwork(folder, len(model.tokens), threads)
-    from asr.model import network as networks
-    from asr.model import read_network
-
-    return read_network(
-        folder / model_folder.WEIGHTS,
-        model.config,
-        len(model.tokens),
-        networks.choose_device(device),
-        threads,
-    )

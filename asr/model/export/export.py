@@ -29,7 +29,8 @@ from asr.model.folder import (
     write_decoding,
     write_model,
 )
-from asr.model.network import Network, TorchNetwork, read_network
+from asr.model.inference import InferenceNetwork
+from asr.model.network import Network, read_network
 from asr.model.onnx import FRONTEND, MODEL, OnnxNetwork
 from asr.text import TokenTable
 
@@ -176,7 +177,7 @@ def _quantized(model: onnx.ModelProto, left: list[str]) -> onnx.ModelProto:
 
 
 def _compare(
-    trained: TorchNetwork, exported: OnnxNetwork, config: Config, trial: Path
+    trained: InferenceNetwork, exported: InferenceNetwork, config: Config, trial: Path
 ) -> ExportReport:
     """Both networks on random utterances, alone and in batches of several lengths."""
     differences, agreements = [0.0], []
