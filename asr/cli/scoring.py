@@ -3,15 +3,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from asr import audio, scoring
 from asr.cli.terminal import put, put_json, tell
 from asr.errors import DataError
-
-if TYPE_CHECKING:
-    from asr.scoring import Clip, Score, transcripts
+from asr.text import find_normalizer
 
 _FORMATS = ("text", "json", "html")
 _MAX_SECONDS = 1e7
@@ -64,36 +62,27 @@ def score(
         raise click.UsageError(f"--format {','.join(formats)} needs --output-dir")
     if max_wer is not None and not max_wer >= 0:
         raise click.UsageError(f"--max-wer {max_wer} is not a percentage")
-    from asr.scoring import Report, word_error_interval, write_files
-    from asr.scoring import report as reports
-    from asr.text import find_normalizer
-
     normalize = None if normalizer == "none" else find_normalizer(normalizer)
     pair, speakers = _read(ref, hyp, utt2spk, allow_extra)
     scored = _score(pair, normalize, speakers, allow_extra)
-    clips = _clips(ref, pair)
-    report = Report(
+    report = scoring.ScoreReport(
         score=scored,
-        interval=word_error_interval(scored),
         reference=ref.name,
         hypothesis=hyp.name,
         normalizer=normalizer,
         raw=_score(pair, None, speakers, allow_extra) if normalize else None,
         columns=pair.references.columns,
-        clips=clips,
+        clips=_clips(ref, pair),
     )
     if output_dir is not None:
-        write_files(report, output_dir)
+        scoring.write_files(report, output_dir)
     if output_dir is not None and "html" in formats:
-        from asr.audio import read_audio
-        from asr.scoring import write_html
-
-        write_html(report, output_dir / "report.html", read_audio)
+        scoring.write_html(report, output_dir / "report.html", audio.read_audio)
     if formats == ["json"]:
-        put_json(reports.report_json(report))
+        put_json(scoring.report.report_json(report))
     else:
-        put(*reports.report_lines(report))
-    for note in (*pair.notes, *reports.report_notes(report)):
+        put(*scoring.report.report_lines(report))
+    for note in (*pair.notes, *scoring.report.report_notes(report)):
         tell(f"note: {note}")
     return _threshold(scored.words.rate, max_wer)
 
@@ -116,9 +105,6 @@ def compare(
     allow_extra: bool,
 ) -> int:
     """Whether HYP_A and HYP_B differ in word errors against REF by more than chance."""
-    from asr.scoring import comparison
-    from asr.text import find_normalizer
-
     normalize = None if normalizer == "none" else find_normalizer(normalizer)
     scores = []
     for path in (hyp_a, hyp_b):
@@ -126,28 +112,26 @@ def compare(
         scores.append(_score(pair, normalize, speakers, allow_extra))
         for note in pair.notes:
             tell(f"note: {path}: {note}")
-    result = comparison.compare(*scores)
+    result = scoring.comparison.compare(*scores)
     if output_format == "json":
-        put_json(json.dumps(comparison.comparison_values(result), indent=1))
+        put_json(json.dumps(scoring.comparison.comparison_values(result), indent=1))
     else:
-        put(*comparison.comparison_lines(result))
+        put(*scoring.comparison.comparison_lines(result))
     for name, one in zip("AB", scores, strict=True):
         if one.missing:
             tell(f"note: {name}: {len(one.missing)} without a hypothesis, counted as deletions")
-    for note in comparison.comparison_notes(result):
+    for note in scoring.comparison.comparison_notes(result):
         tell(f"note: {note}")
     return 0
 
 
 def _read(
     ref: Path, hyp: Path, utt2spk: Path | None, allow_extra: bool
-) -> "tuple[transcripts.TranscriptPair, dict[str, str]]":
-    from asr.scoring import read_pair, transcripts
-
-    pair = read_pair(ref, hyp, allow_extra=allow_extra)
+) -> tuple[scoring.transcripts.TranscriptPair, dict[str, str]]:
+    pair = scoring.read_pair(ref, hyp, allow_extra=allow_extra)
     if utt2spk is None:
         return pair, pair.references.speakers
-    speakers = transcripts.read_utt2spk(utt2spk)
+    speakers = scoring.transcripts.read_utt2spk(utt2spk)
     unknown = [
         utterance_id for utterance_id in pair.references.texts if utterance_id not in speakers
     ]
@@ -157,14 +141,12 @@ def _read(
 
 
 def _score(
-    pair: "transcripts.TranscriptPair",
+    pair: scoring.transcripts.TranscriptPair,
     normalize: Callable[[str], str] | None,
     speakers: dict[str, str],
     allow_extra: bool,
-) -> "Score":
-    from asr.scoring import score
-
-    return score(
+) -> scoring.Score:
+    return scoring.score(
         pair.references.texts,
         pair.hypotheses,
         normalizer=normalize,
@@ -173,15 +155,13 @@ def _score(
     )
 
 
-def _clips(ref: Path, pair: "transcripts.TranscriptPair") -> "dict[str, Clip]":
+def _clips(ref: Path, pair: scoring.transcripts.TranscriptPair) -> dict[str, scoring.Clip]:
     """The audio that the references' manifest names, where it is there."""
-    from asr.scoring import Clip
-
     clips = {}
     for utterance_id, row in pair.references.columns.items():
         audio = row.get("audio_filepath")
         if isinstance(audio, str) and _is_file(ref.parent / audio):
-            clips[utterance_id] = Clip(
+            clips[utterance_id] = scoring.Clip(
                 path=ref.parent / audio,
                 offset=_seconds(row.get("offset")) or 0.0,
                 duration=_seconds(row.get("duration")),
@@ -206,6 +186,6 @@ def _seconds(value: object) -> float | None:
 def _threshold(rate: float | None, max_wer: float | None) -> int:
     if max_wer is None or (rate is not None and rate <= max_wer):
         return 0
-    found = "undefined: no reference has words" if rate is None else f"{rate:.2f} %"
-    tell(f"WER {found}; at most {max_wer:g} % was asked for")
+    shown = "undefined: no reference has words" if rate is None else f"{rate:.2f} %"
+    tell(f"WER {shown}; at most {max_wer:g} % was asked for")
     return 1

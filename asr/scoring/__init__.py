@@ -7,7 +7,7 @@ Which module for which question:
     statistics   how sure is a rate?
     comparison   is one system better than another?
     breakdown    by which speakers, words and places do errors come?
-    report, page how is a score shown?
+    report, detail, page   how is a score shown: lines and JSON, files beside it, HTML?
 """
 
 import lazy_loader

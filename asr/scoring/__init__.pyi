@@ -1,3 +1,9 @@
+from . import comparison as comparison
+from . import errors as errors
+from . import page as page
+from . import report as report
+from . import transcripts as transcripts
+from .detail import write_files as write_files
 from .errors import ErrorCounts as ErrorCounts
 from .errors import Score as Score
 from .errors import UtteranceScore as UtteranceScore
@@ -7,6 +13,5 @@ from .errors import total as total
 from .errors import word_error_interval as word_error_interval
 from .page import write_html as write_html
 from .report import Clip as Clip
-from .report import Report as Report
-from .report import write_files as write_files
+from .report import ScoreReport as ScoreReport
 from .transcripts import read_pair as read_pair

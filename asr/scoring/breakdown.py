@@ -70,9 +70,9 @@ def tables(score: Score, columns: Mapping[str, Mapping[str, Any]]) -> list[Table
         score: of the test set.
         columns: what is known of an utterance, by its id.
     """
-    found = [by_speaker(score), _by_duration(score, columns)]
-    found += [_by_column(score, columns, name) for name in _subset_columns(columns)]
-    return [table for table in (*found, _by_position(score)) if table and table.groups]
+    candidates = [by_speaker(score), _by_duration(score, columns)]
+    candidates += [_by_column(score, columns, name) for name in _subset_columns(columns)]
+    return [table for table in (*candidates, _by_position(score)) if table and table.groups]
 
 
 def by_speaker(score: Score) -> Table | None:
@@ -193,13 +193,13 @@ def _subset_columns(columns: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for name, value in row.items():
             if name not in _NOT_SUBSETS and isinstance(value, str | int | bool):
                 values.setdefault(name, set()).add(str(value))
-    return sorted(name for name, found in values.items() if 2 <= len(found) <= _MAX_SUBSETS)
+    return sorted(name for name, texts in values.items() if 2 <= len(texts) <= _MAX_SUBSETS)
 
 
 def _by_column(score: Score, columns: Mapping[str, Mapping[str, Any]], name: str) -> Table:
     def value(utterance: UtteranceScore) -> str:
-        found = columns.get(utterance.id, {}).get(name)
-        return "(none)" if found is None else str(found)
+        cell = columns.get(utterance.id, {}).get(name)
+        return "(none)" if cell is None else str(cell)
 
     return _table(f"By {name}", name, score, value)
 

@@ -6,6 +6,7 @@ Conventions
     from them, in percent, and are never clipped. A rate over nothing is None.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -70,20 +71,30 @@ class UtteranceScore:
     """One utterance's words, aligned."""
 
     id: str
-    reference: str
+    reference_words: tuple[str, ...]
     """As compared: normalized, and with the alternates that cost least."""
-    hypothesis: str | None
-    """As compared; None where there is none."""
+    hypothesis_words: tuple[str, ...] | None
+    """As compared; None where there is no hypothesis."""
     operations: str
     """A letter for each aligned pair, in order: C, S, D or I."""
     words: ErrorCounts
     characters: ErrorCounts
     speaker: str | None = None
 
+    @property
+    def reference(self) -> str:
+        """The words of the reference, joined by spaces."""
+        return " ".join(self.reference_words)
+
+    @property
+    def hypothesis(self) -> str | None:
+        """The words of the hypothesis, joined by spaces; None where there is no hypothesis."""
+        return None if self.hypothesis_words is None else " ".join(self.hypothesis_words)
+
     def pairs(self) -> Iterator[tuple[str, str | None, str | None]]:
         """Operation, reference word and hypothesis word of each aligned pair."""
-        reference = iter(self.reference.split())
-        hypothesis = iter((self.hypothesis or "").split())
+        reference = iter(self.reference_words)
+        hypothesis = iter(self.hypothesis_words or ())
         for letter in self.operations:
             yield (
                 letter,
@@ -124,7 +135,7 @@ class Score:
 
 def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCounts:
     """Errors of one sequence of words or characters against another."""
-    return _counts(next(_align([list(reference)], [list(hypothesis)])))
+    return _counts(next(_align([reference], [hypothesis])))
 
 
 def score(
@@ -241,7 +252,7 @@ def _score_batch(
     normalizer: Callable[[str], str] | None,
     speakers: Mapping[str, str],
 ) -> list[UtteranceScore]:
-    reference_texts, hypothesis_texts = [], []
+    reference_words, hypothesis_words = [], []
     for utterance_id in ids:
         reference, hypothesis = references[utterance_id], hypotheses.get(utterance_id, "")
         if normalizer:
@@ -251,36 +262,47 @@ def _score_batch(
                 if isinstance(reference, str)
                 else reference.normalized(normalizer)
             )
-        hypothesis_words = hypothesis.split()
-        if isinstance(reference, Alternates):
-            reference_words = alternates.choose_wording(reference, hypothesis_words, utterance_id)
-        else:
-            reference_words = reference.split()
-        reference_texts.append(" ".join(reference_words))
-        hypothesis_texts.append(" ".join(hypothesis_words))
-    words = _align(
-        [text.split() for text in reference_texts], [text.split() for text in hypothesis_texts]
-    )
-    characters = _align(
-        [list(text) for text in reference_texts], [list(text) for text in hypothesis_texts]
+        said = _split(hypothesis)
+        hypothesis_words.append(said)
+        reference_words.append(
+            tuple(alternates.choose_wording(reference, said, utterance_id))
+            if isinstance(reference, Alternates)
+            else _split(reference)
+        )
+    word_operations = _align(reference_words, hypothesis_words)
+    character_operations = _align(
+        [" ".join(words) for words in reference_words],
+        [" ".join(words) for words in hypothesis_words],
     )
     return [
         UtteranceScore(
             id=utterance_id,
-            reference=reference,
-            hypothesis=hypothesis if utterance_id in hypotheses else None,
+            reference_words=expected,
+            hypothesis_words=said if utterance_id in hypotheses else None,
             operations=operations,
             words=_counts(operations),
-            characters=_counts(character_operations),
+            characters=_counts(operations_on_characters),
             speaker=speakers.get(utterance_id),
         )
-        for utterance_id, reference, hypothesis, operations, character_operations in zip(
-            ids, reference_texts, hypothesis_texts, words, characters, strict=True
+        for utterance_id, expected, said, operations, operations_on_characters in zip(
+            ids,
+            reference_words,
+            hypothesis_words,
+            word_operations,
+            character_operations,
+            strict=True,
         )
     ]
 
 
-def _align(references: list[list[str]], hypotheses: list[list[str]]) -> Iterator[str]:
+def _split(text: str) -> tuple[str, ...]:
+    """The words; equal ones are one object, as most words of a test set are said often."""
+    return tuple(map(sys.intern, text.split()))
+
+
+def _align(
+    references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]]
+) -> Iterator[str]:
     """The operations of each pair of sequences, with the fewest errors."""
     output = jiwer.process_words(references, hypotheses, _AsItIs(), _AsItIs())  # type: ignore[arg-type]
     for chunks in output.alignments:
@@ -292,10 +314,10 @@ def _align(references: list[list[str]], hypotheses: list[list[str]]) -> Iterator
 
 
 class _AsItIs(jiwer.AbstractTransform):
-    """In place of jiwer's own splitting: the sequences are split already."""
+    """In place of jiwer's own splitting: the sequences are split already; it takes lists alone."""
 
     def __call__(self, sequences: Any) -> Any:
-        return sequences
+        return [[*sequence] for sequence in sequences]
 
 
 def _counts(operations: str) -> ErrorCounts:

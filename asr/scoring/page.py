@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from asr.errors import AsrError
 from asr.files import open_atomic
 from asr.page import Posteriors, draw
-from asr.scoring.breakdown import Table, most_common, operation_counts, spread, tables, worst_first
+from asr.scoring.breakdown import Table, most_common, spread
 from asr.scoring.errors import (
     CORRECT,
     DELETION,
@@ -31,7 +31,7 @@ from asr.scoring.errors import (
     UtteranceScore,
     format_rate,
 )
-from asr.scoring.report import Clip, Report, normalization_examples, report_notes
+from asr.scoring.report import Clip, ScoreReport, normalization_examples, report_notes
 
 MAX_ROWS = 500
 """Utterances listed, the worst ones; all are in report.json."""
@@ -62,7 +62,7 @@ class AudioReader(Protocol):
 
 
 def write_html(
-    report: Report,
+    report: ScoreReport,
     path: Path,
     read_audio: AudioReader | None = None,
     posteriors: Mapping[str, Posteriors] | None = None,
@@ -80,7 +80,7 @@ def write_html(
         file.write(_page(report, media))
 
 
-def _page(report: Report, media: Mapping[str, str]) -> str:
+def _page(report: ScoreReport, media: Mapping[str, str]) -> str:
     title = f"WER {format_rate(report.score.words.rate)} %: {report.hypothesis}"
     assets = files("asr") / "assets"
     style = (assets / "report.css").read_text(encoding="utf-8")
@@ -100,7 +100,7 @@ def _page(report: Report, media: Mapping[str, str]) -> str:
             _notes(report),
             _histogram(report.score.utterances),
             '<section class="grid">',
-            *(_group_table(table) for table in tables(report.score, report.columns)),
+            *(_group_table(table) for table in report.tables),
             "</section>",
             _confusions(report),
             _utterances(report, media),
@@ -109,7 +109,7 @@ def _page(report: Report, media: Mapping[str, str]) -> str:
     )
 
 
-def _headline(report: Report) -> str:
+def _headline(report: ScoreReport) -> str:
     score, interval = report.score, report.interval
     words = score.words
     sure = "no interval: too few utterances"
@@ -151,7 +151,7 @@ def _headline(report: Report) -> str:
     )
 
 
-def _notes(report: Report) -> str:
+def _notes(report: ScoreReport) -> str:
     notes = "".join(f"<li>{_text(note)}</li>" for note in report_notes(report))
     examples = "".join(
         f"<li>{_text(example['before'])}<br>{_text(example['after'])}</li>"
@@ -214,15 +214,14 @@ def _group_table(table: Table) -> str:
     )
 
 
-def _confusions(report: Report) -> str:
-    operations = operation_counts(report.score)
+def _confusions(report: ScoreReport) -> str:
     parts = []
     for title, letter in (
         ("Confused", SUBSTITUTION),
         ("Deleted", DELETION),
         ("Inserted", INSERTION),
     ):
-        pairs = most_common(operations, letter, _NUM_LISTED)
+        pairs = most_common(report.operations, letter, _NUM_LISTED)
         rows = [
             "<tr>"
             + (f"<td>{_text(reference)}</td>" if letter != INSERTION else "")
@@ -240,8 +239,8 @@ def _confusions(report: Report) -> str:
     return f'<section class="grid">{"".join(parts)}</section>'
 
 
-def _utterances(report: Report, media: Mapping[str, str]) -> str:
-    utterances = worst_first(report.score.utterances)
+def _utterances(report: ScoreReport, media: Mapping[str, str]) -> str:
+    utterances = report.worst_first
     rows = []
     for utterance in utterances[:MAX_ROWS]:
         words = utterance.words
@@ -293,7 +292,7 @@ def _text(text: str) -> str:
 
 
 def _media(
-    report: Report,
+    report: ScoreReport,
     folder: Path,
     read_audio: AudioReader | None,
     posteriors: Mapping[str, Posteriors],
@@ -301,7 +300,7 @@ def _media(
     """Player and picture of the listed utterances that have audio, by id."""
     media: dict[str, str] = {}
     num_bytes = num_pictures = 0
-    for utterance in worst_first(report.score.utterances)[:MAX_ROWS]:
+    for utterance in report.worst_first[:MAX_ROWS]:
         clip = report.clips.get(utterance.id)
         if clip is None:
             continue

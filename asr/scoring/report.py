@@ -1,26 +1,17 @@
-"""A score as text, as JSON, and as the files that people and scripts look for."""
+"""A score and what is known about it, as lines of text and as JSON."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from asr.files import open_atomic
-from asr.scoring.breakdown import (
-    Table,
-    by_speaker,
-    most_common,
-    operation_counts,
-    spread,
-    tables,
-    word_counts,
-    worst_first,
-)
+from asr.scoring import breakdown
+from asr.scoring.breakdown import Operation, Table, most_common
 from asr.scoring.comparison import unit_notes
 from asr.scoring.errors import (
-    CORRECT,
     DELETION,
     INSERTION,
     SUBSTITUTION,
@@ -29,20 +20,15 @@ from asr.scoring.errors import (
     UtteranceScore,
     format_rate,
     kaldi_lines,
+    word_error_interval,
 )
 from asr.scoring.statistics import Interval, detectable_difference
 
-SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 1
 
 _NUM_LISTED = 50  # confusions and words in report.json
 _NUM_EXAMPLES = 3  # texts shown before and after normalization
 _NUM_NAMED = 10  # missing ids in a note
-_OPERATION_NAMES = {
-    CORRECT: "correct",
-    SUBSTITUTION: "substitution",
-    INSERTION: "insertion",
-    DELETION: "deletion",
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,12 +42,14 @@ class Clip:
     """Seconds; None is the whole file."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
-    """A score, and what is known about it."""
+@dataclass(frozen=True, kw_only=True)
+class ScoreReport:
+    """A score, and what is known about it.
+
+    What lines, files and page show of it is computed when it is first asked for, and once.
+    """
 
     score: Score
-    interval: Interval | None
     reference: str
     """Name of the references."""
     hypothesis: str
@@ -79,6 +67,26 @@ class Report:
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Where the hypotheses come from, as commit or model, by name."""
 
+    @cached_property
+    def interval(self) -> Interval | None:
+        """Of the word error rate."""
+        return word_error_interval(self.score)
+
+    @cached_property
+    def operations(self) -> Counter[Operation]:
+        """How often each aligned pair occurs."""
+        return breakdown.operation_counts(self.score)
+
+    @cached_property
+    def tables(self) -> list[Table]:
+        """By speaker, duration, every column that divides the test set, and place."""
+        return breakdown.tables(self.score, self.columns)
+
+    @cached_property
+    def worst_first(self) -> list[UtteranceScore]:
+        """The utterances, those with the most errors first."""
+        return breakdown.worst_first(self.score.utterances)
+
     @property
     def real_time_factor(self) -> float | None:
         """Seconds of computing for a second of audio."""
@@ -87,7 +95,7 @@ class Report:
         return self.compute_seconds / self.audio_seconds
 
 
-def report_lines(report: Report) -> list[str]:
+def report_lines(report: ScoreReport) -> list[str]:
     """What `asr score` prints."""
     score = report.score
     lines = kaldi_lines(score, report.interval)
@@ -106,7 +114,7 @@ def report_lines(report: Report) -> list[str]:
     return lines
 
 
-def report_notes(report: Report) -> list[str]:
+def report_notes(report: ScoreReport) -> list[str]:
     """What a reader of the number should know; for stderr."""
     score, interval = report.score, report.interval
     notes = unit_notes(interval)
@@ -132,12 +140,11 @@ def report_notes(report: Report) -> list[str]:
     return notes
 
 
-def report_values(report: Report) -> dict[str, Any]:
+def report_values(report: ScoreReport) -> dict[str, Any]:
     """The whole report as plain values, for JSON."""
     score, interval = report.score, report.interval
-    operations = operation_counts(score)
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": _SCHEMA_VERSION,
         "reference": report.reference,
         "hypothesis": report.hypothesis,
         "normalizer": report.normalizer,
@@ -170,20 +177,20 @@ def report_values(report: Report) -> dict[str, Any]:
         "compute_seconds": report.compute_seconds,
         "provenance": dict(report.provenance),
         "notes": report_notes(report),
-        "tables": [_table_values(table) for table in tables(score, report.columns)],
-        "confusions": _pair_values(most_common(operations, SUBSTITUTION, _NUM_LISTED)),
-        "deletions": _pair_values(most_common(operations, DELETION, _NUM_LISTED)),
-        "insertions": _pair_values(most_common(operations, INSERTION, _NUM_LISTED)),
+        "tables": [_table_values(table) for table in report.tables],
+        "confusions": _pair_values(most_common(report.operations, SUBSTITUTION, _NUM_LISTED)),
+        "deletions": _pair_values(most_common(report.operations, DELETION, _NUM_LISTED)),
+        "insertions": _pair_values(most_common(report.operations, INSERTION, _NUM_LISTED)),
         "utterances": [_utterance_values(utterance) for utterance in score.utterances],
     }
 
 
-def report_json(report: Report) -> str:
+def report_json(report: ScoreReport) -> str:
     """`report_values` as JSON text; NaN cannot occur in it."""
     return json.dumps(report_values(report), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
-def normalization_examples(report: Report) -> list[dict[str, str]]:
+def normalization_examples(report: ScoreReport) -> list[dict[str, str]]:
     """The first references and hypotheses that the normalizer changed."""
     if report.raw is None:
         return []
@@ -200,34 +207,7 @@ def normalization_examples(report: Report) -> list[dict[str, str]]:
     return examples
 
 
-def write_files(report: Report, folder: Path) -> None:
-    """Write `report.txt`, `report.json` and the files of detail into a folder.
-
-    Those are `alignments.txt`, `per_utt`, `per_spk`, `ops`, `ref.trn`, `hyp.trn` and `RESULTS.md`.
-    """
-    score = report.score
-    operations = operation_counts(score)
-    contents = {
-        "report.txt": "".join(f"{line}\n" for line in report_lines(report)),
-        "report.json": report_json(report),
-        "alignments.txt": _lines(_alignment_lines(report)),
-        "per_utt": _lines(_per_utterance_lines(score)),
-        "per_spk": _lines(_per_speaker_lines(score)),
-        "ops": _lines(_operation_lines(operations)),
-        "ref.trn": _lines(f"{u.reference} ({safe_id(u.id)})".strip() for u in score.utterances),
-        "hyp.trn": _lines(
-            f"{u.hypothesis} ({safe_id(u.id)})".strip()
-            for u in score.utterances
-            if u.hypothesis is not None
-        ),
-        "RESULTS.md": _lines(results_table(report)),
-    }
-    for name, content in contents.items():
-        with open_atomic(folder / name) as file:
-            file.write(content)
-
-
-def results_table(report: Report) -> list[str]:
+def results_table(report: ScoreReport) -> list[str]:
     """The lines of a Markdown table: header and one row."""
     words, interval = report.score.words, report.interval
     cells = {
@@ -256,17 +236,8 @@ def results_table(report: Report) -> list[str]:
     ]
 
 
-def safe_id(utterance_id: str) -> str:
-    """An id without the characters that end ids in these files: they become %20 and the like."""
-    return "".join(quote(c) if c.isspace() or c in "()%" else c for c in utterance_id)
-
-
 def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _lines(lines: Iterable[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)
 
 
 def _counts_values(counts: ErrorCounts) -> dict[str, int]:
@@ -283,7 +254,7 @@ def _table_values(table: Table) -> dict[str, Any]:
     return {
         "title": table.title,
         "column": table.column,
-        "spread": spread(table),
+        "spread": breakdown.spread(table),
         "groups": [
             {
                 "name": group.name,
@@ -315,100 +286,3 @@ def _utterance_values(utterance: UtteranceScore) -> dict[str, Any]:
         "words": _counts_values(utterance.words),
         "characters": _counts_values(utterance.characters),
     }
-
-
-def _alignment_lines(report: Report) -> Iterable[str]:
-    """As icefall's errs files: `(ref->hyp)` in the line, then what was confused."""
-    operations = operation_counts(report.score)
-    yield from report_lines(report)
-    yield from (
-        "",
-        "UTTERANCES: a word, (reference->hypothesis), (reference->*) or (*->hypothesis)",
-    )
-    for utterance in worst_first(report.score.utterances):
-        note = "" if utterance.hypothesis is not None else " [no hypothesis]"
-        yield f"{safe_id(utterance.id)}:\t{' '.join(_inline(utterance))}{note}"
-    yield from ("", "SUBSTITUTIONS: count reference -> hypothesis")
-    for reference, said, count in most_common(operations, SUBSTITUTION):
-        yield f"{count}   {reference} -> {said}"
-    yield from ("", "DELETIONS: count reference")
-    for reference, _, count in most_common(operations, DELETION):
-        yield f"{count}   {reference}"
-    yield from ("", "INSERTIONS: count hypothesis")
-    for _, said, count in most_common(operations, INSERTION):
-        yield f"{count}   {said}"
-    yield from ("", "WORDS: word correct errors in_reference in_hypothesis")
-    for word in word_counts(operations):
-        yield (
-            f"{word.word}   {word.correct} {word.errors} {word.num_reference} {word.num_hypothesis}"
-        )
-
-
-def _inline(utterance: UtteranceScore) -> Iterable[str]:
-    for letter, reference, said in utterance.pairs():
-        if letter == CORRECT:
-            yield str(reference)
-        else:
-            yield f"({'*' if reference is None else reference}->{'*' if said is None else said})"
-
-
-def _per_utterance_lines(score: Score) -> Iterable[str]:
-    """As Kaldi's per_utt: reference, hypothesis, operations, then their counts."""
-    for utterance in score.utterances:
-        name = safe_id(utterance.id)
-        columns = [
-            (reference or "***", said or "***", letter)
-            for letter, reference, said in utterance.pairs()
-        ]
-        widths = [max(map(len, column)) for column in columns]
-        for index, label in enumerate(("ref", "hyp", "op ")):
-            cells = (
-                column[index].ljust(width) for column, width in zip(columns, widths, strict=True)
-            )
-            yield f"{name} {label} {' '.join(cells)}".rstrip()
-        words = utterance.words
-        yield (
-            f"{name} #csid {words.correct} {words.substitutions} {words.insertions} "
-            f"{words.deletions}"
-        )
-
-
-def _per_speaker_lines(score: Score) -> Iterable[str]:
-    """As Kaldi's per_spk: counts (raw) and percentages (sys) of each speaker, and the sum."""
-    header = [*("SPEAKER", "id", "#SENT", "#WORD", "Corr", "Sub", "Ins", "Del", "Err", "S.Err")]
-    rows = [header]
-    table = by_speaker(score)
-    for group in table.groups if table else ():
-        rows += _speaker_rows(
-            safe_id(group.name), group.num_utterances, group.num_wrong, group.words
-        )
-    rows += _speaker_rows("SUM", len(score.utterances), score.num_wrong, score.words)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    for row in rows:
-        yield " ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-
-
-def _speaker_rows(name: str, num: int, num_wrong: int, words: ErrorCounts) -> list[list[str]]:
-    counts = (
-        words.correct,
-        words.substitutions,
-        words.insertions,
-        words.deletions,
-        words.errors,
-    )
-    length = words.reference_length
-    sizes = [str(num), str(length)]
-    percents = [format_rate(100 * count / length if length else None) for count in counts]
-    return [
-        [name, "raw", *sizes, *map(str, counts), str(num_wrong)],
-        [name, "sys", *sizes, *percents, f"{100 * num_wrong / num:.2f}"],
-    ]
-
-
-def _operation_lines(operations: Mapping[tuple[str, str | None, str | None], int]) -> Iterable[str]:
-    """As Kaldi's ops: operation, reference, hypothesis, count."""
-    for letter, name in _OPERATION_NAMES.items():
-        for reference, said, count in most_common(operations, letter):
-            one = "***" if letter == INSERTION else reference
-            other = "***" if letter == DELETION else said
-            yield f"{name} {one} {other} {count}"

@@ -16,11 +16,9 @@ from asr.page import Posteriors
 from asr.progress import track
 from asr.scoring import (
     Clip,
-    Report,
-    breakdown,
+    ScoreReport,
     page,
     score,
-    word_error_interval,
     write_files,
     write_html,
 )
@@ -32,7 +30,7 @@ from asr.transcription.recognizer import Recognizer, Transcript
 class Evaluation:
     """What a model made of a test set."""
 
-    report: Report
+    report: ScoreReport
     transcripts: Mapping[str, Transcript]
     """By utterance id."""
     failures: tuple[tuple[str, AsrError], ...]
@@ -78,9 +76,8 @@ def evaluate(
         {utterance_id: t.text for utterance_id, t in transcripts.items()},
         speakers={u.id: u.speaker for u in utterances if u.speaker is not None},
     )
-    report = Report(
+    report = ScoreReport(
         score=scored,
-        interval=word_error_interval(scored),
         reference=test_set,
         hypothesis=name,
         columns={i: {"duration": round(t.duration, 3)} for i, t in transcripts.items()},
@@ -123,7 +120,7 @@ def write_evaluation(
     report = evaluation.report
     write_files(report, folder)
     by_id = {utterance.id: utterance for utterance in utterances}
-    worst = [u.id for u in breakdown.worst_first(report.score.utterances) if u.id in report.clips]
+    worst = [u.id for u in report.worst_first if u.id in report.clips]
     posteriors = {i: _posteriors(recognizer, by_id[i]) for i in worst[: page.NUM_PICTURES]}
     write_html(report, folder / "report.html", read_audio, posteriors)
 

@@ -1,6 +1,7 @@
 import html.parser
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,15 @@ from asr.scoring.breakdown import (
     word_counts,
     worst_first,
 )
-from asr.scoring.errors import ErrorCounts, Score, score, word_error_interval
+from asr.scoring.detail import safe_id, write_files
+from asr.scoring.errors import ErrorCounts, Score, UtteranceScore, score
 from asr.scoring.page import MAX_EMBEDDED_BYTES, write_html
 from asr.scoring.report import (
     Clip,
-    Report,
+    ScoreReport,
     report_json,
     report_lines,
     report_notes,
-    safe_id,
-    write_files,
 )
 from asr.scoring.transcripts import read_transcripts
 
@@ -43,10 +43,9 @@ SPEAKERS = {utterance_id: utterance_id[0] for utterance_id in REFERENCES}
 SCORE = score(REFERENCES, HYPOTHESES, speakers=SPEAKERS)
 
 
-def report_of(scored: Score, **values: object) -> Report:
-    return Report(
+def report_of(scored: Score, **values: object) -> ScoreReport:
+    return ScoreReport(
         score=scored,
-        interval=word_error_interval(scored),
         reference="ref",
         hypothesis="hyp",
         **values,  # type: ignore[arg-type]
@@ -199,6 +198,23 @@ def same(text: str) -> str:
     return "same"
 
 
+def test_lines_files_and_page_share_one_count_of_the_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spelled = []
+    spell_out = UtteranceScore.pairs
+    monkeypatch.setattr(UtteranceScore, "pairs", lambda u: (spelled.append(u.id), spell_out(u))[1])
+    report = report_of(SCORE)
+    assert report.operations["S", "b", "x"] == 1
+    report_json(report)
+    report_lines(report)
+    assert spelled == list(REFERENCES)
+    # Each place that shows the words of an utterance spells them out; none counts them again.
+    write_files(report, tmp_path)
+    write_html(report, tmp_path / "report.html")
+    assert Counter(spelled) == {**dict.fromkeys(REFERENCES, 4), "t-3": 3}
+
+
 def test_raw_and_normalized_rates_stand_side_by_side() -> None:
     references, said = {"u": "Hello, World", "v": "b"}, {"u": "hello world", "v": "b"}
     raw, normalized = score(references, said), score(references, said, normalizer=same)
@@ -231,9 +247,8 @@ def test_text_from_files_stays_text_in_the_page(tmp_path: Path) -> None:
         {HOSTILE: f"a {HOSTILE}x"},
         speakers={HOSTILE: HOSTILE, "v": "w"},
     )
-    report = Report(
+    report = ScoreReport(
         score=scored,
-        interval=word_error_interval(scored),
         reference=HOSTILE,
         hypothesis=HOSTILE,
         columns={HOSTILE: {HOSTILE: HOSTILE}, "v": {HOSTILE: "</script>"}},
