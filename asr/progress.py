@@ -1,16 +1,22 @@
-"""How far something long is, with rate and time left, on stderr.
+"""How far something long is, with rate and time left.
 
-A bar on a terminal; elsewhere a plain line now and then. Nothing is shown in the first seconds, and
-only the first of several processes shows something.
+A bar on stderr where that is a terminal; elsewhere a line in the log now and then. Nothing is shown
+in the first two seconds, and only the first of several processes shows something.
 """
 
+import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 from asr.launch import find_launch
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
 
 _T = TypeVar("_T")
 Report = Callable[[str], None]
@@ -19,6 +25,8 @@ Report = Callable[[str], None]
 _QUIET_SECONDS = 2.0
 _LINE_SECONDS = 15.0
 _BAR_SECONDS = 0.5
+
+_log = logging.getLogger(__name__)
 
 
 def silent(line: str) -> None:
@@ -31,35 +39,6 @@ def is_terminal() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
-def track(items: Iterable[_T], *, total: int, label: str, unit: str) -> Iterator[_T]:
-    """The items, one by one, while the progress through `total` of them is shown."""
-    if find_launch().rank:
-        return iter(items)
-    if is_terminal():
-        return _track_with_bar(items, total, label)
-    return _track_with_lines(items, total, label, unit)
-
-
-def _track_with_bar(items: Iterable[_T], total: int, label: str) -> Iterator[_T]:
-    from rich.console import Console
-    from rich.progress import track as rich_track
-
-    yield from rich_track(items, label, total, console=Console(stderr=True), transient=True)
-
-
-def _track_with_lines(items: Iterable[_T], total: int, label: str, unit: str) -> Iterator[_T]:
-    start = last = time.monotonic()
-    for count, item in enumerate(items):
-        now = time.monotonic()
-        if now - start > _QUIET_SECONDS and now - last > _LINE_SECONDS and count:
-            last = now
-            rate = count / (now - start)
-            left = format_seconds((total - count) / rate)
-            message = f"{label}: {count} of {total} {unit}, {rate:.1f} a second, {left} left"
-            sys.stderr.write(message + "\n")
-        yield item
-
-
 def format_seconds(seconds: float) -> str:
     """A duration as people say it: `45 s`, `3 min 20 s`, `2 h 05 min`."""
     seconds = round(seconds)
@@ -70,77 +49,117 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
-class Meter:
-    """Counts audio. A line that is drawn anew on a terminal; elsewhere one now and then."""
+def track(
+    items: Iterable[_T],
+    *,
+    total: int,
+    label: str,
+    unit: str,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[_T]:
+    """The items, one by one, while the progress through `total` of them is shown."""
+    with Progress(label, clock=clock) as progress:
+        for count, item in enumerate(items):
+            if count:
+                progress.show(
+                    f"{count} of {total} {unit}", share=count / max(count, total), amount=count
+                )
+            yield item
+
+
+class Progress:
+    """Shows how far something is; a context, at whose end the bar is taken away."""
 
     def __init__(
         self,
-        sizes: Mapping[str, float],
+        label: str,
+        *,
+        rate: str = "{:.1f} a second",
         clock: Callable[[], float] = time.monotonic,
-        write: Callable[[str], object] | None = None,
+        console: "Console | None" = None,
     ):
-        """Begin to count.
+        """Begin.
 
         Args:
-            sizes: of each input by id, in any unit that grows with its length, as bytes.
+            label: what is done.
+            rate: how an amount in a second is written.
+            console: takes the bar, in place of a terminal at stderr.
         """
-        self._sizes = sizes
-        self._total = sum(sizes.values())
-        self._clock = clock
-        self._write = write or sys.stderr.write
-        self._is_terminal = write is None and sys.stderr.isatty()
+        self._label, self._rate, self._clock, self._console = label, rate, clock, console
+        self._is_first = not find_launch().rank
+        self._has_bar = console is not None or is_terminal()
         self._start = self._shown = clock()
-        self._seconds: dict[str, float] = {}
-        """Of inputs that are not finished."""
-        self._shares: dict[str, float] = {}
-        self._finished_seconds = self._finished_size = 0.0
-        self.num_finished = 0
+        self._live: Live | None = None
 
-    def update(self, name: str, seconds: float, expected: float | None) -> None:
-        """So many seconds of an input are done, of so many if that is known."""
-        self._seconds[name] = seconds
-        self._shares[name] = min(1.0, seconds / expected) if expected else 0.0
-        self._show()
+    def __enter__(self) -> "Progress":
+        return self
 
-    def finish(self, name: str, seconds: float) -> None:
-        """An input is done; it had so many seconds."""
-        self._seconds.pop(name, None)
-        self._shares.pop(name, None)
-        self._finished_seconds += seconds
-        self._finished_size += self._sizes[name]
-        self.num_finished += 1
-        self._show()
+    def __exit__(self, *_: object) -> None:
+        self.hide()
 
-    def clear(self) -> None:
-        """Remove the line from a terminal, before something else is written."""
-        if self._is_terminal:
-            self._write("\r\x1b[K")
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return self._clock() - self._start
 
-    def summary(self) -> str:
-        """What was done, and how fast."""
-        elapsed = max(1e-9, self._clock() - self._start)
-        audio = self._finished_seconds + sum(self._seconds.values())
-        return (
-            f"{format_seconds(audio)} of audio in {format_seconds(elapsed)}, "
-            f"{audio / elapsed:.0f} x real time"
-        )
+    def show(self, count: str, *, share: float, amount: float) -> None:
+        """Say where it is, if it is time to.
 
-    def _show(self) -> None:
+        Args:
+            count: what is done of what, in words.
+            share: of the whole, 0 to 1; 0 where nobody knows.
+            amount: from which the rate is computed.
+        """
         now = self._clock()
-        wait = _BAR_SECONDS if self._is_terminal else _LINE_SECONDS
-        if now - self._start < _QUIET_SECONDS or now - self._shown < wait:
+        wait = _BAR_SECONDS if self._has_bar else _LINE_SECONDS
+        if now - self._start < _QUIET_SECONDS or now - self._shown < wait or not self._is_first:
             return
         self._shown = now
-        text = self._line(now - self._start)
-        self._write(f"\r{text}\x1b[K" if self._is_terminal else text + "\n")
+        elapsed = now - self._start
+        parts = [count]
+        if share:
+            left = format_seconds(elapsed * (1 - share) / share)
+            parts += [f"{share:.0%}", f"{left} left"]
+        parts.append(self._rate.format(amount / elapsed))
+        if self._has_bar:
+            self._draw(share, parts)
+        else:
+            _log.info("%s: %s", self._label, ", ".join(parts))
 
-    def _line(self, elapsed: float) -> str:
-        audio = self._finished_seconds + sum(self._seconds.values())
-        done = self._finished_size + sum(
-            share * self._sizes[name] for name, share in self._shares.items()
-        )
-        text = f"transcribing: {self.num_finished} of {len(self._sizes)} inputs"
-        if done and self._total:
-            left = format_seconds(elapsed * (self._total - done) / done)
-            text += f", {done / self._total:.0%}, {left} left"
-        return f"{text}, {audio / elapsed:.0f} x real time"
+    def hide(self) -> None:
+        """Take the bar away until it is shown again, before something else is written."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _draw(self, share: float, parts: list[str]) -> None:
+        # rich is imported where there is something to draw: a short job starts without it.
+        from rich.live import Live
+
+        if self._live is None:
+            self._live = Live(
+                console=self._console or _stderr_console(),
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,
+            )
+            self._live.start()
+        self._live.update(_bar(self._label, share, parts), refresh=True)
+
+
+def _stderr_console() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _bar(label: str, share: float, parts: list[str]) -> "Table":
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    for _ in range(2 + len(parts)):
+        grid.add_column(no_wrap=True)
+    grid.add_row(Text(label), ProgressBar(1.0, share, width=20), *map(Text, parts))
+    return grid

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import click
 
-from asr.cli.terminal import tell
+from asr.cli.terminal import show_log, tell
 from asr.errors import AsrError, StoppedError
 
 _VERBS = {
@@ -60,6 +60,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    show_log()
     try:
         code = cli.main(
             list(arguments) if arguments is not None else None, "asr", standalone_mode=False

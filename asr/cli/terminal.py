@@ -4,6 +4,7 @@ Ids, texts, speakers and names of files come from others, and may hold control c
 for people these are written as `\x1b`; a transcript keeps them on its way to a file or program.
 """
 
+import logging
 import re
 import sys
 
@@ -26,6 +27,22 @@ def tell(*lines: str) -> None:
 def report(message: str) -> None:
     """Takes what a part of the program reports, in a line or several."""
     tell(*message.split("\n"))
+
+
+class _LogLines(logging.Handler):
+    """Lines of the log, on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        report(record.getMessage())
+
+
+def show_log(level: int = logging.INFO) -> None:
+    """What the parts of the program log from a level on is written to stderr, each line once."""
+    log = logging.getLogger("asr")
+    log.setLevel(level)
+    if not any(isinstance(handler, _LogLines) for handler in log.handlers):
+        log.addHandler(_LogLines())
 
 
 def put_json(text: str) -> None:

@@ -20,12 +20,12 @@ from asr.files import open_atomic, remove_leftovers
 
 if TYPE_CHECKING:
     from asr.corpus import Utterance
-    from asr.progress import Meter
     from asr.transcription import Recognizer, Source, SourceOptions, Transcript
+    from asr.transcription import job as jobs
 
 _F = TypeVar("_F", bound=Callable[..., object])
 _Results = Generator[tuple["Utterance", "Transcript | AsrError"], None, None]
-_Transcriber = Callable[[Sequence["Source"], "Meter"], _Results]
+_Transcriber = Callable[[Sequence["Source"], "jobs.Meter"], _Results]
 _DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 _THREADS = click.option("--threads", type=click.IntRange(min=1), help="Processor threads to use.")
 _KINDS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "trn")
@@ -129,7 +129,7 @@ def _here(recognizer: "Recognizer", options: "SourceOptions") -> _Transcriber:
     from asr.transcription import job
     from asr.transcription import sources as audio_sources
 
-    def transcriber(sources: Sequence["Source"], meter: "Meter") -> _Results:
+    def transcriber(sources: Sequence["Source"], meter: "jobs.Meter") -> _Results:
         utterances = [source.utterance for source in sources]
         return recognizer.transcribe_utterances(
             utterances,
@@ -233,7 +233,6 @@ def _transcribe(
     output: _Output,
     skip_existing: bool,
 ) -> int:
-    from asr.progress import Meter
     from asr.transcription import job
 
     stems = job.output_stems([source.utterance for source in sources])
@@ -246,7 +245,7 @@ def _transcribe(
         _complain(name, error)
     output.remove_leftovers(stems.values())
     by_id = {source.utterance.id: source for source in sources}
-    meter = Meter({name: job.input_size(source.utterance) for name, source in by_id.items()})
+    meter = job.Meter({name: job.input_size(source.utterance) for name, source in by_id.items()})
     results = transcriber(sources, meter)
     try:
         for utterance, result in results:

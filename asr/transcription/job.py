@@ -12,6 +12,7 @@ from typing import Any
 
 from asr.corpus import Utterance, recordings
 from asr.errors import DataError, printable
+from asr.progress import Progress, format_seconds
 
 INPUTS = "inputs.jsonl"
 """In the output folder: of which input each result is."""
@@ -170,3 +171,63 @@ def failure_lines(failures: Iterable[tuple[str, Exception]]) -> Iterator[str]:
     yield _FAILURES_HEADER
     for name, error in failures:
         yield f"{printable(name)}\t{printable(str(error))}\n"
+
+
+class Meter:
+    """Counts the audio of a job that is done, and shows how far the job is."""
+
+    def __init__(self, sizes: Mapping[str, float], progress: Progress | None = None):
+        """Begin to count.
+
+        Args:
+            sizes: of each input by id, in any unit that grows with its length, as bytes.
+        """
+        self._sizes = sizes
+        self._total = sum(sizes.values())
+        self._progress = progress or Progress("transcribing", rate="{:.0f} x real time")
+        self._seconds: dict[str, float] = {}
+        """Of inputs that are not finished."""
+        self._shares: dict[str, float] = {}
+        self._finished_seconds = self._finished_size = 0.0
+        self.num_finished = 0
+
+    def update(self, name: str, seconds: float, expected: float | None) -> None:
+        """So many seconds of an input are done, of so many if that is known."""
+        self._seconds[name] = seconds
+        self._shares[name] = min(1.0, seconds / expected) if expected else 0.0
+        self._show()
+
+    def finish(self, name: str, seconds: float) -> None:
+        """An input is done; it had so many seconds."""
+        self._seconds.pop(name, None)
+        self._shares.pop(name, None)
+        self._finished_seconds += seconds
+        self._finished_size += self._sizes[name]
+        self.num_finished += 1
+        self._show()
+
+    def clear(self) -> None:
+        """Take a bar away, before something else is written."""
+        self._progress.hide()
+
+    @property
+    def _audio(self) -> float:
+        return self._finished_seconds + sum(self._seconds.values())
+
+    def summary(self) -> str:
+        """What was done, and how fast."""
+        elapsed = max(1e-9, self._progress.seconds)
+        return (
+            f"{format_seconds(self._audio)} of audio in {format_seconds(elapsed)}, "
+            f"{self._audio / elapsed:.0f} x real time"
+        )
+
+    def _show(self) -> None:
+        done = self._finished_size + sum(
+            share * self._sizes[name] for name, share in self._shares.items()
+        )
+        self._progress.show(
+            f"{self.num_finished} of {len(self._sizes)} inputs",
+            share=done / self._total if self._total else 0.0,
+            amount=self._audio,
+        )

@@ -1,4 +1,5 @@
 import json
+import logging
 import re
 import shutil
 from dataclasses import replace
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asr.cli import _VERBS, main
-from asr.cli.terminal import put_transcript
+from asr.cli.terminal import put_transcript, show_log
 from asr.corpus import write_manifest
 from asr.errors import visible
 from tests.recipe.test_run import RECIPE, write_recipe
@@ -151,3 +152,13 @@ def test_only_control_characters_are_written_as_escapes() -> None:
     assert visible("\x00\x1b\x7f\x85\u2028\u202e\ud800\n") == (
         r"\x00\x1b\x7f\x85\u2028\u202e\ud800\n"
     )
+
+
+def test_what_the_program_logs_is_written_once_and_steers_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for _ in range(2):
+        show_log()
+    logging.getLogger("asr.somewhere").info("%s of 3", "\x1b[2J")
+    logging.getLogger("asr.somewhere").debug("details")
+    assert capsys.readouterr().err == "\\x1b[2J of 3\n"

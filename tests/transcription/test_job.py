@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.corpus.manifest import Utterance
+from asr.progress import Progress
 from asr.text.lines import read_lines
 from asr.text.nist import parse_ctm
 from asr.transcription.captions import make_captions
-from asr.transcription.job import output_stems, task_starts
+from asr.transcription.job import Meter, output_stems, task_starts
 from asr.transcription.output import FORMATS
 from asr.transcription.transcript import Transcript, Word
 
@@ -156,3 +157,42 @@ def test_speech_too_fast_for_captions_fills_two_lines_and_never_overlaps() -> No
     for before, after in itertools.pairwise(captions):
         assert after.start >= before.end
         assert before.end - before.start >= 1
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_time_left_follows_the_sizes_and_speed_the_audio(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "asr")
+    clock = Clock()
+    progress = Progress("transcribing", rate="{:.0f} x real time", clock=clock)
+    meter = Meter({"a": 100, "b": 300}, progress)
+    meter.update("a", 5, 10)
+    assert not caplog.records
+    clock.now = 20
+    meter.update("a", 10, 10)
+    meter.finish("a", 600)
+    clock.now = 40
+    meter.update("b", 600, 1800)
+    assert [record.getMessage() for record in caplog.records] == [
+        "transcribing: 0 of 2 inputs, 25%, 1 min 00 s left, 0 x real time",
+        "transcribing: 1 of 2 inputs, 50%, 40 s left, 30 x real time",
+    ]
+    assert meter.summary() == "20 min 00 s of audio in 40 s, 30 x real time"
+
+
+def test_an_input_that_does_not_tell_its_length_counts_when_it_is_done(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "asr")
+    clock = Clock()
+    meter = Meter({"stdin": 0}, Progress("transcribing", rate="{:.0f} x real time", clock=clock))
+    clock.now = 20
+    meter.update("stdin", 100, None)
+    assert caplog.messages == ["transcribing: 0 of 1 inputs, 5 x real time"]
