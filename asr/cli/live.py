@@ -42,7 +42,7 @@ def transcribe_live(
     def put(result: "LiveResult") -> None:
         for transcript in result.finished:
             show("")
-            put_transcript(output.FORMATS[kind](sources[0].utterance, transcript), kind)
+            put_transcript(output.OUTPUT_FORMATS[kind](sources[0].utterance, transcript), kind)
         show(result.text)
 
     with ExitStack() as stack:

@@ -208,7 +208,7 @@ class _Output:
         from asr.transcription import output as outputs
 
         utterance = source.utterance
-        texts = [outputs.FORMATS[kind](utterance, transcript) for kind in self.kinds]
+        texts = [outputs.OUTPUT_FORMATS[kind](utterance, transcript) for kind in self.kinds]
         if self._origins is not None:
             paths = self._paths(stem)
             with self._origins.writing(paths, source.origin):

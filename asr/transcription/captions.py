@@ -33,17 +33,30 @@ class Caption:
         return _lines(self.text)
 
 
-def make_captions(words: Sequence[Word]) -> list[Caption]:
-    """Captions in order, none overlapping, each shown for at least a second.
+def make_captions(words: Sequence[Word], duration: float) -> list[Caption]:
+    """Captions in order, none overlapping, each shown for at least a second, none after the audio.
 
     A caption ends before a pause, or when it is full or has lasted seven seconds. Where the next
-    one would come before its second is over, the next one waits.
+    one would come before its second is over, the next one waits; at the end of the audio captions
+    come earlier. Where there are more captions than seconds, each has its share of the audio.
+
+    Args:
+        duration: seconds of the audio.
     """
+    groups = list(_groups([piece for word in words for piece in _pieces(word)]))
+    least = min(MIN_SECONDS, duration / max(1, len(groups)))
     captions: list[Caption] = []
-    for group in _groups([piece for word in words for piece in _pieces(word)]):
+    for group in groups:
         start = max(group[0].start, captions[-1].end) if captions else group[0].start
-        end = max(group[-1].end, start + MIN_SECONDS)
+        end = max(group[-1].end, start + least)
         captions.append(Caption(start=start, end=end, words=tuple(group)))
+    latest = duration
+    for place, caption in reversed(list(enumerate(captions))):
+        if caption.end <= latest:
+            break
+        start = max(0.0, min(caption.start, latest - least))
+        captions[place] = replace(caption, start=start, end=latest)
+        latest = start
     return captions
 
 

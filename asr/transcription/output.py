@@ -30,7 +30,7 @@ def as_json(utterance: Utterance, transcript: Transcript) -> str:
                 "text": caption.text,
                 "words": [_word_values(word) for word in caption.words],
             }
-            for index, caption in enumerate(make_captions(transcript.words))
+            for index, caption in enumerate(make_captions(transcript.words, transcript.duration))
         ],
     }
     if transcript.nbest:
@@ -43,9 +43,10 @@ def as_json(utterance: Utterance, transcript: Transcript) -> str:
 
 def as_srt(utterance: Utterance, transcript: Transcript) -> str:  # noqa: ARG001
     """SubRip: number, times with a comma, lines."""
+    captions = make_captions(transcript.words, transcript.duration)
     return "".join(
         f"{number}\n{_times(caption, ',')}\n" + "\n".join(caption.lines) + "\n\n"
-        for number, caption in enumerate(make_captions(transcript.words), start=1)
+        for number, caption in enumerate(captions, start=1)
     )
 
 
@@ -55,7 +56,7 @@ def as_vtt(utterance: Utterance, transcript: Transcript) -> str:  # noqa: ARG001
         f"{_times(caption, '.')}\n"
         + "\n".join(html.escape(line, quote=False) for line in caption.lines)
         + "\n\n"
-        for caption in make_captions(transcript.words)
+        for caption in make_captions(transcript.words, transcript.duration)
     )
     return "WEBVTT\n\n" + "".join(cues)
 
@@ -64,7 +65,7 @@ def as_tsv(utterance: Utterance, transcript: Transcript) -> str:  # noqa: ARG001
     """Start and end in whole milliseconds, which no locale's decimal comma can spoil, and text."""
     rows = (
         f"{_milliseconds(caption.start)}\t{_milliseconds(caption.end)}\t{caption.text}\n"
-        for caption in make_captions(transcript.words)
+        for caption in make_captions(transcript.words, transcript.duration)
     )
     return "start\tend\ttext\n" + "".join(rows)
 
@@ -83,7 +84,7 @@ def as_trn(utterance: Utterance, transcript: Transcript) -> str:
     return f"{transcript.text} ({_nist_id(utterance)})\n"
 
 
-FORMATS: dict[str, Callable[[Utterance, Transcript], str]] = {
+OUTPUT_FORMATS: dict[str, Callable[[Utterance, Transcript], str]] = {
     "txt": as_text,
     "json": as_json,
     "srt": as_srt,

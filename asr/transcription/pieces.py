@@ -100,7 +100,7 @@ PauseFinder = Callable[[Values, int, int], int | None]
 """Takes values, a first and a last place; gives the middle of a pause between them, if any."""
 
 
-def cut(
+def split_into_pieces(
     blocks: Iterable[Values], lengths: PieceLengths, find_pause: PauseFinder
 ) -> Iterator[Piece]:
     """The pieces of an input that comes in blocks; one is held at a time.

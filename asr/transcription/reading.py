@@ -11,7 +11,7 @@ from asr.audio import AudioStream, open_audio
 from asr.config import Config
 from asr.corpus import Utterance, is_feature_path, read_features
 from asr.errors import AsrError, AudioError, DataError, printable
-from asr.transcription.pieces import Piece, PieceLengths, cut, no_pause, pause_finder
+from asr.transcription.pieces import Piece, PieceLengths, no_pause, pause_finder, split_into_pieces
 
 OpenAudio = Callable[[Utterance], AbstractContextManager[AudioStream]]
 """Opens an utterance's audio at the model's rate."""
@@ -56,7 +56,8 @@ class Reading:
         features = self._config.features
         with self._open(self.utterance) as stream:
             self.expected = stream.duration
-            for piece in cut(stream, self.lengths, pause_finder(features.sample_rate)):
+            find_pause = pause_finder(features.sample_rate)
+            for piece in split_into_pieces(stream, self.lengths, find_pause):
                 if len(piece.values) < features.frame_length:
                     raise AudioError(
                         f"{stream.name}: {len(piece.values)} samples at {features.sample_rate} Hz "
@@ -74,7 +75,7 @@ class Reading:
                 f"{features.num_base_bins}"
             )
         self.expected = len(frames) / self.rate
-        yield from cut([frames], self.lengths, no_pause)
+        yield from split_into_pieces([frames], self.lengths, no_pause)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,7 +15,7 @@ from asr.text.lines import read_lines
 from asr.text.nist import parse_ctm
 from asr.transcription.captions import make_captions
 from asr.transcription.job import Meter, output_stems, task_starts
-from asr.transcription.output import FORMATS
+from asr.transcription.output import OUTPUT_FORMATS
 from asr.transcription.transcript import Transcript, Word
 
 Row = tuple[float, float, str]
@@ -67,12 +67,13 @@ def read_cues(content: str) -> list[tuple[float, float, list[str]]]:
 @given(transcripts())
 def test_captions_keep_the_rules_and_every_letter(spoken: Transcript) -> None:
     for kind in ("srt", "vtt"):
-        cues = read_cues(FORMATS[kind](utterance(), spoken))
+        cues = read_cues(OUTPUT_FORMATS[kind](utterance(), spoken))
         before = 0.0
         for start, end, lines in cues:
             shown = [html.unescape(line) if kind == "vtt" else line for line in lines]
             assert start >= before
-            assert end - start >= 0.999
+            assert end - start >= min(1, spoken.duration / len(cues)) - 0.001
+            assert end <= spoken.duration + 0.001
             assert 1 <= len(shown) <= 2
             assert all(len(line) <= 42 for line in shown)
             before = end
@@ -83,23 +84,32 @@ def test_captions_keep_the_rules_and_every_letter(spoken: Transcript) -> None:
 
 def test_captions_break_at_pauses() -> None:
     spoken = transcript((0, 0.5, "one"), (0.6, 1.2, "two"), (2.5, 3, "three"), (3.1, 3.4, "four"))
-    captions = make_captions(spoken.words)
+    captions = make_captions(spoken.words, 5)
     assert [(c.text, c.start, c.end) for c in captions] == [
         ("one two", 0, 1.2),
         ("three four", 2.5, 3.5),
     ]
 
 
+def test_a_caption_at_the_end_comes_earlier_and_pushes_others_if_it_must() -> None:
+    spoken = transcript((0.1, 0.4, "one"), (1.0, 1.3, "two"), (2, 2.2, "three"), (3.2, 3.3, "four"))
+    captions = make_captions(spoken.words, 3.4)
+    assert [caption.text for caption in captions] == ["one two", "three", "four"]
+    times = [time for caption in captions for time in (caption.start, caption.end)]
+    assert times == pytest.approx([0.1, 1.3, 1.4, 2.4, 2.4, 3.4])
+
+
 def test_times_beyond_an_hour() -> None:
     spoken = transcript((3661.0004, 3662.9996, "late"))
-    assert FORMATS["srt"](utterance(), spoken) == "1\n01:01:01,000 --> 01:01:03,000\nlate\n\n"
-    assert FORMATS["tsv"](utterance(), spoken) == "start\tend\ttext\n3661000\t3663000\tlate\n"
+    srt, tsv = (OUTPUT_FORMATS[kind](utterance(), spoken) for kind in ("srt", "tsv"))
+    assert srt == "1\n01:01:01,000 --> 01:01:03,000\nlate\n\n"
+    assert tsv == "start\tend\ttext\n3661000\t3663000\tlate\n"
 
 
 def test_a_ctm_is_read_back(tmp_path: Path) -> None:
     spoken = transcript((0.5, 0.75, "one"), (1, 1.5, "two"))
     path = tmp_path / "a.ctm"
-    path.write_text(FORMATS["ctm"](utterance("dir/my call (1)"), spoken))
+    path.write_text(OUTPUT_FORMATS["ctm"](utterance("dir/my call (1)"), spoken))
     words = parse_ctm(read_lines(path), path)
     assert [(w.recording, w.begin, w.duration, w.word) for w in words] == [
         ("dir/my_call__1_", 0.5, 0.25, "one"),
@@ -109,7 +119,7 @@ def test_a_ctm_is_read_back(tmp_path: Path) -> None:
 
 def test_json_has_segments_at_pauses() -> None:
     spoken = transcript((0, 1.2, "one"), (2.5, 3, "two"))
-    segments = json.loads(FORMATS["json"](utterance(), spoken))["segments"]
+    segments = json.loads(OUTPUT_FORMATS["json"](utterance(), spoken))["segments"]
     assert [(s["id"], s["text"], s["start"], s["end"]) for s in segments] == [
         (0, "one", 0, 1.2),
         (1, "two", 2.5, 3),
@@ -117,9 +127,9 @@ def test_json_has_segments_at_pauses() -> None:
     assert segments[1]["words"] == [{"word": "two", "start": 2.5, "end": 3, "probability": 0.5}]
 
 
-@pytest.mark.parametrize("kind", sorted(FORMATS))
+@pytest.mark.parametrize("kind", sorted(OUTPUT_FORMATS))
 def test_silence_is_written_too(kind: str) -> None:
-    assert "None" not in FORMATS[kind](utterance(), transcript())
+    assert "None" not in OUTPUT_FORMATS[kind](utterance(), transcript())
 
 
 def test_stems_never_collide() -> None:
@@ -150,13 +160,17 @@ def test_speech_too_fast_for_captions_fills_two_lines_and_never_overlaps() -> No
         Word(text=f"word{index:02d}", start=index / 20, end=(index + 1) / 20, confidence=1.0)
         for index in range(60)
     ]
-    captions = make_captions(words)
+    captions = make_captions(words, 60)
     assert [word for caption in captions for word in caption.words] == words
     assert {len(caption.lines) for caption in captions[:-1]} == {2}
     assert all(len(caption.lines) <= 2 for caption in captions)
     for before, after in itertools.pairwise(captions):
         assert after.start >= before.end
         assert before.end - before.start >= 1
+    squeezed = make_captions(words, 3)
+    assert squeezed[-1].end == pytest.approx(3)
+    for caption in squeezed:
+        assert caption.end - caption.start == pytest.approx(3 / len(captions))
 
 
 class Clock:

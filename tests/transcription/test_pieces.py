@@ -11,9 +11,9 @@ from asr.transcription.pieces import (
     Segment,
     Stitcher,
     blank_step,
-    cut,
     no_pause,
     pause_finder,
+    split_into_pieces,
 )
 
 RATE = 8000
@@ -49,7 +49,7 @@ def test_pieces_cover_the_input_and_overlap_where_they_say(
     num_units: int, sizes: list[int], seed: int
 ) -> None:
     values = np.arange(num_units, dtype=np.float32)
-    pieces = list(cut(in_blocks(values, sizes), LENGTHS, random_pauses(seed)))
+    pieces = list(split_into_pieces(in_blocks(values, sizes), LENGTHS, random_pauses(seed)))
     expected = 0
     for index, piece in enumerate(pieces):
         assert piece.follows == (index > 0 and pieces[index - 1].continues)
@@ -73,7 +73,7 @@ def test_what_overlaps_is_stitched_to_what_one_piece_would_give(
     num_units: int, order: object
 ) -> None:
     values = np.arange(num_units, dtype=np.float32)
-    pieces = list(cut([values], LENGTHS, no_pause))
+    pieces = list(split_into_pieces([values], LENGTHS, no_pause))
     order.shuffle(pieces)  # type: ignore[attr-defined]
     stitcher = Stitcher(LENGTHS)
     segments: list[Segment] = []
@@ -90,7 +90,7 @@ def test_half_of_the_overlap_is_taken_from_each_side() -> None:
     values = np.zeros(100, np.float32)
     stitcher = Stitcher(LENGTHS)
     segments: list[Segment] = []
-    for number, piece in enumerate(cut([values], LENGTHS, no_pause)):
+    for number, piece in enumerate(split_into_pieces([values], LENGTHS, no_pause)):
         segments += stitcher.add(piece, np.full_like(output_of(piece.values), number))
     (segment,) = segments
     # The second piece begins at 48 and they share 48 to 60.
@@ -102,7 +102,7 @@ def test_with_pauses_and_overlaps_no_step_is_lost(num_units: int, seed: int) -> 
     values = np.arange(num_units, dtype=np.float32)
     stitcher = Stitcher(LENGTHS)
     segments: list[Segment] = []
-    for piece in cut([values], LENGTHS, random_pauses(seed)):
+    for piece in split_into_pieces([values], LENGTHS, random_pauses(seed)):
         segments += stitcher.add(piece, output_of(piece.values))
     seen = np.concatenate([s.log_probs[:, 0] for s in segments])
     assert (np.diff(seen) <= STEP).all()
@@ -125,7 +125,7 @@ def test_speech_is_cut_in_its_pauses(noise_db: float) -> None:
         position += RATE // 2
     samples = np.concatenate(parts)
     samples += 10 ** (noise_db / 20) * random.standard_normal(len(samples))
-    pieces = list(cut([samples.astype("f4")], SPEECH_LENGTHS, pause_finder(RATE)))
+    pieces = list(split_into_pieces([samples.astype("f4")], SPEECH_LENGTHS, pause_finder(RATE)))
     assert len(pieces) > 12
     for piece in pieces[1:]:
         assert not piece.follows
@@ -135,7 +135,7 @@ def test_speech_is_cut_in_its_pauses(noise_db: float) -> None:
 @pytest.mark.parametrize("level", [0.0, 0.2])
 def test_where_there_is_no_pause_pieces_overlap(level: float) -> None:
     samples = level * np.random.default_rng(0).standard_normal(100 * RATE).astype("f4")
-    pieces = list(cut([samples], SPEECH_LENGTHS, pause_finder(RATE)))
+    pieces = list(split_into_pieces([samples], SPEECH_LENGTHS, pause_finder(RATE)))
     assert [piece.continues for piece in pieces] == [True, True, False]
 
 
