@@ -200,9 +200,8 @@ def filter_(
 def _manifest_file(path: Path, stack: ExitStack) -> "Callable[[Entry], None]":
     """Takes entries, and is a manifest once the stack closes without an error."""
     from asr.corpus import manifest as corpus_manifest
-    from asr.files import open_atomic
 
-    file = stack.enter_context(open_atomic(path))
+    file = stack.enter_context(corpus_manifest.open_rows(path))
     return lambda entry: corpus_manifest.write_row(
         file, corpus_manifest.moved_row(entry, path.parent)
     )

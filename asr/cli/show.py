@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from asr.cli.terminal import put
+from asr.corpus import manifest
 from asr.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def show(thing: Path) -> None:
         lines = _describe_model(thing)
     elif thing.suffix in (".yaml", ".yml"):
         lines = _describe_conf(thing)
-    elif thing.suffix == ".jsonl":
+    elif manifest.is_manifest(thing):
         lines = _describe_manifest(thing)
     else:
         lines = _describe_audio(thing)

@@ -1,16 +1,25 @@
-"""Utterances and the JSON-lines manifests that list them, with NeMo's keys."""
+"""Utterances and the JSON-lines manifests that list them, with NeMo's keys, packed by gzip or not.
+
+All that reads or writes a manifest, or lines of JSON like it, does it by this module.
+"""
 
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from asr.errors import DataError
 from asr.files import open_atomic
+from asr.text import lines as text_lines
+from asr.text import quoted
 
+_SUFFIXES = (".jsonl", ".json")
+_PACKED = ".gz"
 _MAX_SECONDS = 1e9
 _MAX_LINE = 64 * 2**20  # bytes; a line beyond it is not a manifest's, or a bomb
 
@@ -49,6 +58,22 @@ class BadLine:
     """With the key at fault."""
 
 
+def is_manifest(path: Path) -> bool:
+    """Whether a name is that of a manifest: `.jsonl` or `.json`, and `.gz` if it is packed."""
+    return path.name.lower().removesuffix(_PACKED).endswith(_SUFFIXES)
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a name is that of a file packed by gzip."""
+    return path.name.lower().endswith(_PACKED)
+
+
+def find_manifest(folder: Path, name: str) -> Path:
+    """`NAME.jsonl` in a folder, or `NAME.jsonl.gz` where only that is there."""
+    plain, packed = folder / f"{name}.jsonl", folder / f"{name}.jsonl{_PACKED}"
+    return packed if packed.exists() and not plain.exists() else plain
+
+
 def read_manifest(path: Path) -> list[Utterance]:
     """The utterances of a manifest, in its order; relative audio paths are relative to it.
 
@@ -67,10 +92,10 @@ def read_entries(path: Path) -> Iterator[Entry]:
     Raises:
         DataError: as `read_manifest`, when the line at fault is reached.
     """
-    for found in read_good_and_bad(path):
-        if isinstance(found, BadLine):
-            raise DataError(f"{path}:{found.number}: {found.reason}")
-        yield found
+    for entry in read_good_and_bad(path):
+        if isinstance(entry, BadLine):
+            raise DataError(f"{path}:{entry.number}: {entry.reason}")
+        yield entry
 
 
 def read_good_and_bad(path: Path) -> Iterator[Entry | BadLine]:
@@ -82,7 +107,7 @@ def read_good_and_bad(path: Path) -> Iterator[Entry | BadLine]:
         DataError: the file cannot be read.
     """
     first_line: dict[str, int] = {}
-    for number, line in _read_lines(path):
+    for number, line in read_lines(path):
         try:
             row = parse_row(line, path, number)
             utterance = _utterance(row, path, number)
@@ -102,12 +127,12 @@ def read_good_and_bad(path: Path) -> Iterator[Entry | BadLine]:
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number (from 1) and JSON object of every line that is not blank; `.gz` is unpacked.
+    """Line number (from 1) and JSON object of every line that is not blank.
 
     Raises:
-        DataError: unreadable, not UTF-8, or a line that is not a JSON object.
+        DataError: as `read_lines`, not UTF-8, or a line that is not a JSON object.
     """
-    for number, line in _read_lines(path):
+    for number, line in read_lines(path):
         yield number, parse_row(line, path, number)
 
 
@@ -123,9 +148,27 @@ def parse_line(line: bytes, path: Path, number: int) -> Utterance:
 def write_manifest(utterances: Iterable[Utterance], path: Path) -> None:
     """Write atomically; audio below the manifest's folder is stored relative to it."""
     folder = path.parent.absolute()
-    with open_atomic(path) as file:
+    with open_rows(path) as file:
         for utterance in utterances:
             write_row(file, _row(utterance, folder))
+
+
+@contextmanager
+def open_rows(path: Path) -> Iterator[IO[str]]:
+    """A file for `write_row` that is there whole or not at all; a `.gz` is packed.
+
+    The same lines make the same bytes.
+    """
+    if not is_packed(path):
+        with open_atomic(path) as plain:
+            yield plain
+        return
+    with (
+        open_atomic(path, "wb") as file,
+        gzip.GzipFile("", "wb", mtime=0, fileobj=file) as packed,
+        io.TextIOWrapper(packed, "utf-8", newline="\n") as lines,
+    ):
+        yield lines
 
 
 def write_row(file: IO[str], row: Mapping[str, Any]) -> None:
@@ -139,19 +182,32 @@ def moved_row(entry: Entry, folder: Path) -> dict[str, Any]:
     return {"id": entry.utterance.id, **entry.row, "audio_filepath": audio}
 
 
-def _read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of the lines that are not blank; of one that is too long, its beginning."""
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Number (from 1) and bytes of the lines that are not blank; a `.gz` is unpacked.
+
+    Of a line that is too long only the beginning is held, which `parse_row` refuses.
+
+    Raises:
+        DataError: the file cannot be read, or what packs it is damaged or ends early.
+    """
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+        with gzip.open(path) if is_packed(path) else path.open("rb") as lines:
             number = 0
             while line := lines.readline(_MAX_LINE):
                 number += 1
-                if line.strip() or len(line) == _MAX_LINE:
+                if not is_blank(line) or len(line) == _MAX_LINE:
                     yield number, line
                 while len(line) == _MAX_LINE and not line.endswith(b"\n"):
                     line = lines.readline(_MAX_LINE)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: gzip: truncated or damaged: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+
+
+def is_blank(line: bytes) -> bool:
+    """Whether there is nothing in a line but white space or a byte order mark."""
+    return line.strip() in (b"", text_lines.BYTE_ORDER_MARK)
 
 
 def parse_row(line: bytes, path: Path, number: int) -> dict[str, Any]:
@@ -163,23 +219,14 @@ def parse_row(line: bytes, path: Path, number: int) -> dict[str, Any]:
     if len(line) >= _MAX_LINE:
         raise DataError(f"{path}:{number}: a line of more than {_MAX_LINE} bytes")
     try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}:{number}: not UTF-8 (byte {error.start})") from error
+        row = json.loads(text_lines.decode_line(line, path, number))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}:{number}: not JSON: {error}") from error
     if not isinstance(row, dict):
         raise DataError(f"{path}:{number}: a JSON object is expected")
     if b"\\ud" in line.lower():
-        _check_surrogates(row, f"{path}:{number}")
+        text_lines.refuse_surrogates(json.dumps(row, ensure_ascii=False), f"{path}:{number}")
     return row
-
-
-def _check_surrogates(row: dict[str, Any], where: str) -> None:
-    try:
-        json.dumps(row, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError(f"{where}: half of a surrogate pair is not a character") from error
 
 
 def _utterance(row: dict[str, Any], path: Path, number: int) -> Utterance:
@@ -207,7 +254,7 @@ def text_value(row: Mapping[str, Any], key: str, where: str) -> str | None:
     value = row.get(key)
     if value is None or isinstance(value, str):
         return value
-    raise DataError(f"{where}: {key} {value!r} is not text")
+    raise DataError(f"{where}: {key} {quoted(value)} is not text")
 
 
 def seconds_value(
@@ -225,7 +272,7 @@ def seconds_value(
         raise DataError(f"{where}: key {key} is missing")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not abs(value) < _MAX_SECONDS:  # NaN is not less
-        raise DataError(f"{where}: {key} {value!r} is not a number of seconds")
+        raise DataError(f"{where}: {key} {quoted(value)} is not a number of seconds")
     if value < 0:
         raise DataError(f"{where}: {key} {value} is negative")
     return float(value)

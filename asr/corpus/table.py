@@ -1,19 +1,30 @@
 """A manifest of any length as a sequence: lines stay in the file and are parsed when asked for.
 
-Ten million utterances as objects take over five gigabytes; where their lines begin takes 80 MB.
+Ten million utterances as objects take over five gigabytes; where their lines begin takes 80 MB. A
+packed manifest is unpacked into a temporary file that has no name, so that nothing stays of it.
 """
 
 import hashlib
 import mmap
+import os
+import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, overload
+from typing import IO, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.corpus.manifest import Utterance, parse_line, parse_row, text_value
+from asr.corpus.manifest import (
+    Utterance,
+    is_blank,
+    is_packed,
+    parse_line,
+    parse_row,
+    read_lines,
+    text_value,
+)
 from asr.errors import DataError
 
 _PROBED = 64  # bytes that tell nearly always that a line is not blank
@@ -29,17 +40,20 @@ class ManifestTable(Sequence[Utterance]):
         """Find the lines of a manifest.
 
         Raises:
-            DataError: unreadable.
+            DataError: unreadable; of a packed one also a line that is no JSON object.
         """
         self.path = path
-        self._content: mmap.mmap | None = None  # of a file that is not empty
         try:
-            with path.open("rb") as file:
-                if file.read(1):
-                    self._content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            if is_packed(path):
+                with tempfile.TemporaryFile() as file:
+                    self._starts, self._numbers = _unpack(path, file)
+                    self._content = _mapped(file)
+            else:
+                with path.open("rb") as file:
+                    self._content = _mapped(file)
+                self._starts, self._numbers = _find_lines(self._content)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}") from error
-        self._starts, self._numbers = self._find_lines()
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -95,28 +109,45 @@ class ManifestTable(Sequence[Utterance]):
                     f"{self._numbers[earlier]} already; give each utterance an id of its own"
                 )
 
-    def _find_lines(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the lines that are not blank start, and their numbers from 1."""
-        starts, numbers = array("q"), array("q")
-        content = self._content
-        position = number = 0
-        while content is not None and position < len(content):
-            end = content.find(b"\n", position)
-            end = len(content) if end < 0 else end
-            number += 1
-            if content[position : min(end, position + _PROBED)].strip() or (
-                end - position > _PROBED and content[position:end].strip()
-            ):
-                starts.append(position)
-                numbers.append(number)
-            position = end + 1
-        return np.frombuffer(starts, np.int64), np.frombuffer(numbers, np.int64)
-
     def _parse(self, index: int) -> Utterance:
         return parse_line(self._line(index), self.path, int(self._numbers[index]))
 
     def _line(self, index: int) -> bytes:
-        assert self._content is not None
         start = int(self._starts[index])
         end = self._content.find(b"\n", start)
         return self._content[start : end if end >= 0 else len(self._content)]
+
+
+def _mapped(file: IO[bytes]) -> mmap.mmap | bytes:
+    is_empty = not file.seek(0, os.SEEK_END)
+    return b"" if is_empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _find_lines(content: mmap.mmap | bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the lines that are not blank start, and their numbers from 1."""
+    starts, numbers = array("q"), array("q")
+    position = number = 0
+    while position < len(content):
+        end = content.find(b"\n", position)
+        end = len(content) if end < 0 else end
+        number += 1
+        if not is_blank(content[position : min(end, position + _PROBED)]) or (
+            end - position > _PROBED and not is_blank(content[position:end])
+        ):
+            starts.append(position)
+            numbers.append(number)
+        position = end + 1
+    return np.frombuffer(starts, np.int64), np.frombuffer(numbers, np.int64)
+
+
+def _unpack(path: Path, file: IO[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Write the lines of a packed manifest that are not blank; returns as `_find_lines`."""
+    starts, numbers = array("q"), array("q")
+    position = 0
+    for number, line in read_lines(path):
+        parse_row(line, path, number)  # what is no manifest shall not fill the disk
+        starts.append(position)
+        numbers.append(number)
+        position += file.write(line)
+    file.flush()
+    return np.frombuffer(starts, np.int64), np.frombuffer(numbers, np.int64)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from asr.corpus import read_rows
+from asr.corpus import manifest, read_rows
 from asr.errors import DataError
 from asr.text import read_lines
 
@@ -32,7 +32,7 @@ def split_sentence(text: str, unit: Unit) -> list[str]:
 
 
 def read_sentences(path: Path, unit: Unit) -> Iterator[list[str]]:
-    """The sentences of a text file, one a line, or of a manifest (`.jsonl`, `.json`).
+    """The sentences of a text file, one a line, or of a manifest, told by its name.
 
     Sentences without a word are left out.
 
@@ -41,7 +41,7 @@ def read_sentences(path: Path, unit: Unit) -> Iterator[list[str]]:
             words.
     """
     any_there = False
-    rows = _manifest_texts(path) if path.suffix in (".jsonl", ".json") else read_lines(path)
+    rows = _manifest_texts(path) if manifest.is_manifest(path) else read_lines(path)
     for number, text in rows:
         try:
             units = split_sentence(text, unit)

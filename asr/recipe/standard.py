@@ -86,8 +86,8 @@ def pack(work: Work) -> None:
 
 
 def _pack_split(work: Work, split: str) -> "tuple[PackReport, int]":
-    """From `<split>.shards`, a tar file or folder of them a line, or else from `<split>.jsonl`."""
-    from asr.corpus import ManifestTable, shards, streamed
+    """From `<split>.shards`, a tar file or folder of them a line, or else from a manifest."""
+    from asr.corpus import ManifestTable, manifest, shards, streamed
     from asr.corpus import pack as pack_corpus
 
     folder, features = work.path(f"packed/{split}"), work.config.features
@@ -102,7 +102,7 @@ def _pack_split(work: Work, split: str) -> "tuple[PackReport, int]":
             "training.stream: the recipe's training set is no list of shards (manifests/"
             "train.shards); `asr data shard` writes shards"
         )
-    utterances = ManifestTable(work.path(f"manifests/{split}.jsonl"))
+    utterances = ManifestTable(manifest.find_manifest(work.path("manifests"), split))
     utterances.check()
     return pack_corpus(utterances, folder, features), len(utterances)
 
@@ -134,13 +134,14 @@ def train(work: Work) -> None:
 
 def lm(work: Work) -> None:
     """Estimate the language model and lexicon that the configuration asks for, if any."""
+    from asr.corpus import manifest
     from asr.decoding import lexicon as lexicons
     from asr.lm import estimate, read_sentences, write_arpa
     from asr.lm import neural as neural_lm
     from asr.text import read_tokens
 
     settings = work.config.lm
-    text = settings.text or work.path("manifests/train.jsonl")
+    text = settings.text or manifest.find_manifest(work.path("manifests"), "train")
     with replace_folder(work.path("lm")) as folder:
         if not (settings.order or settings.lexicon or settings.neural.epochs):
             work.report("no language model: lm.order is 0")
@@ -169,7 +170,7 @@ def lm(work: Work) -> None:
 
 def tune(work: Work) -> None:
     """Find the weights of decoding on the dev set, and store them in the model folder."""
-    from asr.corpus import read_manifest
+    from asr.corpus import manifest, read_manifest
     from asr.model import folder as model_folder
     from asr.transcription import tune as tune_model
     from asr.transcription import tuning as transcription_tuning
@@ -182,7 +183,7 @@ def tune(work: Work) -> None:
             model_folder.remove_decoding(model)
             work.report("nothing to tune: decoding is the best path")
             return
-        utterances = read_manifest(work.path("manifests/dev.jsonl"))
+        utterances = read_manifest(manifest.find_manifest(work.path("manifests"), "dev"))
         tuning = tune_model(
             model,
             utterances,
@@ -198,10 +199,10 @@ def tune(work: Work) -> None:
 
 def evaluate(work: Work) -> None:
     """Transcribe the test set, score it, and write the report."""
-    from asr.corpus import read_manifest
+    from asr.corpus import manifest, read_manifest
     from asr.model import folder as model_folder
 
-    utterances = read_manifest(work.path("manifests/test.jsonl"))
+    utterances = read_manifest(manifest.find_manifest(work.path("manifests"), "test"))
     best_path = model_folder.DecodingOptions(beam=1)
     with replace_folder(work.path("test")) as folder:
         if model_folder.has_decoding(work.path("model")):
@@ -263,14 +264,14 @@ def model_stages(*sources: str) -> tuple[Stage, ...]:
             name="lm",
             run=lm,
             settings=("lm",),
-            needs=("manifests/train.jsonl", *(f"model/{name}" for name in tokens.TOKEN_FILES)),
+            needs=(*_manifests("train"), *(f"model/{name}" for name in tokens.TOKEN_FILES)),
             makes=("lm",),
         ),
         Stage(
             name="tune",
             run=tune,
             # Not the folder of manifests, which has the test set's.
-            needs=("model", "lm", "manifests/dev.jsonl"),
+            needs=("model", "lm", *_manifests("dev")),
             makes=("tuning",),
             may_make=tuple(f"model/{name}" for name in decoder.DECODING_FILES),
         ),
@@ -281,3 +282,8 @@ def model_stages(*sources: str) -> tuple[Stage, ...]:
             makes=("test", "result.txt"),
         ),
     )
+
+
+def _manifests(split: str) -> tuple[str, str]:
+    """Where `find_manifest` looks for one."""
+    return f"manifests/{split}.jsonl", f"manifests/{split}.jsonl.gz"

@@ -1,20 +1,21 @@
 """Readers of transcript files, the references' and the hypotheses', of many systems' formats.
 
-What a file is, its name says (`.jsonl`, `.json`, `.trn`, `.stm`, `.ctm`) or else its first line;
+What a file is, its name says (a manifest's, `.trn`, `.stm`, `.ctm`) or else its first line;
 `docs/formats.md` describes each. Lines end in LF or CR LF, text is UTF-8, and a line that cannot
 be read is an error that names file and line: nothing is dropped.
 """
 
 import ast
-import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from asr.corpus import manifest, read_rows
 from asr.errors import DataError
 from asr.text import Alternates, Line, UniqueIds, alternates, nist, quoted, read_lines
+from asr.text import lines as text_lines
 
 Role = Literal["reference", "hypothesis"]
 
@@ -62,8 +63,13 @@ def read_transcripts(path: Path, role: Role) -> TranscriptFile:
     Raises:
         DataError: unreadable, a malformed line, an id that occurs twice, or a `.ctm` as references.
     """
+    if manifest.is_manifest(path):
+        return _read_manifest(path, read_rows(path), role)
     lines = read_lines(path)
     format_name = _format(path, lines)
+    if format_name == "manifest":
+        rows = ((number, manifest.parse_row(line.encode(), path, number)) for number, line in lines)
+        return _read_manifest(path, rows, role)
     return _READERS[format_name](path, lines, role)
 
 
@@ -130,24 +136,25 @@ def _format(path: Path, lines: list[Line]) -> str:
     return "kaldi"
 
 
-def _read_manifest(path: Path, lines: list[Line], role: Role) -> TranscriptFile:
+def _read_manifest(
+    path: Path, rows: Iterable[tuple[int, dict[str, Any]]], role: Role
+) -> TranscriptFile:
     key = "text" if role == "reference" else "pred_text"
     texts: dict[str, str | Alternates] = {}
     speakers: dict[str, str] = {}
     columns = {}
     ids = UniqueIds(path)
-    for number, line in lines:
+    for number, row in rows:
         where = f"{path}:{number}"
-        row = _json_object(line, where)
         utterance_id = _manifest_id(row, where)
         ids.add(utterance_id, number)
         columns[utterance_id] = row
-        text = _string(row, key, where)
+        text = manifest.text_value(row, key, where)
         if text is not None:
             texts[utterance_id] = text
         elif role == "reference":
             raise DataError(f"{where}: key text is missing")
-        speaker = _string(row, "speaker", where)
+        speaker = manifest.text_value(row, "speaker", where)
         if speaker:
             speakers[utterance_id] = speaker
     if columns and not texts:
@@ -157,42 +164,14 @@ def _read_manifest(path: Path, lines: list[Line], role: Role) -> TranscriptFile:
     )
 
 
-def _json_object(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: a JSON object is expected")
-    if "\\ud" in line.lower():
-        _check_surrogates(json.dumps(row, ensure_ascii=False), where)
-    return row
-
-
 def _manifest_id(row: dict[str, Any], where: str) -> str:
-    utterance_id = _string(row, "id", where)
+    utterance_id = manifest.text_value(row, "id", where)
     if utterance_id:
         return utterance_id
-    audio = _string(row, "audio_filepath", where)
+    audio = manifest.text_value(row, "audio_filepath", where)
     if not audio:
         raise DataError(f"{where}: neither id nor audio_filepath is there")
-    return str(Path(audio).with_suffix("")) if Path(audio).name else audio
-
-
-def _string(row: dict[str, Any], key: str, where: str) -> str | None:
-    value = row.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise DataError(f"{where}: {key} is not text: {quoted(str(value))}")
-    return value
-
-
-def _check_surrogates(text: str, where: str) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError(f"{where}: half of a surrogate pair is not a character") from error
+    return manifest.id_of_path(audio)
 
 
 def _read_kaldi(path: Path, lines: list[Line], role: Role) -> TranscriptFile:  # noqa: ARG001
@@ -257,7 +236,7 @@ def _word_list(literal: str, where: str) -> list[str]:
         raise DataError(f"{where}: not a list of words: {quoted(literal)}") from error
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise DataError(f"{where}: not a list of words: {quoted(literal)}")
-    _check_surrogates("".join(words), where)
+    text_lines.refuse_surrogates("".join(words), where)
     return words
 
 
@@ -320,7 +299,6 @@ def _read_ctm(path: Path, lines: list[Line], role: Role) -> TranscriptFile:
 
 
 _READERS: dict[str, Callable[[Path, list[Line], Role], TranscriptFile]] = {
-    "manifest": _read_manifest,
     "kaldi": _read_kaldi,
     "trn": _read_trn,
     "stm": _read_stm,
@@ -329,8 +307,6 @@ _READERS: dict[str, Callable[[Path, list[Line], Role], TranscriptFile]] = {
     "speechbrain": _read_speechbrain,
 }
 _SUFFIXES = {
-    ".jsonl": "manifest",
-    ".json": "manifest",
     ".trn": "trn",
     ".stm": "stm",
     ".ctm": "ctm",

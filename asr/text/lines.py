@@ -10,6 +10,8 @@ Line = tuple[int, str]
 """Number, from 1, and text without its end."""
 
 _SHOWN = 60  # characters of a line that an error quotes
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""What some programs begin a text in UTF-8 with."""
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -44,20 +46,53 @@ def read_lines(path: Path) -> list[Line]:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
-    if content.startswith(_UTF16_MARKS):
-        raise DataError(f"{path}:1: not UTF-8; {_how_to_convert(path, 'UTF-16')}")
-    if b"\0" in content:
-        number = content[: content.index(b"\0")].count(b"\n") + 1
+    return list(_decoded(content, path))
+
+
+def decode_line(line: bytes, path: Path, number: int) -> str:
+    """The text of a line, the first one's without byte order mark.
+
+    Args:
+        line: with or without its end.
+        path: of the file, which errors name, as they do the number.
+        number: from 1.
+
+    Raises:
+        DataError: not UTF-8, or a zero byte; with how to convert the file.
+    """
+    if number == 1:
+        if line.startswith(_UTF16_MARKS):
+            raise DataError(f"{path}:1: not UTF-8; {_how_to_convert(path, 'UTF-16')}")
+        line = line.removeprefix(BYTE_ORDER_MARK)
+    if b"\0" in line:
         raise DataError(
             f"{path}:{number}: not text, a zero byte; if it is UTF-16, "
             f"{_how_to_convert(path, 'UTF-16LE')}"
         )
-    return list(_decoded(content.removeprefix(b"\xef\xbb\xbf"), path))
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}:{number}: not UTF-8 (byte {error.start + 1} of the line); "
+            f"{_how_to_convert(path, 'ISO-8859-1')}, or from the encoding that it has"
+        ) from error
 
 
-def quoted(line: str) -> str:
-    """A line, or its beginning, as an error shows it."""
-    return repr(line if len(line) <= _SHOWN else line[: _SHOWN - 3] + "...")
+def refuse_surrogates(text: str, where: str) -> None:
+    """Refuse a text that no file can hold.
+
+    Raises:
+        DataError: half of a surrogate pair is in it; `where` names the place.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: half of a surrogate pair is not a character") from error
+
+
+def quoted(value: object) -> str:
+    """A line or another value, or its beginning, as an error shows it."""
+    return repr(_shortened(value)) if isinstance(value, str) else _shortened(repr(value))
 
 
 def parse_seconds(text: str, where: str) -> float:
@@ -71,15 +106,13 @@ def parse_seconds(text: str, where: str) -> float:
     return float(text)
 
 
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
 def _decoded(content: bytes, path: Path) -> Iterator[Line]:
     for number, line in enumerate(content.split(b"\n"), start=1):
-        try:
-            text = line.removesuffix(b"\r").decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path}:{number}: not UTF-8 (byte {error.start + 1} of the line); "
-                f"{_how_to_convert(path, 'ISO-8859-1')}, or from the encoding that it has"
-            ) from error
+        text = decode_line(line, path, number).removesuffix("\r")
         if "\r" in text:
             raise DataError(
                 f"{path}:{number}: a carriage return inside a line; lines end in a line feed, "
@@ -90,4 +123,6 @@ def _decoded(content: bytes, path: Path) -> Iterator[Line]:
 
 
 def _how_to_convert(path: Path, encoding: str) -> str:
+    if path.suffix == ".gz":
+        return f"unpack it, and convert it with iconv -f {encoding} -t UTF-8"
     return f"convert it: iconv -f {encoding} -t UTF-8 {path.name} > converted{path.suffix}"

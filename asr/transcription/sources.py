@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from asr.audio import AudioStream, RawFormat, open_audio, pipes
 from asr.audio import files as audio_files
-from asr.corpus import Utterance, is_feature_path, read_manifest, recordings
+from asr.corpus import Utterance, is_feature_path, manifest, read_manifest, recordings
 from asr.errors import AudioError, DataError, printable
 from asr.files import walk_once
 from asr.transcription.reading import OpenAudio
@@ -69,8 +69,8 @@ def find_sources(
 ) -> tuple[list[Source], list[Failure]]:
     """The sources that arguments mean, and the arguments and lines that mean nothing.
 
-    An argument is a file, a folder (its audio files, sorted), a pattern, a `.jsonl` manifest, a
-    Kaldi `wav.scp` or `feats.scp`, or `-`. The id of an utterance from a file is its path. With
+    An argument is a file, a folder (its audio files, sorted), a pattern, a manifest (by its name),
+    a Kaldi `wav.scp` or `feats.scp`, or `-`. The id of an utterance from a file is its path. With
     `each` channel a source of its own, ids end with `-ch1`, `-ch2`... The same audio given twice is
     one source; of an id that stands for different audio the first is one, the others have failed.
     """
@@ -169,7 +169,7 @@ def _expand(name: str, options: SourceOptions, failed: list[Failure]) -> Iterato
     elif path.is_dir():
         for file in _files_below(path, options.recursive):
             yield _whole(file)
-    elif path.suffix == ".jsonl" and path.is_file():
+    elif manifest.is_manifest(path) and path.is_file():
         for utterance in read_manifest(path):
             yield Source(utterance=utterance)
     elif path.suffix == ".scp" and path.is_file():

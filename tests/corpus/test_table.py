@@ -1,3 +1,4 @@
+import gzip
 import json
 from pathlib import Path
 
@@ -21,11 +22,13 @@ BLANK = st.sampled_from(["\n", "  \n", "\t\r\n", " " * 70 + "\n"])
     texts=st.lists(st.text(st.characters(blacklist_categories=("Cs",)))),
     blanks=st.lists(BLANK, min_size=1),
     ended=st.booleans(),
+    mark=st.sampled_from([b"", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"]),
+    name=st.sampled_from(["m.jsonl", "m.jsonl.gz"]),
 )
 def test_a_table_is_the_list_that_the_manifest_is(
-    tmp_path: Path, texts: list[str], blanks: list[str], ended: bool
+    tmp_path: Path, texts: list[str], blanks: list[str], ended: bool, mark: bytes, name: str
 ) -> None:
-    path = tmp_path / "m.jsonl"
+    path = tmp_path / name
     lines = [
         json.dumps({"id": f"u{n}", "audio_filepath": "a.wav", "duration": n, "text": text}) + "\n"
         for n, text in enumerate(texts)
@@ -33,7 +36,8 @@ def test_a_table_is_the_list_that_the_manifest_is(
     content = "".join(
         blank + line for blank, line in zip(blanks * len(lines), lines, strict=False)
     ).encode()
-    path.write_bytes(content if ended else content.rstrip())
+    content = mark + (content if ended else content.rstrip())
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     expected = read_manifest(path)
     table = ManifestTable(path)
     table.check()
@@ -42,6 +46,7 @@ def test_a_table_is_the_list_that_the_manifest_is(
     assert list(table.column("text")) == [utterance.text for utterance in expected]
     assert table[1:3] == expected[1:3]
     assert table[::-1] == expected[::-1]
+    assert len(table) == len(texts)
     if expected:
         assert table[-1] == expected[-1]
     with pytest.raises(IndexError):

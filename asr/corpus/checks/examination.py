@@ -13,7 +13,14 @@ from asr.corpus.checks.shards import is_sharded, measure_shards
 from asr.corpus.checks.sound import Case, check_audio
 from asr.corpus.checks.store import Request, Result, Store, measure
 from asr.corpus.checks.texts import Texts, check_characters, check_texts
-from asr.corpus.manifest import BadLine, Utterance, moved_row, read_good_and_bad, write_row
+from asr.corpus.manifest import (
+    BadLine,
+    Utterance,
+    moved_row,
+    open_rows,
+    read_good_and_bad,
+    write_row,
+)
 from asr.corpus.stored_features import is_feature_path
 from asr.errors import DataError
 from asr.files import open_atomic
@@ -121,7 +128,7 @@ def write_cure(examination: Examination, manifest: Path, output: Path) -> Cure:
         if case.manifest == name and case.audio is not None and not case.utterance.duration:
             durations[case.utterance.id] = case.audio.seconds
     kept = written = 0
-    with open_atomic(output) as file:
+    with open_rows(output) as file:
         for entry in read_good_and_bad(manifest):
             if isinstance(entry, BadLine) or entry.utterance.id in errors:
                 continue

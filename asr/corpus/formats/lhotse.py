@@ -3,21 +3,23 @@
 Written against lhotse's data model (docs, "Representing a corpus"); the package is not needed.
 """
 
-import gzip
-import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from asr.corpus.formats.nemo import report_unknown
-from asr.corpus.manifest import Utterance, read_rows, seconds_value, text_value
+from asr.corpus.manifest import (
+    Utterance,
+    open_rows,
+    read_rows,
+    seconds_value,
+    text_value,
+    write_row,
+)
 from asr.corpus.recordings import Stretch, measure
 from asr.errors import DataError
-from asr.files import open_atomic
 from asr.progress import Report
 from asr.text import UniqueIds
 
@@ -25,6 +27,7 @@ _SUPERVISION_KEYS = frozenset(
     ("id", "recording_id", "start", "duration", "channel", "text", "speaker")
 )
 _ROUND = 6  # decimals of seconds; a microsecond
+_SUFFIXES = (".jsonl", ".jsonl.gz")
 _CUTS = ("MonoCut", "MultiCut")
 _KEPT = "Resample"  # the transform after which times and sound are still those of the file
 
@@ -71,8 +74,8 @@ def read_cuts(path: Path, report: Report) -> Iterator[Utterance]:
         where = f"{path}:{number}"
         kind = row.get("type", "MonoCut")
         if kind not in _CUTS:
-            known = " or ".join(_CUTS)
-            raise DataError(f"{where}: type {kind!r}: only a {known} is a stretch of one recording")
+            kinds = " or ".join(_CUTS)
+            raise DataError(f"{where}: type {kind!r}: only a {kinds} is a stretch of one recording")
         recording = _recording(_mapping(row.get("recording"), "recording", where), path, where)
         _check_channel(row, recording, where)
         begin = seconds_value(row, "start", where)
@@ -105,15 +108,15 @@ def write_lhotse(utterances: Iterable[Utterance], folder: Path, report: Report) 
     del report
     names: dict[Path, str] = {}
     with (
-        _open_rows(folder / "recordings.jsonl.gz") as recordings,
-        _open_rows(folder / "supervisions.jsonl.gz") as supervisions,
+        open_rows(folder / "recordings.jsonl.gz") as recordings,
+        open_rows(folder / "supervisions.jsonl.gz") as supervisions,
     ):
         for stretch in measure(utterances):
             path = stretch.utterance.audio_filepath
             if path not in names:
                 names[path] = _recording_id(stretch)
-                _write_row(recordings, _recording_row(stretch, names[path]))
-            _write_row(supervisions, _supervision_row(stretch, names[path], 0.0))
+                write_row(recordings, _recording_row(stretch, names[path]))
+            write_row(supervisions, _supervision_row(stretch, names[path], 0.0))
 
 
 def write_cuts(utterances: Iterable[Utterance], path: Path, report: Report) -> None:
@@ -123,7 +126,7 @@ def write_cuts(utterances: Iterable[Utterance], path: Path, report: Report) -> N
         DataError: audio that cannot be read.
     """
     del report
-    with _open_rows(path) as file:
+    with open_rows(path) as file:
         for stretch in measure(utterances):
             utterance = stretch.utterance
             name = _recording_id(stretch)
@@ -137,19 +140,15 @@ def write_cuts(utterances: Iterable[Utterance], path: Path, report: Report) -> N
                 "recording": _recording_row(stretch, name),
                 "type": _CUTS[stretch.recording.num_channels > 1],
             }
-            _write_row(file, row)
+            write_row(file, row)
 
 
 def _one_file(folder: Path, kind: str) -> Path:
-    found = [
-        path
-        for path in (sorted(folder.glob(f"*{kind}*")) if folder.is_dir() else [])
-        if path.name.endswith((".jsonl", ".jsonl.gz"))
-    ]
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
+    files = [path for path in sorted(folder.glob(f"*{kind}*")) if path.name.endswith(_SUFFIXES)]
+    if len(files) != 1:
+        names = ", ".join(path.name for path in files) or "none"
         raise DataError(f"{folder}: one file of {kind} (.jsonl, .jsonl.gz) is expected: {names}")
-    return found[0]
+    return files[0]
 
 
 def _read_recordings(path: Path) -> Iterator[tuple[str, _Recording]]:
@@ -278,22 +277,3 @@ def _name(row: Mapping[str, Any], key: str, where: str) -> str:
 
 def _recording_id(stretch: Stretch) -> str:
     return str(stretch.utterance.audio_filepath.absolute()).lstrip("/")
-
-
-@contextmanager
-def _open_rows(path: Path) -> Iterator[IO[str]]:
-    """A file of lines that is there whole or not at all; the same lines make the same bytes."""
-    if path.suffix != ".gz":
-        with open_atomic(path) as plain:
-            yield plain
-        return
-    with (
-        open_atomic(path, "wb") as file,
-        gzip.GzipFile("", "wb", mtime=0, fileobj=file) as packed,
-        io.TextIOWrapper(packed, "utf-8", newline="\n") as lines,
-    ):
-        yield lines
-
-
-def _write_row(file: IO[str], row: Mapping[str, Any]) -> None:
-    file.write(json.dumps(row, ensure_ascii=False) + "\n")
