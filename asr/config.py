@@ -140,10 +140,6 @@ class AugmentConfig(Settings):
     """Widest frequency mask in bins."""
     mask_ramp: float = Field(0.0, ge=0, le=1)
     """Share of the training over which masks grow from nothing to their full number and width."""
-    window_seconds: float = Field(0.0, ge=0)
-    """The recurrent layers forget everything so often, at a random phase; 0 is never."""
-    window_probability: float = Field(1.0, ge=0, le=1)
-    """Share of the batches that are cut into windows."""
 
 
 class EncoderConfig(Settings):
@@ -159,8 +155,6 @@ class EncoderConfig(Settings):
     """Recurrent layers."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Probability that a unit is dropped, for a whole utterance, after each layer."""
-    recurrent_dropout: float = Field(0.0, ge=0, lt=1)
-    """Probability that a weight of W_hh is dropped, for a whole step (DropConnect)."""
     subsampling: Literal[1, 2, 3, 4] = 2
     """Frames to a step."""
     conv_channels: int = Field(128, ge=1)
@@ -196,8 +190,6 @@ class TrainingConfig(Settings):
     A step costs twice as much with it."""
     intermediate: float = Field(0.0, ge=0, lt=1)
     """InterCTC: share of the loss that is taken after half of the recurrent layers."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    """Share of the loss that pulls every step towards equal probabilities."""
     average_decay: float = Field(0.99, ge=0, lt=1)
     """Of the moving average of the weights, a step; 0 is no average."""
     dev_interval: int = Field(1, ge=1)
@@ -375,12 +367,32 @@ def load_config(path: Path, kind: type[_T], overrides: Sequence[str] = ()) -> _T
         ConfigError: unreadable, not YAML, an unknown key or a bad value, each by name; or a `base`,
             which only a recipe's configuration may have.
     """
+    return _parsed_alone(_read_values(path), kind, overrides, path)
+
+
+# Settings of training that model folders of their time still state. What the network does is the
+# same with and without them.
+_REMOVED = {
+    "augment": ("window_seconds", "window_probability"),
+    "encoder": ("recurrent_dropout",),
+    "training": ("label_smoothing",),
+}
+
+
+def load_model_config(path: Path) -> Config:
+    """Read the `config.yaml` of a model folder, as `load_config` does.
+
+    It may be older than this program: settings of training that have gone since are passed over.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
     values = _read_values(path)
-    if "base" in values:
-        raise ConfigError(
-            f"{path}: base: only a recipe's configuration has one; here every value is stated"
-        )
-    return _parsed(values, kind, overrides, path)
+    for section, keys in _REMOVED.items():
+        settings = values.get(section)
+        if isinstance(settings, dict):
+            values[section] = {key: settings[key] for key in settings if key not in keys}
+    return _parsed_alone(values, Config, (), path)
 
 
 def load_conf(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -400,6 +412,17 @@ def load_conf(path: Path, overrides: Sequence[str] = ()) -> Config:
             raise ConfigError(f"{path}: base {base} has a base itself; one is enough")
         values = _merged(below, values)
     return _parsed(values, Config, overrides, path)
+
+
+def _parsed_alone(
+    values: dict[str, Any], kind: type[_T], overrides: Sequence[str], path: Path
+) -> _T:
+    """`_parsed`, of a file that has no base."""
+    if "base" in values:
+        raise ConfigError(
+            f"{path}: base: only a recipe's configuration has one; here every value is stated"
+        )
+    return _parsed(values, kind, overrides, path)
 
 
 def _parsed(values: dict[str, Any], kind: type[_T], overrides: Sequence[str], path: Path) -> _T:

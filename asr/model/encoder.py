@@ -10,7 +10,6 @@ length, so that padding never comes before speech.
 
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,11 +21,6 @@ from asr.config import EncoderConfig
 
 _STRIDES = {1: (1,), 2: (2,), 3: (3,), 4: (2, 2)}
 _CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-_FUNCTIONS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
-    "rnn": torch.rnn_tanh,
-    "lstm": torch.lstm,
-    "gru": torch.gru,
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,43 +31,6 @@ class EncoderState:
     """For each convolution the inputs that its next window begins with, [batch, frame, unit]."""
     cells: tuple[Tensor | tuple[Tensor, Tensor] | None, ...]
     """For each recurrent layer its last hidden (and cell) state."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Windows:
-    """Utterances cut into windows that the recurrent layers see as utterances of their own.
-
-    In training this keeps a network from learning what tends to follow what ("soft forgetting",
-    Audhkhasi et al. 2019, without its second network).
-    """
-
-    width: int
-    """Steps of a window."""
-    phase: int
-    """Steps of the first one, 1 to `width`."""
-
-    def cut(
-        self, hidden: Float[Tensor, "step batch unit"], lengths: Int[Tensor, " batch"]
-    ) -> tuple[Float[Tensor, "width row unit"], Int[Tensor, " row"]]:
-        """All windows of all utterances as rows, and the steps in each that are speech."""
-        num_steps, batch, units = hidden.shape
-        starts = torch.arange(self.phase - self.width, num_steps, self.width, device=hidden.device)
-        ends = starts + self.width
-        starts = starts.clamp_min(0)
-        steps = starts + torch.arange(self.width, device=hidden.device)[:, None]
-        rows = hidden[steps.clamp_max(num_steps - 1)].reshape(self.width, -1, units)
-        own = torch.minimum(lengths, ends[:, None]) - starts[:, None]
-        return rows, own.clamp_min(0).reshape(len(starts) * batch)
-
-    def join(
-        self, rows: Float[Tensor, "width row unit"], num_steps: int
-    ) -> Float[Tensor, "step batch unit"]:
-        """The rows' steps, where they were before `cut`."""
-        step = torch.arange(num_steps, device=rows.device)
-        window = (step + self.width - self.phase) // self.width
-        start = (window * self.width + self.phase - self.width).clamp_min(0)
-        num_windows = (num_steps - 1 + self.width - self.phase) // self.width + 1
-        return rows.reshape(self.width, num_windows, -1, rows.shape[2])[step - start, window]
 
 
 class CtcModel(nn.Module):
@@ -98,22 +55,19 @@ class CtcModel(nn.Module):
         self,
         features: Float[Tensor, "batch frame bin"],
         num_frames: Int[Tensor, " batch"],
-        windows: "Windows | None" = None,
     ) -> tuple[Float[Tensor, "batch step token"], Int[Tensor, " batch"]]:
         """Log-probabilities and the number of steps of each utterance.
 
         Args:
             features: frames after an utterance's own may hold anything; they change nothing.
-            windows: stretches between which the recurrent layers forget everything.
         """
-        hidden, lengths = self._encode(features, num_frames, windows)
+        hidden, lengths = self._encode(features, num_frames)
         return self._log_probs(hidden[-1]), lengths
 
     def forward_with_middle(
         self,
         features: Float[Tensor, "batch frame bin"],
         num_frames: Int[Tensor, " batch"],
-        windows: "Windows | None" = None,
     ) -> tuple[
         Float[Tensor, "batch step token"], Float[Tensor, "batch step token"], Int[Tensor, " batch"]
     ]:
@@ -123,12 +77,12 @@ class CtcModel(nn.Module):
             Lee and Watanabe 2021, "Intermediate loss regularization for CTC-based speech
             recognition".
         """
-        hidden, lengths = self._encode(features, num_frames, windows)
+        hidden, lengths = self._encode(features, num_frames)
         middle = hidden[(len(hidden) - 1) // 2]
         return self._log_probs(hidden[-1]), self._log_probs(middle), lengths
 
     def _encode(
-        self, features: Tensor, num_frames: Tensor, windows: "Windows | None"
+        self, features: Tensor, num_frames: Tensor
     ) -> tuple[list[Float[Tensor, "step batch unit"]], Int[Tensor, " batch"]]:
         """What each recurrent layer gives, and numbers of steps."""
         hidden = features
@@ -137,15 +91,11 @@ class CtcModel(nn.Module):
             hidden = convolution(_mask(hidden, lengths))
             lengths = convolution.num_steps(lengths)
         hidden = self.dropout(hidden.transpose(0, 1))
-        num_steps = hidden.shape[0]
-        own_lengths = lengths
-        if windows is not None:
-            hidden, own_lengths = windows.cut(hidden, lengths)
-        reverse = _reversal(own_lengths, len(hidden)) if self.config.bidirectional else None
+        reverse = _reversal(lengths, len(hidden)) if self.config.bidirectional else None
         outputs = []
         for layer in self._recurrent_layers:
             hidden = self.dropout(layer(hidden, reverse))
-            outputs.append(hidden if windows is None else windows.join(hidden, num_steps))
+            outputs.append(hidden)
         return outputs, lengths
 
     def num_steps(self, num_frames: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
@@ -255,8 +205,6 @@ class _Recurrent(nn.Module):
     def __init__(self, input_size: int, config: EncoderConfig):
         super().__init__()
         cell = _CELLS[config.cell]
-        self.recurrent_dropout = config.recurrent_dropout
-        self.kind = config.cell
         self.forward_cell = cell(input_size, config.hidden_size)
         self.backward_cell = cell(input_size, config.hidden_size) if config.bidirectional else None
         self.norm = nn.LayerNorm(config.hidden_size * (2 if config.bidirectional else 1))
@@ -266,11 +214,11 @@ class _Recurrent(nn.Module):
     ) -> Float[Tensor, "step batch out"]:
         """The layer's outputs; `reverse` is a `_reversal`, for two directions."""
         if self.backward_cell is None or reverse is None:
-            output = self._run(self.forward_cell, hidden)
+            output = self.forward_cell(hidden)[0]
         elif hidden.is_cuda:
             output = torch.cat(self._run_beside(self.backward_cell, hidden, reverse), dim=2)
         else:
-            forward = self._run(self.forward_cell, hidden)
+            forward = self.forward_cell(hidden)[0]
             backward = self._run_reversed(self.backward_cell, hidden, reverse)
             output = torch.cat([forward, backward], dim=2)
         normalized: Tensor = self.norm(output)
@@ -287,7 +235,7 @@ class _Recurrent(nn.Module):
         beside.wait_stream(here)
         with torch.cuda.stream(beside):
             backward = self._run_reversed(backward_cell, hidden, reverse)
-        forward = self._run(self.forward_cell, hidden)
+        forward = self.forward_cell(hidden)[0]
         here.wait_stream(beside)
         # Memory is not given to others before the stream that did not allocate it is done too.
         hidden.record_stream(beside)
@@ -298,22 +246,9 @@ class _Recurrent(nn.Module):
     def _run_reversed(self, cell: nn.RNNBase, hidden: Tensor, reverse: Tensor) -> Tensor:
         backward: Tensor = _Reordered.apply(hidden, reverse)  # type: ignore[no-untyped-call]
         output: Tensor = _Reordered.apply(  # type: ignore[no-untyped-call]
-            self._run(cell, backward), reverse
+            cell(backward)[0], reverse
         )
         return output
-
-    def _run(self, cell: nn.RNNBase, hidden: Float[Tensor, "step batch unit"]) -> Tensor:
-        """All outputs of a direction; W_hh with some of its weights dropped in training."""
-        if not self.training or not self.recurrent_dropout:
-            output: Tensor = cell(hidden)[0]
-            return output
-        input_weight, recurrent, *biases = cell.all_weights[0]
-        weight = nn.functional.dropout(recurrent, self.recurrent_dropout)
-        zeros = hidden.new_zeros(1, hidden.shape[1], cell.hidden_size)
-        state = (zeros, zeros) if isinstance(cell, nn.LSTM) else zeros
-        weights = [input_weight, weight, *biases]
-        outputs = _FUNCTIONS[self.kind](hidden, state, weights, True, 1, 0.0, True, False, False)
-        return outputs[0]
 
     def forward_chunk(
         self,

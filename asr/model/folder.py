@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from asr.config import NEURAL_LM_FILES, Config, load_config, write_config
+from asr.config import NEURAL_LM_FILES, Config, load_config, load_model_config, write_config
 from asr.decoding import Decoder, DecodingConfig, decoder
 from asr.errors import AsrError, DataError, ModelError
 from asr.files import open_atomic, remove_folder, replace_folder
@@ -66,7 +66,7 @@ def read_model(folder: Path) -> LoadedModel:
     for name in ("config.yaml", "training.json", *token_tables.TOKEN_FILES):
         _check_inside(folder, name)
     try:
-        config = load_config(folder / "config.yaml", Config)
+        config = load_model_config(folder / "config.yaml")
     except AsrError as error:
         raise ModelError(str(error)) from error
     tokens = read_tokens(folder)

@@ -307,7 +307,7 @@ def draw_factors(num_utterances: int, share: float, generator: Generator) -> Ten
     return (1 + share) ** _uniform(num_utterances, -1.0, 1.0, generator)
 
 
-def on_host(generator: Generator, use: Literal["speed", "windows", "joining"]) -> Generator:
+def on_host(generator: Generator, use: Literal["speed", "joining"]) -> Generator:
     """Where to draw numbers that the program itself needs; on a CPU from `generator`.
 
     Reading a number from a GPU would mean waiting for all that it has been given to do. There it
@@ -315,7 +315,7 @@ def on_host(generator: Generator, use: Literal["speed", "windows", "joining"]) -
     """
     if generator.device.type == "cpu":
         return generator
-    place = 1 + ("speed", "windows", "joining").index(use)
+    place = 1 + ("speed", "joining").index(use)
     return Generator().manual_seed(generator.initial_seed() + (place << 56))
 
 

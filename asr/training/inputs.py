@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from asr.config import Config, FeatureConfig
 from asr.corpus import PackedCorpus
 from asr.corpus import statistics as feature_statistics
-from asr.model import Frontend, encoder
+from asr.model import Frontend
 from asr.progress import track
 from asr.training.augment import (
     augment_waveforms,
@@ -99,17 +99,6 @@ def draw_joined(config: Config, generator: Generator) -> bool:
     if not probability:
         return False
     return bool(torch.rand((), generator=on_host(generator, "joining")) < probability)
-
-
-def draw_windows(config: Config, generator: Generator) -> encoder.Windows | None:
-    """The windows of a step, if it has some."""
-    settings = config.augment
-    chance, phase = torch.rand(2, generator=on_host(generator, "windows")).tolist()
-    if not settings.window_seconds or chance >= settings.window_probability:
-        return None
-    step_ms = config.features.frame_shift_ms * config.encoder.subsampling
-    width = max(1, round(1000 * settings.window_seconds / step_ms))
-    return encoder.Windows(width=width, phase=1 + int(phase * width))
 
 
 def measure_statistics(

@@ -11,7 +11,7 @@ from asr.config import Config
 from asr.model import Network, ctc_loss, required_steps
 from asr.training.augment import join_pairs
 from asr.training.batch import Batch
-from asr.training.inputs import augmented_features, draw_joined, draw_windows
+from asr.training.inputs import augmented_features, draw_joined
 
 
 class Objective(nn.Module):
@@ -63,29 +63,23 @@ class Objective(nn.Module):
                 views=views,
                 done=done,
             )
-        windows = draw_windows(self.config, generator)
         targets, num_tokens = batch.targets, batch.num_tokens
         if joined:
-            targets, num_tokens = join_transcripts(targets, num_tokens, self.separator)
+            targets, num_tokens = join_targets(targets, num_tokens, self.separator)
         targets, num_tokens = targets.repeat(views, 1), num_tokens.repeat(views)
         encoder = self.network.encoder
         reduced = self.dtype != torch.float32
         with torch.autocast(features.device.type, self.dtype, enabled=reduced):
             if settings.intermediate:
-                log_probs, middle, num_steps = encoder.forward_with_middle(
-                    features, num_frames, windows
-                )
+                log_probs, middle, num_steps = encoder.forward_with_middle(features, num_frames)
             else:
-                log_probs, num_steps = encoder(features, num_frames, windows)
+                log_probs, num_steps = encoder(features, num_frames)
         ctc = ctc_loss(log_probs, num_steps, targets, num_tokens)
         skipped = num_steps < required_steps(targets, num_tokens)
         total = ctc
         if settings.intermediate:
             inner = ctc_loss(middle, num_steps, targets, num_tokens)
             total = torch.lerp(total, inner, settings.intermediate)
-        if settings.label_smoothing:
-            flat = uniform_divergence(log_probs, num_steps)
-            total = torch.lerp(total, flat, settings.label_smoothing)
         if settings.consistency:
             divergence = view_divergence(log_probs, num_steps)
             total = total.view(2, -1).mean(dim=0) + settings.consistency * divergence
@@ -96,7 +90,7 @@ class Objective(nn.Module):
         return total, ctc, skipped
 
 
-def join_transcripts(
+def join_targets(
     targets: Int[Tensor, "batch token"], num_tokens: Int[Tensor, " batch"], separator: int | None
 ) -> tuple[Int[Tensor, "pair both"], Int[Tensor, " pair"]]:
     """The transcripts of utterances that `join_pairs` joins, with a separator between them."""
@@ -136,13 +130,6 @@ def view_divergence(
     there = _divergence(first, second.detach())
     back = _divergence(second, first.detach())
     return _sum_own(0.5 * (there + back), steps)
-
-
-def uniform_divergence(
-    log_probs: Float[Tensor, "batch step token"], num_steps: Int[Tensor, " batch"]
-) -> Float[Tensor, " batch"]:
-    """Cross entropy of each step against equal probabilities, summed over steps, in nats."""
-    return _sum_own(-log_probs.mean(dim=2), num_steps)
 
 
 def _divergence(log_probs: Tensor, target: Tensor) -> Float[Tensor, "batch step"]:

@@ -1,5 +1,3 @@
-import itertools
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from asr.config import EncoderConfig
-from asr.model.encoder import CtcModel, Windows, count_parameters
+from asr.model.encoder import CtcModel, count_parameters
 
 CELLS = ["rnn", "lstm", "gru"]
 NUM_BINS, NUM_TOKENS = 5, 7
@@ -171,34 +169,3 @@ def test_a_future_frame_changes_nothing_before_it_in_one_direction() -> None:
 
 def test_parameters_are_counted() -> None:
     assert count_parameters(nn.Linear(3, 4)) == 16
-
-
-@pytest.mark.parametrize("phase", [1, 3, 5])
-def test_windows_are_recognized_as_utterances_of_their_own(phase: int) -> None:
-    model = make_model(subsampling=1)
-    lengths = torch.tensor([13, 6])
-    inputs = frames(2, 13)
-    windows = Windows(width=5, phase=phase)
-    with torch.no_grad():
-        together, _ = model(inputs, lengths, windows)
-        hidden = model.subsampling[0](
-            inputs.masked_fill((torch.arange(13) >= lengths[:, None])[:, :, None], 0)
-        )
-        for row, length in enumerate(lengths.tolist()):
-            bounds = [0, *range(phase, length, 5), length]
-            for start, end in itertools.pairwise(bounds):
-                own = hidden[row : row + 1, start:end].transpose(0, 1)
-                reverse = torch.arange(end - start).flip(0)
-                for layer in model.layers:
-                    own = layer(own, reverse)
-                expected = model.output(own).log_softmax(-1)[:, 0]
-                torch.testing.assert_close(together[row, start:end], expected)
-
-
-def test_a_window_longer_than_the_batch_changes_nothing() -> None:
-    model = make_model()
-    lengths = torch.tensor([12, 7])
-    with torch.no_grad():
-        whole, _ = model(frames(2, 12), lengths)
-        one_window, _ = model(frames(2, 12), lengths, Windows(width=50, phase=50))
-    torch.testing.assert_close(one_window, whole)

@@ -13,9 +13,8 @@ from asr.training.batch import Batch, make_batch
 from asr.training.inputs import augmented_features, input_features
 from asr.training.loss import (
     Objective,
-    join_transcripts,
+    join_targets,
     share_pairs,
-    uniform_divergence,
     view_divergence,
 )
 from tests.tones import CONFIG
@@ -119,7 +118,7 @@ def test_joining_by_speaker_is_refused() -> None:
 def test_a_separator_stands_between_transcripts_that_are_not_empty(separator: int | None) -> None:
     targets = torch.tensor([[1, 2], [3, 0], [0, 0], [4, 4], [5, 6]])
     num_tokens = torch.tensor([2, 1, 0, 2, 2])
-    joined, counts = join_transcripts(targets, num_tokens, separator)
+    joined, counts = join_targets(targets, num_tokens, separator)
     rows = [row[:count].tolist() for row, count in zip(joined, counts.tolist(), strict=True)]
     between = [] if separator is None else [separator]
     assert rows == [[1, 2, *between, 3], [4, 4], [5, 6]]
@@ -166,14 +165,6 @@ def test_each_view_is_pulled_to_the_other_but_no_view_pulls_itself() -> None:
     torch.testing.assert_close(logits.grad[1], 0.5 * (probs[1] - probs[0]))  # type: ignore[index]
 
 
-def test_smoothing_is_smallest_where_all_tokens_are_alike() -> None:
-    alike = torch.full((1, 3, 4), 0.25).log()
-    steps = torch.tensor([2])
-    torch.testing.assert_close(uniform_divergence(alike, steps), torch.tensor([2 * 1.3862944]))
-    other = torch.randn(1, 3, 4).log_softmax(2)
-    assert uniform_divergence(other, steps) > uniform_divergence(alike, steps)
-
-
 def test_masks_grow_with_the_training(batch: Batch) -> None:
     config = changed(augment={"time_masks": 10, "mask_ramp": 0.5})
     frontend = Network(config, 6).frontend
@@ -185,15 +176,6 @@ def test_masks_grow_with_the_training(batch: Batch) -> None:
         shares.append(int((masked != plain).any(dim=2).sum()))
     assert shares[0] == 0
     assert shares[1] < shares[2] < shares[3] == shares[4]
-
-
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-def test_recurrent_dropout_drops_weights_between_steps_only(cell: str, batch: Batch) -> None:
-    none, _ = losses(changed(encoder={"cell": cell}), batch)
-    tiny, _ = losses(changed(encoder={"cell": cell, "recurrent_dropout": 1e-9}), batch)
-    torch.testing.assert_close(tiny, none)
-    half, _ = losses(changed(encoder={"cell": cell, "recurrent_dropout": 0.5}), batch)
-    assert not torch.allclose(half, none)
 
 
 def test_half_precision_is_close_and_its_gradients_are_whole(batch: Batch) -> None:

@@ -29,7 +29,6 @@ EVERY_AUGMENTATION = {
     "vocal_tract": 0.1,
     "time_masks": 2,
     "freq_masks": 2,
-    "window_seconds": 0.5,
 }
 
 
@@ -82,7 +81,7 @@ def test_a_step_waits_for_the_device_in_the_ctc_loss_alone(
     config = changed(
         features={"kind": kind, "deltas": 1, "normalization": "utterance"},
         augment=EVERY_AUGMENTATION,
-        training={"intermediate": 0.3, "label_smoothing": 0.1, "consistency": 0.2},
+        training={"intermediate": 0.3, "consistency": 0.2},
     )
     learner = make_learner(tone_corpus["train"], config, tmp_path, device)
     batches = np.arange(30).reshape(5, 6)
@@ -123,5 +122,5 @@ def test_numbers_for_the_host_follow_from_the_seed_and_the_use() -> None:
         return torch.rand(4, generator=on_host(generator, use)).tolist()
 
     assert draw(1, "speed") == draw(1, "speed")
-    assert draw(1, "speed") != draw(1, "windows")
+    assert draw(1, "speed") != draw(1, "joining")
     assert draw(1, "speed") != draw(2, "speed")

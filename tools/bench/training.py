@@ -54,10 +54,7 @@ PIECES, WARM_UP = 4, 3
 PARTS = {
     "loading": [(asr.training.step, "make_batch"), (Batch, "to")],
     "features": [(Frontend, "base"), (Frontend, "finish")],
-    "augmentation": [
-        (asr.training.loss, "augmented_features"),
-        (asr.training.loss, "draw_windows"),
-    ],
+    "augmentation": [(asr.training.loss, "augmented_features")],
     "forward": [(CtcModel, "forward")],
     "loss": [(Objective, "forward")],
     "backward": [(Fabric, "backward")],
