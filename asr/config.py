@@ -242,6 +242,48 @@ class LanguageModelConfig(Settings):
     """A second model, learnt from that text, that ranks the beam search's readings anew."""
 
 
+class DecodingConfig(Settings):
+    """How text is found in the network's output; `decoding.yaml` of a model folder."""
+
+    beam: int = Field(1, ge=1)
+    """Prefixes kept in each step; 1 without a language model is the best path."""
+    nbest: int = Field(1, ge=1)
+    """Hypotheses given for each utterance."""
+    lm_weight: float = Field(1.0, ge=0)
+    """On the language model's log-probabilities."""
+    word_bonus: float = 0.0
+    """Added for each word, in nats."""
+    unknown_score: float = Field(-10.0, le=0)
+    """Added for each word that a language model of words lacks, in nats."""
+    beam_threshold: float = Field(20.0, gt=0)
+    """Prefixes are dropped that are so many nats below the best."""
+    token_threshold: float = Field(10.0, gt=0)
+    """Tokens are left out of a step that are so many nats below its best."""
+    blank_threshold: float = Field(0.999, gt=0)
+    """A step whose blank has this probability or more is taken for a blank, which loses at most the
+    rest of its probability; above 1 none is."""
+    lm: str | None = None
+    """Name of the language model's file in the model folder."""
+    lexicon: str | None = None
+    """Name of the lexicon's file in the model folder."""
+    neural_lm: str | None = None
+    """Name of the folder, in the model folder, of the neural model that ranks readings anew."""
+    neural_share: float = Field(0.0, ge=0, le=1)
+    """Of the language model's weight, that the neural one takes from the n-gram."""
+    rescored: int = Field(20, ge=1)
+    """Readings that it ranks."""
+
+    def describe(self) -> str:
+        """What is out of the ordinary, in a line."""
+        helps = [f"{name} {value}" for name in ("lm", "lexicon") if (value := getattr(self, name))]
+        if self.neural_lm and self.neural_share:
+            helps.append(f"{self.neural_lm} with a share of {self.neural_share:g}")
+        if self.beam == 1 and not helps:
+            return "best path"
+        weights = f"weight {self.lm_weight:g}, word bonus {self.word_bonus:g}"
+        return ", ".join([f"beam {self.beam}", *helps, weights])
+
+
 class SynthesisConfig(Settings):
     """Speech from synthetic voices: how much, and how varied."""
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from asr.errors import AsrError
+from asr.errors import AsrError, ModelError
 
 if sys.platform != "win32":
     import fcntl
@@ -172,6 +172,23 @@ def check_listed_folders(path: Path) -> None:
     for top, _, names in os.walk(path):
         if LIST in names:
             check_replaceable(Path(top))
+
+
+def check_inside(folder: Path, name: str, where: str = "") -> None:
+    """Refuse a file that is not in a model folder, and links out of it.
+
+    A model folder may come from anyone, and what is read as one of its files may be shown.
+
+    Args:
+        where: begins the message.
+
+    Raises:
+        ModelError: the name leads out of the folder.
+    """
+    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise ModelError(
+            f"{where}{folder / name} is not in the model folder; put the file itself there"
+        )
 
 
 def claim(path: Path, top: Path) -> None:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from asr.config import NeuralLmConfig
 from asr.corpus import Utterance, read_manifest
+from asr.decoding import DecodingOptions
 from asr.decoding.lexicon import spell_words, write_lexicon
 from asr.lm import estimate, read_sentences, write_arpa
 from asr.lm.neural import save_neural_lm, train_neural_lm
-from asr.model.folder import DecodingOptions
 from asr.text import read_tokens
 from asr.transcription import Recognizer, evaluate, tune
 

@@ -41,7 +41,7 @@ def _describe_conf(path: Path) -> list[str]:
 
 
 def _describe_model(folder: Path) -> list[str]:
-    from asr.model import folder as model_folder
+    from asr.decoding import options
     from asr.model import read_model
 
     model = read_model(folder)
@@ -58,7 +58,7 @@ def _describe_model(folder: Path) -> list[str]:
         f"{directions}; a step is {step_ms:g} ms",
         _describe_network(folder, model),
         f"tokens       {len(model.tokens)} with the blank: {shown}{more}",
-        f"decoding     {model_folder.read_decoding(folder).describe()}",
+        f"decoding     {options.read_decoding(folder).describe()}",
         *(f"{key:<12} {value}" for key, value in model.training.items()),
     ]
 

@@ -154,12 +154,12 @@ def _on_ray(
     options: "SourceOptions",
 ) -> _Transcriber:
     """By the workers of a cluster."""
-    from asr.model import folder as model_folder
+    from asr.decoding import DecodingOptions
     from asr.transcription import cluster
 
     setup = cluster.Setup(
         model=model,
-        decoding=model_folder.DecodingOptions(**decoding),
+        decoding=DecodingOptions(**decoding),
         threads=recognizer.threads,
         device=device,
         raw=options.raw,
@@ -395,10 +395,10 @@ def require_model(folder: Path) -> None:
 
 def _load(model: Path, device: str, threads: int | None, decoding: dict[str, Any]):  # type: ignore[no-untyped-def]
     require_model(model)
-    from asr.model import folder as model_folder
+    from asr.decoding import DecodingOptions
     from asr.transcription import Recognizer
 
-    options = model_folder.DecodingOptions(**decoding)
+    options = DecodingOptions(**decoding)
     recognizer = Recognizer.load(model, device=device, threads=threads, decoding=options)
     for warning in recognizer.warnings:
         tell(f"warning: {warning}")

@@ -2,7 +2,9 @@
 
 Which module for which question:
 
+    hypothesis  what comes out, and what is the best path?
     decoder     which search runs, with which helps?
+    options     what do a model folder and a caller say of that?
     beam, tables, automaton  how does the compiled prefix search work, and on which tables?
     lexicon, grammar, hotwords   which words may, must or should be heard?
     rescoring   how does a neural language model rank readings anew?

@@ -1,9 +1,11 @@
+from . import options as options
 from .alignment import TokenSpan as TokenSpan
 from .alignment import align as align
 from .decoder import Decoder as Decoder
-from .decoder import DecodingConfig as DecodingConfig
-from .decoder import Hypothesis as Hypothesis
-from .decoder import greedy as greedy
-from .decoder import text_of as text_of
+from .hypothesis import Hypothesis as Hypothesis
+from .hypothesis import greedy as greedy
+from .hypothesis import text_of as text_of
+from .options import DecodingOptions as DecodingOptions
+from .options import read_decoder as read_decoder
 from .rescoring import Rescorer as Rescorer
 from .viterbi import best_path as best_path

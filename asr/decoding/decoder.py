@@ -7,14 +7,13 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from asr.config import Settings
+from asr.config import DecodingConfig
+from asr.decoding.hypothesis import Hypothesis, SpelledWord, greedy
 from asr.errors import DataError
 from asr.text import TokenTable
 
@@ -27,102 +26,7 @@ if TYPE_CHECKING:
     from asr.decoding.tables import Found, Trie
     from asr.lm import LanguageModel
 
-DECODING_FILES = ("decoding.yaml", "lm.arpa", "lm.arpa.gz", "lexicon.txt", "neural_lm")
-"""What tuning may put into a model folder; the first says what the others are for."""
-
 _MOST_OFF = 1e-2  # by which the probabilities of a step may miss 1
-
-
-class DecodingConfig(Settings):
-    """How text is found in the network's output; `decoding.yaml` of a model folder."""
-
-    beam: int = Field(1, ge=1)
-    """Prefixes kept in each step; 1 without a language model is the best path."""
-    nbest: int = Field(1, ge=1)
-    """Hypotheses given for each utterance."""
-    lm_weight: float = Field(1.0, ge=0)
-    """On the language model's log-probabilities."""
-    word_bonus: float = 0.0
-    """Added for each word, in nats."""
-    unknown_score: float = Field(-10.0, le=0)
-    """Added for each word that a language model of words lacks, in nats."""
-    beam_threshold: float = Field(20.0, gt=0)
-    """Prefixes are dropped that are so many nats below the best."""
-    token_threshold: float = Field(10.0, gt=0)
-    """Tokens are left out of a step that are so many nats below its best."""
-    blank_threshold: float = Field(0.999, gt=0)
-    """A step whose blank has this probability or more is taken for a blank, which loses at most the
-    rest of its probability; above 1 none is."""
-    lm: str | None = None
-    """Name of the language model's file in the model folder."""
-    lexicon: str | None = None
-    """Name of the lexicon's file in the model folder."""
-    neural_lm: str | None = None
-    """Name of the folder, in the model folder, of the neural model that ranks readings anew."""
-    neural_share: float = Field(0.0, ge=0, le=1)
-    """Of the language model's weight, that the neural one takes from the n-gram."""
-    rescored: int = Field(20, ge=1)
-    """Readings that it ranks."""
-
-    def describe(self) -> str:
-        """What is out of the ordinary, in a line."""
-        helps = [f"{name} {value}" for name in ("lm", "lexicon") if (value := getattr(self, name))]
-        if self.neural_lm and self.neural_share:
-            helps.append(f"{self.neural_lm} with a share of {self.neural_share:g}")
-        if self.beam == 1 and not helps:
-            return "best path"
-        weights = f"weight {self.lm_weight:g}, word bonus {self.word_bonus:g}"
-        return ", ".join([f"beam {self.beam}", *helps, weights])
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SpelledWord:
-    """A word of a hypothesis and its tokens, from `first` to before `last`."""
-
-    text: str
-    first: int
-    last: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Hypothesis:
-    """What a decoder makes of one utterance."""
-
-    tokens: tuple[int, ...]
-    steps: tuple[int, ...]
-    """The step at which each token begins."""
-    log_prob: float
-    """Of the path found, or of all paths that a beam search summed, in nats."""
-    score: float | None = None
-    """By which a beam search ranks: with language model, bonus and hot words."""
-    words: tuple[SpelledWord, ...] | None = None
-    """As a beam search found them."""
-
-    @property
-    def text(self) -> str:
-        """The words, if a beam search found them."""
-        return " ".join(word.text for word in self.words or ())
-
-
-def text_of(hypothesis: Hypothesis, tokens: TokenTable) -> str:
-    """What a hypothesis reads, found by whichever search."""
-    return tokens.decode(hypothesis.tokens) if hypothesis.words is None else hypothesis.text
-
-
-def greedy(log_probs: NDArray[np.float32]) -> Hypothesis:
-    """The best path, repeats merged and blanks removed (Graves 2006, "best path decoding").
-
-    Args:
-        log_probs: [step, token] of one utterance, without padding.
-    """
-    best = log_probs.argmax(axis=1)
-    begins = best != np.concatenate([[-1], best[:-1]])
-    steps = np.flatnonzero(begins & (best != 0))
-    return Hypothesis(
-        tokens=tuple(int(token) for token in best[steps]),
-        steps=tuple(int(step) for step in steps),
-        log_prob=float(log_probs.max(axis=1).sum()) if len(log_probs) else 0.0,
-    )
 
 
 class Decoder:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from asr.decoding.decoder import Hypothesis
+from asr.decoding.hypothesis import Hypothesis
 from asr.lm import LanguageModel, NeuralLm, sentence_log_prob, sentences
 
 

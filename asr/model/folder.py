@@ -2,32 +2,24 @@
 
 `config.yaml` every setting, `tokens.txt` (or `tokens.model` with it), the network as
 `weights.safetensors` or, exported, `model.onnx`; `training.json` where the model comes from;
-optional `decoding.yaml`, with the language model and lexicon that it names. Nothing in it is code
-or a pickle. This module reads and writes all but the network; no torch.
+optional `decoding.yaml`, with the language model and lexicon that it names (see
+`asr.decoding.options`). Nothing in it is code or a pickle. This module reads and writes all but the
+network and what decoding adds; no torch.
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from asr.config import NEURAL_LM_FILES, Config, load_config, load_model_config, write_config
-from asr.decoding import Decoder, DecodingConfig, decoder
-from asr.errors import AsrError, DataError, ModelError
-from asr.files import open_atomic, remove_folder, replace_folder
+from asr.config import Config, load_model_config, write_config
+from asr.errors import AsrError, ModelError
+from asr.files import check_inside, open_atomic
 from asr.text import TokenTable, read_tokens, write_tokens
 from asr.text import tokens as token_tables
 
 WEIGHTS = "weights.safetensors"
-_DECODING = decoder.DECODING_FILES[0]
-_BEAM = 16  # where something asks for a beam search and nothing says how wide
-# Wide, since readings that a grammar does not allow are dropped only where their words end, and one
-# that it allows is wanted even where others are far more probable.
-_GRAMMAR = DecodingConfig(beam=256, beam_threshold=1000, token_threshold=100)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,171 +56,13 @@ def read_model(folder: Path) -> LoadedModel:
     if not (folder / "config.yaml").is_file():
         raise ModelError(f"{folder}: not a model folder (it has no config.yaml)")
     for name in ("config.yaml", "training.json", *token_tables.TOKEN_FILES):
-        _check_inside(folder, name)
+        check_inside(folder, name)
     try:
         config = load_model_config(folder / "config.yaml")
     except AsrError as error:
         raise ModelError(str(error)) from error
     tokens = read_tokens(folder)
     return LoadedModel(config=config, tokens=tokens, training=_read_training(folder))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DecodingOptions:
-    """What a caller changes of a model folder's `decoding.yaml`; none changes nothing."""
-
-    beam: int | None = None
-    nbest: int | None = None
-    lm: Path | None = None
-    lm_weight: float | None = None
-    word_bonus: float | None = None
-    lexicon: Path | None = None
-    hotwords: Path | None = None
-    grammar: Path | None = None
-
-
-def read_decoding(folder: Path) -> DecodingConfig:
-    """The folder's `decoding.yaml`; without one the defaults, which are the best path.
-
-    Raises:
-        ModelError: it cannot be used, or names a file outside of the folder.
-    """
-    if not (folder / _DECODING).exists():
-        return DecodingConfig()
-    _check_inside(folder, _DECODING)
-    try:
-        config = load_config(folder / _DECODING, DecodingConfig)
-    except AsrError as error:
-        raise ModelError(str(error)) from error
-    for key in ("lm", "lexicon", "neural_lm"):
-        if name := getattr(config, key):
-            _check_inside(folder, name, f"{folder / _DECODING}: {key}: ")
-    return config
-
-
-def _check_inside(folder: Path, name: str, where: str = "") -> None:
-    """Refuse a file that is not in the folder, and links out of it.
-
-    A model folder may come from anyone, and what is read as one of its files may be shown.
-    """
-    if not (folder / name).resolve().is_relative_to(folder.resolve()):
-        raise ModelError(
-            f"{where}{folder / name} is not in the model folder; put the file itself there"
-        )
-
-
-def has_decoding(folder: Path) -> bool:
-    """Whether a model folder says how it is decoded."""
-    return (folder / _DECODING).exists()
-
-
-def remove_decoding(folder: Path) -> None:
-    """Take back what `write_decoding` wrote: the folder then gives the best path.
-
-    Raises:
-        AsrError: its folder `neural_lm` is none; nothing of it is removed.
-    """
-    for name in decoder.DECODING_FILES:
-        path = folder / name
-        if path.is_dir():
-            remove_folder(path, NEURAL_LM_FILES)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def write_decoding(
-    folder: Path,
-    config: DecodingConfig,
-    lm: Path | None = None,
-    lexicon: Path | None = None,
-    neural_lm: Path | None = None,
-) -> None:
-    """Put `decoding.yaml` and the files that it names into a model folder, it last.
-
-    Args:
-        lm: ARPA file, compressed or not; copied under the name `lm.arpa` or `lm.arpa.gz`.
-        lexicon: copied under the name `lexicon.txt`.
-        neural_lm: folder; copied under the name `neural_lm`.
-    """
-    names: dict[str, str | None] = {"lm": None, "lexicon": None, "neural_lm": None}
-    if lm is not None:
-        names["lm"] = "lm.arpa.gz" if lm.suffix == ".gz" else "lm.arpa"
-    if lexicon is not None:
-        names["lexicon"] = "lexicon.txt"
-    for source, name in ((lm, names["lm"]), (lexicon, names["lexicon"])):
-        if source is not None and name is not None:
-            content = source.read_bytes()
-            with open_atomic(folder / name, "wb") as file:
-                file.write(content)
-    if neural_lm is not None:
-        names["neural_lm"] = "neural_lm"
-        with replace_folder(folder / "neural_lm", NEURAL_LM_FILES) as fresh:
-            shutil.copytree(neural_lm, fresh, dirs_exist_ok=True)
-    values = config.model_copy(update=names).model_dump(mode="json")
-    with open_atomic(folder / _DECODING) as file:
-        file.write(yaml.safe_dump(values, sort_keys=False))
-
-
-def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> Decoder:
-    """The decoder that a model folder's `decoding.yaml` and the options describe.
-
-    A beam of 1 and no other option is the best path, whatever `decoding.yaml` says.
-
-    Raises:
-        ModelError: `decoding.yaml` cannot be used.
-        DataError: a language model, lexicon, grammar or file of hot words cannot be used.
-    """
-    if options == DecodingOptions(beam=1):
-        return Decoder(tokens, DecodingConfig())
-    if options.grammar is not None and options.lm is not None:
-        raise DataError("--grammar and --lm: a grammar stands in place of a language model")
-    # What was tuned for a language model is no use to a grammar.
-    config = _GRAMMAR if options.grammar else read_decoding(folder)
-    lm = options.lm or (folder / config.lm if config.lm else None)
-    lexicon = options.lexicon or (folder / config.lexicon if config.lexicon else None)
-    changes = {
-        name: value
-        for name in ("beam", "nbest", "lm_weight", "word_bonus")
-        if (value := getattr(options, name)) is not None
-    }
-    helped = options.lm or lexicon or options.hotwords or options.grammar
-    if options.beam is None and config.beam == 1 and helped:
-        changes["beam"] = _BEAM
-    config = config.model_copy(update=changes)
-    if options.beam is None and config.beam < config.nbest:
-        config = config.model_copy(update={"beam": max(_BEAM, config.nbest)})
-    if not (helped or lm or config.neural_lm) and config.beam == 1:
-        return Decoder(tokens, config)
-    # These bring Numba, which takes half a second to import; the best path needs none of it.
-    from asr.decoding import grammar as grammars
-    from asr.decoding import hotwords as decoding_hotwords
-    from asr.decoding import lexicon as lexicons
-    from asr.lm import read_model as read_language_model
-
-    spelled = lexicons.read_lexicon(lexicon, tokens) if lexicon else None
-    if spelled is None and (helped or config.beam > 1):
-        spelled = lexicons.pronunciation_lexicon(tokens)
-    model = read_language_model(lm) if lm else None
-    rescorer = None
-    if config.neural_lm and config.neural_share and options.lm is None:
-        from asr.decoding import Rescorer
-        from asr.lm import load_neural_lm
-
-        rescorer = Rescorer(
-            neural=load_neural_lm(folder / config.neural_lm),
-            ngram=model,
-            lm_weight=config.lm_weight,
-            share=config.neural_share,
-        )
-    return Decoder(
-        tokens,
-        config,
-        language_model=model,
-        lexicon=spelled,
-        rescorer=rescorer,
-        hot_words=decoding_hotwords.read_hot_words(options.hotwords) if options.hotwords else (),
-        grammar=grammars.read_grammar(options.grammar) if options.grammar else None,
-    )
 
 
 def is_exported(folder: Path) -> bool:

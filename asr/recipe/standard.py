@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from asr.config import Settings, parse_settings
-from asr.decoding import decoder
+from asr.decoding import DecodingOptions
+from asr.decoding import options as decoding_options
 from asr.errors import ConfigError, DataError
 from asr.files import open_atomic, replace_folder
 from asr.recipe.run import Stage, Work
@@ -14,7 +15,6 @@ from asr.text import tokens
 
 if TYPE_CHECKING:
     from asr.corpus import Utterance
-    from asr.model import folder as model_folder
 
 if TYPE_CHECKING:
     from asr.corpus import PackReport
@@ -171,7 +171,6 @@ def lm(work: Work) -> None:
 def tune(work: Work) -> None:
     """Find the weights of decoding on the dev set, and store them in the model folder."""
     from asr.corpus import manifest, read_manifest
-    from asr.model import folder as model_folder
     from asr.transcription import tune as tune_model
     from asr.transcription import tuning as transcription_tuning
 
@@ -180,7 +179,7 @@ def tune(work: Work) -> None:
     arpa, lexicon, neural = (path if path.exists() else None for path in paths)
     with replace_folder(work.path("tuning")) as folder:
         if arpa is lexicon is neural is None and work.config.tokens.kind != "phones":
-            model_folder.remove_decoding(model)
+            decoding_options.remove_decoding(model)
             work.report("nothing to tune: decoding is the best path")
             return
         utterances = read_manifest(manifest.find_manifest(work.path("manifests"), "dev"))
@@ -200,13 +199,12 @@ def tune(work: Work) -> None:
 def evaluate(work: Work) -> None:
     """Transcribe the test set, score it, and write the report."""
     from asr.corpus import manifest, read_manifest
-    from asr.model import folder as model_folder
 
     utterances = read_manifest(manifest.find_manifest(work.path("manifests"), "test"))
-    best_path = model_folder.DecodingOptions(beam=1)
+    best_path = DecodingOptions(beam=1)
     with replace_folder(work.path("test")) as folder:
-        if model_folder.has_decoding(work.path("model")):
-            summary = _evaluate(work, utterances, model_folder.DecodingOptions(), folder)
+        if decoding_options.has_decoding(work.path("model")):
+            summary = _evaluate(work, utterances, DecodingOptions(), folder)
             summary += "\nThe best path, without help:\n"
             summary += _evaluate(work, utterances, best_path, folder / "best_path")
         else:
@@ -218,7 +216,7 @@ def evaluate(work: Work) -> None:
 def _evaluate(
     work: Work,
     utterances: "Sequence[Utterance]",
-    decoding: "model_folder.DecodingOptions",
+    decoding: DecodingOptions,
     folder: Path,
 ) -> str:
     from asr.transcription import Recognizer, write_evaluation
@@ -273,7 +271,7 @@ def model_stages(*sources: str) -> tuple[Stage, ...]:
             # Not the folder of manifests, which has the test set's.
             needs=("model", "lm", *_manifests("dev")),
             makes=("tuning",),
-            may_make=tuple(f"model/{name}" for name in decoder.DECODING_FILES),
+            may_make=tuple(f"model/{name}" for name in decoding_options.DECODING_FILES),
         ),
         Stage(
             name="evaluate",

@@ -20,8 +20,8 @@ from typing import Any
 from asr.audio import RawFormat
 from asr.config import Config
 from asr.corpus import Utterance
+from asr.decoding import DecodingOptions
 from asr.errors import AsrError, DataError, ModelError, StoppedError, printable
-from asr.model import folder as model_folder
 from asr.model import inference
 from asr.progress import Report
 from asr.transcription.job import task_starts
@@ -46,7 +46,7 @@ class Setup:
     """What makes a worker the recognizer that it stands for."""
 
     model: Path
-    decoding: model_folder.DecodingOptions
+    decoding: DecodingOptions
     threads: int
     """Of the processor, for each worker."""
     device: str = "auto"

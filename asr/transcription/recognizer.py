@@ -18,12 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from asr.audio import AudioStream, stream_samples
 from asr.batches import plan_batches
+from asr.config import DecodingConfig
 from asr.corpus import Utterance
 from asr.corpus import statistics as feature_statistics
-from asr.decoding import Decoder, DecodingConfig
+from asr.decoding import Decoder, DecodingOptions, read_decoder
 from asr.errors import AsrError, AudioError, DataError
 from asr.model import InferenceNetwork, LoadedModel, open_network, read_model
-from asr.model import folder as model_folder
 from asr.text import normalize
 from asr.transcription.live import ENDPOINT_SECONDS, LiveStream
 from asr.transcription.pieces import Piece, Segment, Stitcher
@@ -98,7 +98,7 @@ class Recognizer:
         *,
         device: str = "auto",
         threads: int | None = None,
-        decoding: model_folder.DecodingOptions | None = None,
+        decoding: DecodingOptions | None = None,
     ) -> "Recognizer":
         """Read a model folder.
 
@@ -113,9 +113,7 @@ class Recognizer:
         folder = Path(path)
         model = read_model(folder)
         network = open_network(folder, model, device, threads)
-        decoder = model_folder.read_decoder(
-            folder, model.tokens, decoding or model_folder.DecodingOptions()
-        )
+        decoder = read_decoder(folder, model.tokens, decoding or DecodingOptions())
         return cls(model, network, decoder)
 
     @property

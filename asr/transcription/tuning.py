@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.config import DecodingConfig
 from asr.corpus import Utterance
-from asr.decoding import Decoder, DecodingConfig, Hypothesis, text_of
+from asr.decoding import Decoder, DecodingOptions, Hypothesis, options, read_decoder, text_of
 from asr.errors import AsrError, DataError
 from asr.files import open_atomic
-from asr.model import folder as model_folder
 from asr.progress import Report, track
 from asr.scoring import ErrorCounts, count_errors, total
 from asr.text import TokenTable, normalize
@@ -133,10 +133,10 @@ def tune(
         DataError: an utterance cannot be read or has no text, or the language model or lexicon
             cannot be used.
     """
-    model_folder.remove_decoding(folder)
+    options.remove_decoding(folder)
     recognizer = Recognizer.load(folder, device=device)
-    options = model_folder.DecodingOptions(beam=_BEAM, lm=lm, lexicon=lexicon)
-    decoder = model_folder.read_decoder(folder, recognizer.tokens, options)
+    wanted = DecodingOptions(beam=_BEAM, lm=lm, lexicon=lexicon)
+    decoder = read_decoder(folder, recognizer.tokens, wanted)
     for warning in decoder.warnings:
         report(f"warning: {warning}")
     dev = score_dev_set(recognizer, utterances)
@@ -156,7 +156,7 @@ def tune(
     best = tuning.best
     config = _settings(best).model_copy(update={"neural_share": best.neural_share})
     kept = neural_lm if best.neural_share else None
-    model_folder.write_decoding(folder, config, lm=lm, lexicon=lexicon, neural_lm=kept)
+    options.write_decoding(folder, config, lm=lm, lexicon=lexicon, neural_lm=kept)
     return tuning
 
 

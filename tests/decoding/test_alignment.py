@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.decoding.alignment import align
-from asr.decoding.decoder import greedy
+from asr.decoding.hypothesis import greedy
 from asr.decoding.viterbi import best_path
 from asr.errors import DataError
 

@@ -11,14 +11,16 @@ import pytest
 from numpy.typing import NDArray
 
 from asr.cli import main
-from asr.decoding.decoder import Decoder, DecodingConfig, Hypothesis, greedy
+from asr.config import DecodingConfig
+from asr.decoding.decoder import Decoder
 from asr.decoding.grammar import Grammar, read_grammar
 from asr.decoding.hotwords import HotPhrase, read_hot_words
+from asr.decoding.hypothesis import Hypothesis, greedy
 from asr.decoding.lexicon import Lexicon, read_lexicon
+from asr.decoding.options import DecodingOptions, read_decoding, write_decoding
 from asr.errors import DataError, ModelError
 from asr.lm.kneser_ney import estimate
 from asr.lm.ngram import END_ID, LanguageModel, build_model
-from asr.model.folder import DecodingOptions, read_decoding, write_decoding
 from asr.text.tokens import TokenTable
 from asr.transcription.recognizer import Recognizer
 from tests.conftest import ROOT

@@ -9,7 +9,7 @@ import torch
 
 from asr.cli import main
 from asr.config import NeuralLmConfig
-from asr.decoding.decoder import Hypothesis, SpelledWord
+from asr.decoding.hypothesis import Hypothesis, SpelledWord
 from asr.decoding.rescoring import Rescorer
 from asr.errors import DataError, ModelError
 from asr.lm.kneser_ney import estimate

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from asr.decoding.decoder import greedy
+from asr.decoding.hypothesis import greedy
 from asr.model import ctc
 
 

@@ -14,13 +14,13 @@ import torch
 
 from asr.audio import read_audio
 from asr.cli import main
-from asr.config import Config, TokenConfig
-from asr.decoding.decoder import DecodingConfig
+from asr.config import Config, DecodingConfig, TokenConfig
+from asr.decoding.options import read_decoding, write_decoding
 from asr.errors import ModelError
 from asr.model.export import encoder as onnx_encoder
 from asr.model.export import features as onnx_features
 from asr.model.export.export import export_model
-from asr.model.folder import WEIGHTS, read_decoding, write_decoding, write_model
+from asr.model.folder import WEIGHTS, write_model
 from asr.model.network import Network, write_weights
 from asr.model.onnx import MODEL
 from asr.text.tokens import build_tokens

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from asr.cli import main
 from asr.corpus.manifest import Utterance
+from asr.decoding.options import DecodingOptions
 from asr.errors import AsrError, DataError, ModelError
-from asr.model.folder import DecodingOptions
 from asr.progress import silent
 from asr.transcription import cluster
 from asr.transcription.cluster import Setup, transcribe_on_ray

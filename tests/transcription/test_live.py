@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.cli import main
-from asr.config import Config
+from asr.config import Config, DecodingConfig
 from asr.corpus.packed import PackedCorpus
-from asr.decoding.decoder import Decoder, DecodingConfig
+from asr.decoding.decoder import Decoder
 from asr.errors import ModelError
 from asr.model.network import Network, TorchNetwork
 from asr.text.tokens import TokenTable

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from asr.cli import main
-from asr.config import Config, TokenConfig
+from asr.config import Config, DecodingConfig, TokenConfig
 from asr.corpus.manifest import read_manifest, write_manifest
-from asr.decoding.decoder import DecodingConfig
+from asr.decoding.options import read_decoding
 from asr.errors import DataError
-from asr.model.folder import read_decoding
 from asr.recipe.run import Recipe, Stage, Work, plan, run_recipe
 from asr.recipe.standard import model_stages
 from asr.scoring.errors import ErrorCounts

@@ -128,8 +128,9 @@ def main() -> None:
     parser.add_argument("--word-bonus", type=float, default=0.0)
     arguments = parser.parse_args()
 
+    from asr.config import DecodingConfig
     from asr.corpus import read_manifest
-    from asr.decoding import Decoder, DecodingConfig
+    from asr.decoding import Decoder
     from asr.lm import read_model
     from asr.scoring import ErrorCounts, count_errors
     from asr.transcription import Recognizer

@@ -159,8 +159,8 @@ def main() -> None:
     parser.add_argument("--short", type=int, default=1000)
     parser.add_argument("--sphinx-seconds", type=float, default=30)
     arguments = parser.parse_args()
+    from asr.decoding import DecodingOptions
     from asr.model.export import export, export_model
-    from asr.model.folder import DecodingOptions
     from asr.transcription import Recognizer
 
     # Random weights magnify rounding errors, which do not matter here.

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from asr.config import Config
+from asr.decoding import options
 from asr.errors import ModelError
 from asr.files import open_atomic
 from asr.model.export.encoder import add_encoder
@@ -22,11 +23,8 @@ from asr.model.features import Frontend
 from asr.model.folder import (
     WEIGHTS,
     LoadedModel,
-    has_decoding,
     is_exported,
-    read_decoding,
     read_model,
-    write_decoding,
     write_model,
 )
 from asr.model.inference import InferenceNetwork
@@ -228,11 +226,11 @@ def _as_exported(config: Config) -> Config:
 
 
 def _copy_decoding(folder: Path, output: Path) -> None:
-    if not has_decoding(folder):
+    if not options.has_decoding(folder):
         return
     # A neural language model would bring torch along; without it its share is the n-gram's.
-    decoding = read_decoding(folder).model_copy(update={"neural_share": 0.0})
-    write_decoding(
+    decoding = options.read_decoding(folder).model_copy(update={"neural_share": 0.0})
+    options.write_decoding(
         output,
         decoding,
         lm=folder / decoding.lm if decoding.lm else None,

@@ -1,0 +1,173 @@
+"""How a model folder is decoded: its `decoding.yaml`, what that names, and what a caller changes.
+
+`decoding.yaml` may name a language model, a lexicon and a neural language model that stand beside
+it. Without the file the folder gives the best path. No torch, unless a neural model ranks readings.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from asr.config import NEURAL_LM_FILES, DecodingConfig, load_config
+from asr.decoding.decoder import Decoder
+from asr.errors import AsrError, DataError, ModelError
+from asr.files import check_inside, open_atomic, remove_folder, replace_folder
+from asr.text import TokenTable
+
+SETTINGS_FILE = "decoding.yaml"
+DECODING_FILES = (SETTINGS_FILE, "lm.arpa", "lm.arpa.gz", "lexicon.txt", "neural_lm")
+"""What tuning may put into a model folder; the first says what the others are for."""
+
+_BEAM = 16  # where something asks for a beam search and nothing says how wide
+# Wide, since readings that a grammar does not allow are dropped only where their words end, and one
+# that it allows is wanted even where others are far more probable.
+_GRAMMAR = DecodingConfig(beam=256, beam_threshold=1000, token_threshold=100)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodingOptions:
+    """What a caller changes of a model folder's `decoding.yaml`; none changes nothing."""
+
+    beam: int | None = None
+    nbest: int | None = None
+    lm: Path | None = None
+    lm_weight: float | None = None
+    word_bonus: float | None = None
+    lexicon: Path | None = None
+    hotwords: Path | None = None
+    grammar: Path | None = None
+
+
+def read_decoding(folder: Path) -> DecodingConfig:
+    """The folder's `decoding.yaml`; without one the defaults, which are the best path.
+
+    Raises:
+        ModelError: it cannot be used, or names a file outside of the folder.
+    """
+    if not (folder / SETTINGS_FILE).exists():
+        return DecodingConfig()
+    check_inside(folder, SETTINGS_FILE)
+    try:
+        config = load_config(folder / SETTINGS_FILE, DecodingConfig)
+    except AsrError as error:
+        raise ModelError(str(error)) from error
+    for key in ("lm", "lexicon", "neural_lm"):
+        if name := getattr(config, key):
+            check_inside(folder, name, f"{folder / SETTINGS_FILE}: {key}: ")
+    return config
+
+
+def has_decoding(folder: Path) -> bool:
+    """Whether a model folder says how it is decoded."""
+    return (folder / SETTINGS_FILE).exists()
+
+
+def remove_decoding(folder: Path) -> None:
+    """Take back what `write_decoding` wrote: the folder then gives the best path.
+
+    Raises:
+        AsrError: its folder `neural_lm` is none; nothing of it is removed.
+    """
+    for name in DECODING_FILES:
+        path = folder / name
+        if path.is_dir():
+            remove_folder(path, NEURAL_LM_FILES)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write_decoding(
+    folder: Path,
+    config: DecodingConfig,
+    lm: Path | None = None,
+    lexicon: Path | None = None,
+    neural_lm: Path | None = None,
+) -> None:
+    """Put `decoding.yaml` and the files that it names into a model folder, it last.
+
+    Args:
+        lm: ARPA file, compressed or not; copied under the name `lm.arpa` or `lm.arpa.gz`.
+        lexicon: copied under the name `lexicon.txt`.
+        neural_lm: folder; copied under the name `neural_lm`.
+    """
+    names: dict[str, str | None] = {"lm": None, "lexicon": None, "neural_lm": None}
+    if lm is not None:
+        names["lm"] = "lm.arpa.gz" if lm.suffix == ".gz" else "lm.arpa"
+    if lexicon is not None:
+        names["lexicon"] = "lexicon.txt"
+    for source, name in ((lm, names["lm"]), (lexicon, names["lexicon"])):
+        if source is not None and name is not None:
+            content = source.read_bytes()
+            with open_atomic(folder / name, "wb") as file:
+                file.write(content)
+    if neural_lm is not None:
+        names["neural_lm"] = "neural_lm"
+        with replace_folder(folder / "neural_lm", NEURAL_LM_FILES) as fresh:
+            shutil.copytree(neural_lm, fresh, dirs_exist_ok=True)
+    values = config.model_copy(update=names).model_dump(mode="json")
+    with open_atomic(folder / SETTINGS_FILE) as file:
+        file.write(yaml.safe_dump(values, sort_keys=False))
+
+
+def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> Decoder:
+    """The decoder that a model folder's `decoding.yaml` and the options describe.
+
+    A beam of 1 and no other option is the best path, whatever `decoding.yaml` says.
+
+    Raises:
+        ModelError: `decoding.yaml` cannot be used.
+        DataError: a language model, lexicon, grammar or file of hot words cannot be used.
+    """
+    if options == DecodingOptions(beam=1):
+        return Decoder(tokens, DecodingConfig())
+    if options.grammar is not None and options.lm is not None:
+        raise DataError("--grammar and --lm: a grammar stands in place of a language model")
+    # What was tuned for a language model is no use to a grammar.
+    config = _GRAMMAR if options.grammar else read_decoding(folder)
+    lm = options.lm or (folder / config.lm if config.lm else None)
+    lexicon = options.lexicon or (folder / config.lexicon if config.lexicon else None)
+    changes = {
+        name: value
+        for name in ("beam", "nbest", "lm_weight", "word_bonus")
+        if (value := getattr(options, name)) is not None
+    }
+    helped = options.lm or lexicon or options.hotwords or options.grammar
+    if options.beam is None and config.beam == 1 and helped:
+        changes["beam"] = _BEAM
+    config = config.model_copy(update=changes)
+    if options.beam is None and config.beam < config.nbest:
+        config = config.model_copy(update={"beam": max(_BEAM, config.nbest)})
+    if not (helped or lm or config.neural_lm) and config.beam == 1:
+        return Decoder(tokens, config)
+    # These bring Numba, which takes half a second to import; the best path needs none of it.
+    from asr.decoding import grammar as grammars
+    from asr.decoding import hotwords as decoding_hotwords
+    from asr.decoding import lexicon as lexicons
+    from asr.lm import read_model as read_language_model
+
+    spelled = lexicons.read_lexicon(lexicon, tokens) if lexicon else None
+    if spelled is None and (helped or config.beam > 1):
+        spelled = lexicons.pronunciation_lexicon(tokens)
+    model = read_language_model(lm) if lm else None
+    rescorer = None
+    if config.neural_lm and config.neural_share and options.lm is None:
+        from asr.decoding import Rescorer
+        from asr.lm import load_neural_lm
+
+        rescorer = Rescorer(
+            neural=load_neural_lm(folder / config.neural_lm),
+            ngram=model,
+            lm_weight=config.lm_weight,
+            share=config.neural_share,
+        )
+    return Decoder(
+        tokens,
+        config,
+        language_model=model,
+        lexicon=spelled,
+        rescorer=rescorer,
+        hot_words=decoding_hotwords.read_hot_words(options.hotwords) if options.hotwords else (),
+        grammar=grammars.read_grammar(options.grammar) if options.grammar else None,
+    )
