@@ -51,13 +51,13 @@ class RawFormat:
         Raises:
             ValueError: it is not that.
         """
-        found = re.fullmatch(r"(\d{1,6})(?::(\w+))?(?::(\d{1,4}))?", text)
-        rate, encoding, channels = found.groups() if found else ("0", None, None)
+        match = re.fullmatch(r"(\d{1,6})(?::(\w+))?(?::(\d{1,4}))?", text)
+        rate, encoding, channels = match.groups() if match else ("0", None, None)
         raw = cls(
             sample_rate=int(rate), encoding=encoding or "s16", num_channels=int(channels or 1)
         )
-        known = raw.encoding in _ENCODINGS and _MIN_RATE <= raw.sample_rate <= _MAX_RATE
-        if not known or not 1 <= raw.num_channels <= 1024:
+        is_possible = raw.encoding in _ENCODINGS and _MIN_RATE <= raw.sample_rate <= _MAX_RATE
+        if not is_possible or not 1 <= raw.num_channels <= 1024:
             raise ValueError(
                 f"{text}: RATE[:ENCODING[:CHANNELS]] is expected, as 16000:s16:1; encodings are "
                 + ", ".join(_ENCODINGS)
@@ -115,11 +115,11 @@ def open_sound(
         if sound is not None:
             rate = sound.samplerate
             start, stop = _stretch(rate, offset, duration)
-            known = 0 < sound.frames < _UNKNOWN_LENGTH
+            has_length = 0 < sound.frames < _UNKNOWN_LENGTH
             yield SoundSource(
                 sample_rate=rate,
                 num_channels=sound.channels,
-                num_samples=_length(sound.frames, start, stop) if known else None,
+                num_samples=_length(sound.frames, start, stop) if has_length else None,
                 blocks=_sound_blocks(sound, path, start, stop),
             )
             return
@@ -267,22 +267,22 @@ def _damaged(path: Path, error: soundfile.LibsndfileError) -> AudioError:
 def _check_promise(path: Path, sound: Any) -> None:
     """Refuse a file whose header promises more than the file holds."""
     log = sound.extra_info
-    promised = held = 0
+    num_promised = num_held = 0
     if sound.format == "NIST":
         with path.open("rb") as file:
             counts = re.search(rb"sample_count -i (\d+)", file.read(1024))
-        promised, held = int(counts[1]) if counts else 0, sound.frames
+        num_promised, num_held = int(counts[1]) if counts else 0, sound.frames
     elif sound.format == "OGG":
-        promised, held = _ogg_page(path)
+        num_promised, num_held = _ogg_page(path)
     else:
         sizes = re.search(
             r"(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", log
         )
         if sizes:
-            promised, held = int(sizes[1]), int(sizes[2])
-    if held + 1 < promised < _STREAMED:
+            num_promised, num_held = int(sizes[1]), int(sizes[2])
+    if num_held + 1 < num_promised < _STREAMED:
         unit = "samples" if sound.format == "NIST" else "bytes"
-        raise audio_error(path, f"truncated: {promised} {unit} expected, {held} there")
+        raise audio_error(path, f"truncated: {num_promised} {unit} expected, {num_held} there")
 
 
 def _ogg_page(path: Path) -> tuple[int, int]:
@@ -297,13 +297,13 @@ def _ogg_page(path: Path) -> tuple[int, int]:
 
 
 def _sound_blocks(sound: Any, path: Path, start: int, stop: int | None) -> Iterator[Samples]:
-    known = 0 < sound.frames < _UNKNOWN_LENGTH
-    if known and start >= sound.frames:
+    has_length = 0 < sound.frames < _UNKNOWN_LENGTH
+    if has_length and start >= sound.frames:
         end = sound.frames / sound.samplerate
         raise audio_error(path, f"nothing at {start / sound.samplerate:g} s, it ends at {end:g} s")
     block_size = max(1, _BLOCK // sound.channels)
     position = start
-    last = min(sound.frames if known else _UNKNOWN_LENGTH, stop or _UNKNOWN_LENGTH)
+    last = min(sound.frames if has_length else _UNKNOWN_LENGTH, stop or _UNKNOWN_LENGTH)
     try:
         if sound.format == "MP3":
             # Its frames refer to bits of earlier ones, so that a seek gives other samples.
@@ -321,12 +321,16 @@ def _sound_blocks(sound: Any, path: Path, start: int, stop: int | None) -> Itera
                 break
     except soundfile.LibsndfileError as error:
         raise _damaged(path, error) from error
-    if known and position < last:
+    if has_length and position < last:
         raise audio_error(path, f"truncated: {sound.frames} samples expected, {position} there")
 
 
-def _pyav(path: Path) -> Any:
-    """The module; installations that only transcribe may be without it."""
+def pyav(path: Path) -> Any:
+    """PyAV's module, which installations that only transcribe may be without.
+
+    Raises:
+        AudioError: it is not there; `path` is what it was to read.
+    """
     try:
         import av
     except ImportError as error:
@@ -337,7 +341,7 @@ def _pyav(path: Path) -> Any:
 @contextmanager
 def _container(path: Path) -> Iterator[Any]:
     """The file opened by FFmpeg."""
-    av = _pyav(path)
+    av = pyav(path)
     av.logging.set_level(None)
     # A file object, so that a name that looks like an URL or protocol is only a name.
     with path.open("rb") as file:
@@ -355,7 +359,7 @@ def _container(path: Path) -> Iterator[Any]:
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """FFmpeg's errors as AudioError."""
-    av = _pyav(path)
+    av = pyav(path)
     try:
         yield
     except (av.error.FFmpegError, OSError, ValueError, RuntimeError) as error:
@@ -369,8 +373,7 @@ def _kinds(container: Any) -> str:
 
 def _av_blocks(container: Any, path: Path, start: int, stop: int | None) -> Iterator[Samples]:
     """Decoded from the beginning, as seeking is inexact in these containers."""
-    import av
-
+    av = pyav(path)
     stream = container.streams.audio[0]
     resampler = av.AudioResampler(format="fltp", rate=stream.rate)
     position = 0

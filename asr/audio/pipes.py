@@ -1,8 +1,10 @@
-"""Audio from a pipe, which is a command of a `wav.scp` or stdin, in a temporary file.
+"""Audio from pipes: the output of a command of a `wav.scp`, and stdin.
 
-Formats need seeking and lengths, and a pipe has neither; on disk, memory stays bounded.
+Most formats need seeking and lengths, and a pipe has neither: what may wait goes to a temporary
+file, so that memory stays bounded. What is to be heard as it arrives is decoded block by block.
 """
 
+import os
 import re
 import shlex
 import shutil
@@ -12,9 +14,26 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
+import numpy as np
+
+from asr.audio.files import (
+    AV_FORMATS,
+    RawFormat,
+    Samples,
+    SoundSource,
+    audio_error,
+    check_rate,
+    explained,
+    pyav,
+)
+from asr.audio.stream import AudioStream
 from asr.errors import AudioError, DataError
+
+_STDIN = Path("stdin")  # what errors call a descriptor
+_READ_BYTES = 4096  # at a time, at most
+_RAW_TYPES = {"s16": "<i2", "s32": "<i4", "f32": "<f4", "u8": "u1"}
 
 _running: set[subprocess.Popen[bytes]] = set()
 
@@ -75,6 +94,30 @@ def kill_commands() -> None:
         process.kill()
 
 
+@contextmanager
+def open_pipe(
+    descriptor: int, *, sample_rate: int, channel: int | None = None, raw: RawFormat | None = None
+) -> Iterator[AudioStream]:
+    """Sound from an open file descriptor, in a container that needs no seeking, as WAV, or raw.
+
+    Raises:
+        AudioError: it is not sound, or damaged.
+    """
+    with ExitStack() as stack:
+        if raw is None:
+            source = stack.enter_context(_open_container(descriptor))
+        elif raw.encoding not in _RAW_TYPES:
+            raise audio_error(_STDIN, f"--live with --raw takes {', '.join(_RAW_TYPES)}")
+        else:
+            source = SoundSource(
+                sample_rate=raw.sample_rate,
+                num_channels=raw.num_channels,
+                num_samples=None,
+                blocks=_raw_blocks(descriptor, raw),
+            )
+        yield AudioStream(source, _STDIN, sample_rate=sample_rate, channel=channel)
+
+
 def _run(
     programs: Sequence[Sequence[str]], command: str, output: IO[bytes], complaints: IO[bytes]
 ) -> None:
@@ -111,3 +154,68 @@ def _run(
         complaints.seek(0)
         said = complaints.read(400).decode("utf-8", "replace").strip().partition("\n")[0]
         raise AudioError(f"{command}: exit code {failed[-1]}{': ' if said else ''}{said}")
+
+
+@contextmanager
+def _open_container(descriptor: int) -> Iterator[SoundSource]:
+    av = pyav(_STDIN)
+    av.logging.set_level(None)
+    with explained(_STDIN):
+        container = av.open(
+            _Pipe(descriptor),
+            metadata_errors="ignore",
+            buffer_size=_READ_BYTES,
+            # Not 5 MB and 5 s to find out what comes.
+            options={
+                "format_whitelist": AV_FORMATS,
+                "probesize": str(_READ_BYTES),
+                "analyzeduration": "0",
+            },
+        )
+    with container:
+        streams = container.streams.audio
+        if not streams or streams[0].codec_context is None:
+            raise audio_error(_STDIN, "no sound in it that can be decoded")
+        yield SoundSource(
+            sample_rate=check_rate(_STDIN, int(streams[0].rate or 0)),
+            num_channels=streams[0].channels,
+            num_samples=None,
+            blocks=_container_blocks(container),
+        )
+
+
+class _Pipe:
+    """What FFmpeg reads from: as many bytes as there are, without waiting for more."""
+
+    def __init__(self, descriptor: int):
+        self._descriptor = descriptor
+
+    def read(self, count: int) -> bytes:
+        return os.read(self._descriptor, count)
+
+
+def _raw_blocks(descriptor: int, raw: RawFormat) -> Iterator[Samples]:
+    dtype = np.dtype(_RAW_TYPES[raw.encoding])
+    width = dtype.itemsize * raw.num_channels
+    rest = b""
+    while content := os.read(descriptor, _READ_BYTES):
+        content = rest + content
+        whole = len(content) // width * width
+        values = np.frombuffer(content[:whole], dtype).reshape(-1, raw.num_channels)
+        rest = content[whole:]
+        if dtype.kind == "f":
+            yield values.astype(np.float32)
+        else:
+            full_scale = 1 << (8 * dtype.itemsize - 1)
+            offset = full_scale if dtype.kind == "u" else 0
+            yield ((values.astype(np.float64) - offset) / full_scale).astype(np.float32)
+
+
+def _container_blocks(container: Any) -> Iterator[Samples]:
+    av = pyav(_STDIN)
+    stream = container.streams.audio[0]
+    resampler = av.AudioResampler(format="fltp", rate=stream.rate)
+    with explained(_STDIN):
+        for decoded in container.decode(stream):
+            for frame in resampler.resample(decoded):
+                yield frame.to_ndarray().T.astype(np.float32)

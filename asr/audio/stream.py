@@ -102,17 +102,17 @@ class AudioStream:
             AudioError: as `read_audio`.
         """
         resampler = Resampler(self.source_rate, self.sample_rate)
-        given = 0
+        num_given = 0
         for block in self._source.blocks:
             mono = resampler.resample(self._mono(block))
-            given += len(mono)
+            num_given += len(mono)
             yield mono
         mono = resampler.finish() if self._count else np.zeros(0, np.float32)
-        given += len(mono)
+        num_given += len(mono)
         yield mono
         if not self._count:
             raise audio_error(self._path, "no samples")
-        if not given:
+        if not num_given:
             raise audio_error(self._path, f"too short to be resampled to {self.sample_rate} Hz")
 
     def warnings(self) -> tuple[str, ...]:

@@ -58,13 +58,13 @@ def transcribe_live(
 def _open(
     recognizer: "Recognizer", source: "Source", options: "SourceOptions"
 ) -> "AbstractContextManager[AudioStream]":
-    from asr.audio import arriving
+    from asr.audio import pipes
     from asr.transcription import sources as audio_sources
 
     rate = recognizer.config.features.sample_rate
     if str(source.utterance.audio_filepath) != audio_sources.STDIN:
         return audio_sources.source_opener([source], rate, options)(source.utterance)
-    return arriving.open_pipe(
+    return pipes.open_pipe(
         sys.stdin.fileno(), sample_rate=rate, channel=source.channel, raw=options.raw
     )
 
