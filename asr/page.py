@@ -1,21 +1,150 @@
-"""Spectrograms and CTC posteriors as PNG, drawn by librosa."""
+"""What all HTML pages have in common: their shell, histograms, facts about a model, and pictures.
+
+A page is one file that fetches nothing: styles and scripts are inside, and its policy forbids
+everything but pictures and sound. Templates escape all that comes from files. Templates, styles and
+scripts stand in `asr/assets`.
+"""
 
 import base64
+import hashlib
 import io
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
+import jinja2
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
+
+from asr.progress import format_seconds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Facts = Mapping[str, list[tuple[str, str]]]
+"""Groups of label and value."""
+
+_POLICY = (
+    "default-src 'none'; img-src data:; media-src data: file: 'self'; style-src 'unsafe-inline'"
+)
 _HOP = 0.01  # seconds between columns of the spectrogram
 _FLOOR_DB = 80.0
 _NUM_SYMBOLS = 12  # most likely ones, shown
 _GREY = "#8a8f98"  # legible on white and on black
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bars:
+    """A histogram as a page shows it."""
+
+    title: str
+    counts: tuple[int, ...]
+    names: tuple[str, ...]
+    """What each bar counts; shown where it is pointed at."""
+    marks: tuple[str, ...]
+    """Below the bars: one for each, or fewer that are spread from the left to the right end."""
+    caption: str
+
+    @property
+    def marked_each(self) -> bool:
+        """Whether every bar has a mark of its own; then its count stands above it."""
+        return len(self.marks) == len(self.counts)
+
+
+def render_template(
+    template: str, title: str, *, script: str | None = None, **values: object
+) -> str:
+    """A page.
+
+    Args:
+        template: name of a file in `asr/assets`, which extends `shell.html`.
+        title: plain text.
+        script: name of a file there; the only one that the page may run.
+        values: what the template asks for.
+    """
+    policy = _POLICY
+    source = None
+    if script is not None:
+        source = _asset(script)
+        digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+        policy += f"; script-src 'sha256-{digest}'"
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            title=title,
+            policy=Markup(policy),
+            style=Markup(_asset("page.css")),
+            script=None if source is None else Markup(source),
+            **values,
+        )
+    )
+
+
+def describe_origin(origin: Mapping[str, object]) -> Facts:
+    """What `training.json` says, in words and units, by what it is about: result, model, data.
+
+    What has no words of its own stands with the model, under its key.
+    """
+    groups: dict[str, list[tuple[str, str]]] = {"Result": [], "Model": [], "Data": []}
+    for key, (group, label, form) in _ORIGIN.items():
+        if key in origin:
+            groups[group].append((label, _in_words(origin[key], form)))
+    others = [(key, value) for key, value in origin.items() if key not in _ORIGIN]
+    groups["Model"] += [(key.replace("_", " "), str(value)) for key, value in others]
+    return groups
+
+
+def _in_words(value: object, form: Callable[[float], str] | None) -> str:
+    if form is None:
+        return str(value)
+    # A report has texts, and training.json may have been written by another version.
+    try:
+        return form(float(str(value)))
+    except (ValueError, OverflowError):
+        return str(value)
+
+
+def _percent(rate: float) -> str:
+    return f"{rate:.2f} %"
+
+
+def _count(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+_ORIGIN: Mapping[str, tuple[str, str, Callable[[float], str] | None]] = {
+    "dev_wer": ("Result", "Dev WER", _percent),
+    "dev_cer": ("Result", "Dev CER", _percent),
+    "epoch": ("Result", "Best epoch", _count),
+    "seconds": ("Result", "Training time", format_seconds),
+    "parameters": ("Model", "Parameters", _count),
+    "precision": ("Model", "Precision", None),
+    "seed": ("Model", "Seed", None),
+    "program": ("Model", "Program", None),
+    "torch": ("Model", "PyTorch", None),
+    "utterances": ("Data", "Training utterances", _count),
+    "data": ("Data", "Training fingerprint", None),
+}
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("asr", "assets"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _asset(name: str) -> str:
+    return (files("asr") / "assets" / name).read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,41 +1,33 @@
-"""An examination as one HTML file: nothing fetched, readable in light and dark.
-
-What comes from files is escaped; the page's own policy forbids loading anything but its pictures
-and, for the players, the corpus' own sound files.
-"""
+"""An examination as one HTML file: numbers, histograms, and findings with pictures and sound."""
 
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from html import escape
-from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 
+from asr import page
 from asr.audio import read_audio
 from asr.corpus.checks.examination import Examination
 from asr.corpus.checks.findings import KINDS, Finding, count_kinds
 from asr.corpus.checks.report import place, severity_counts
 from asr.corpus.checks.sound import Case
 from asr.errors import AudioError, DataError
-from asr.page import draw
+from asr.page import Bars
 from asr.text import TokenTable
 
-MAX_ROWS = 300
-"""Findings listed of a kind; all are in check.json."""
-NUM_PICTURES = 2
-"""Spectrograms of a kind."""
-MAX_PICTURES = 24
-
+_MAX_ROWS = 300  # findings listed of a kind; all are in check.json
+_NUM_PICTURES = 2  # spectrograms of a kind
+_MAX_PICTURES = 24
 _PICTURE_RATE = 16000  # Hz
 _PICTURE_SECONDS = 12.0
 _NUM_BINS = 24
 _OUTSIDE = 0.5  # percent at each end that share the outermost bins
-_WIDTH, _HEIGHT = 360, 120  # of a histogram
 # What a look at the sound says nothing about.
 _NOT_PICTURED = frozenset(
     {"no-text", "empty-text", "digits", "case", "control-character", "markup", "mixed-script"}
@@ -63,26 +55,12 @@ def render_page(examination: Examination, folder: Path, tokens: TokenTable | Non
         folder: that the page will stand in; players link to sound relative to it.
         tokens: to count in texts; without them characters are counted.
     """
-    title = f"Check of {', '.join(Path(name).name for name in examination.manifests)}"
-    assets = files("asr") / "assets"
-    style = "".join(
-        (assets / name).read_text(encoding="utf-8") for name in ("report.css", "doctor.css")
-    )
-    policy = "default-src 'none'; img-src data:; media-src file: 'self'; style-src 'unsafe-inline'"
-    return "".join(
-        [
-            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="color-scheme" content="light dark">',
-            f"<title>{escape(title)}</title><style>{style}</style></head><body><main>",
-            f"<header><h1>{escape(title)}</h1>{_numbers(examination)}</header>",
-            '<section class="grid">',
-            *(_svg(histogram) for histogram in histograms(examination.cases, tokens)),
-            "</section><section><h2>Findings</h2>",
-            *_kinds(examination, folder),
-            "</section></main></body></html>\n",
-        ]
+    return page.render_template(
+        "check.html",
+        f"Check of {', '.join(Path(name).name for name in examination.manifests)}",
+        numbers=_numbers(examination),
+        histograms=[_bars(each) for each in histograms(examination.cases, tokens)],
+        kinds=[*_kinds(examination, folder)],
     )
 
 
@@ -138,86 +116,93 @@ def make_histogram(title: str, unit: str, values: Sequence[float]) -> Histogram:
     )
 
 
-def _numbers(examination: Examination) -> str:
+def _numbers(examination: Examination) -> list[tuple[str, str, str]]:
+    """Value, label and colour of the numbers at the top."""
     hours = sum(case.seconds for case in examination.cases) / 3600
-    counts = severity_counts(examination)
-    return (
-        '<div class="big">'
-        f"<div>{len(examination.cases):,}<span>utterances</span></div>"
-        f"<div>{hours:.2f}<span>hours</span></div>"
-        + "".join(
-            f'<div class="{severity if n else "note"}">{n:,}<span>{severity}s</span></div>'
-            for severity, n in counts.items()
-        )
-        + "</div>"
+    return [
+        (f"{len(examination.cases):,}", "utterances", ""),
+        (f"{hours:.2f}", "hours", ""),
+        *(
+            (f"{count:,}", f"{severity}s", severity if count else "note")
+            for severity, count in severity_counts(examination).items()
+        ),
+    ]
+
+
+def _bars(histogram: Histogram) -> Bars:
+    edges = histogram.edges
+    return Bars(
+        title=histogram.title,
+        counts=histogram.counts,
+        names=tuple(f"{_number(low)} to {_number(high)}" for low, high in pairwise(edges)),
+        marks=(_number(edges[0]), _number((edges[0] + edges[-1]) / 2), _number(edges[-1])),
+        caption=f"{histogram.unit}; median {_number(histogram.median)}",
     )
 
 
-def _svg(histogram: Histogram) -> str:
-    top = max(histogram.counts)
-    width = _WIDTH / len(histogram.counts)
-    bars = "".join(
-        f'<rect x="{index * width + 1:.1f}" y="{_HEIGHT - height:.1f}" width="{width - 2:.1f}" '
-        f'height="{height:.1f}"><title>{_number(histogram.edges[index])} to '
-        f"{_number(histogram.edges[index + 1])}: {count:,}</title></rect>"
-        for index, count in enumerate(histogram.counts)
-        for height in [count / top * (_HEIGHT - 10)]
-    )
-    marks = "".join(
-        f'<text x="{x}" y="{_HEIGHT + 16}" style="text-anchor:{anchor}">{_number(value)}</text>'
-        for x, anchor, value in (
-            (0, "start", histogram.edges[0]),
-            (_WIDTH / 2, "middle", (histogram.edges[0] + histogram.edges[-1]) / 2),
-            (_WIDTH, "end", histogram.edges[-1]),
-        )
-    )
-    return (
-        f"<div><h2>{escape(histogram.title)}</h2>"
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + 20}" role="img" '
-        f'aria-label="Histogram of {escape(histogram.title)}">{bars}{marks}</svg>'
-        f'<p class="small">{escape(histogram.unit)}; median {_number(histogram.median)}</p></div>'
-    )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Kind:
+    """Findings of a kind."""
+
+    name: str
+    severity: str
+    meaning: str
+    count: int
+    rows: list[tuple[str, str, str]]
+    """Place, message and value of the first ones."""
+    num_more: int
+    figures: list["_Figure"]
 
 
-def _kinds(examination: Examination, folder: Path) -> Iterator[str]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Figure:
+    """An utterance's sound and its picture."""
+
+    id: str
+    text: str
+    picture: str
+    source: str
+    """Address of the sound."""
+
+
+def _kinds(examination: Examination, folder: Path) -> Iterator[_Kind]:
     by_kind: dict[str, list[Finding]] = defaultdict(list)
     for finding in examination.findings:
         by_kind[finding.kind].append(finding)
     cases = {(case.manifest, case.utterance.id): case for case in examination.cases}
-    left = MAX_PICTURES
-    if not by_kind:
-        yield "<p>Nothing was found.</p>"
-    for kind in count_kinds(examination.findings):
-        severity, findings = KINDS[kind].severity, by_kind[kind]
-        pictures = [] if kind in _NOT_PICTURED else _pictures(findings, cases, folder, left)
-        left -= len(pictures)
-        rows = "".join(
-            f"<tr><td>{_text(place(finding, examination.manifests))}</td>"
-            f"<td>{_text(finding.message)}</td>"
-            f"<td>{'' if finding.value is None else _number(finding.value)}</td></tr>"
-            for finding in findings[:MAX_ROWS]
-        )
-        more = len(findings) - MAX_ROWS
-        rest = f'<p class="small">{more:,} more are in check.json.</p>' if more > 0 else ""
-        is_open = "" if severity == "note" else " open"
-        yield (
-            f'<details{is_open}><summary><b class="{severity}">{severity} {kind}</b> '
-            f"{len(findings):,} <em>{escape(KINDS[kind].meaning)}</em></summary>"
-            f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>{rest}'
-            f'<div class="figures">{"".join(pictures)}</div></details>'
+    left = _MAX_PICTURES
+    for name in count_kinds(examination.findings):
+        findings = by_kind[name]
+        figures = [] if name in _NOT_PICTURED else _figures(findings, cases, folder, left)
+        left -= len(figures)
+        yield _Kind(
+            name=name,
+            severity=KINDS[name].severity,
+            meaning=KINDS[name].meaning,
+            count=len(findings),
+            rows=[
+                (
+                    place(finding, examination.manifests),
+                    finding.message,
+                    "" if finding.value is None else _number(finding.value),
+                )
+                for finding in findings[:_MAX_ROWS]
+            ],
+            num_more=len(findings) - _MAX_ROWS,
+            figures=figures,
         )
 
 
-def _pictures(
+def _figures(
     findings: Sequence[Finding],
     cases: Mapping[tuple[str, str], Case],
     folder: Path,
     most: int,
-) -> list[str]:
-    """Spectrogram and player of the first utterances whose audio can be read."""
-    pictures: list[str] = []
+) -> list[_Figure]:
+    """Spectrogram and sound of the first utterances whose audio can be read."""
+    figures: list[_Figure] = []
     for finding in findings:
-        if len(pictures) >= min(NUM_PICTURES, most):
+        if len(figures) >= min(_NUM_PICTURES, most):
             break
         case = cases.get((finding.manifest, finding.utterance or ""))
         if case is None or case.audio is None or not case.audio.seconds:
@@ -234,17 +219,16 @@ def _pictures(
             continue
         link = quote(Path(os.path.relpath(utterance.audio_filepath, folder)).as_posix())
         stretch = f"#t={utterance.offset:.3f},{utterance.offset + case.audio.seconds:.3f}"
-        pictures.append(
-            f"<figure><figcaption>{_text(utterance.id)}: {_text(utterance.text or '')}"
-            f'</figcaption><img alt="Spectrogram" src="{draw(sound.samples, _PICTURE_RATE, None)}">'
-            f'<audio controls preload="none" src="{escape(link + stretch)}"></audio></figure>'
+        figures.append(
+            _Figure(
+                id=utterance.id,
+                text=utterance.text or "",
+                picture=page.draw(sound.samples, _PICTURE_RATE, None),
+                source=link + stretch,
+            )
         )
-    return pictures
+    return figures
 
 
 def _number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def _text(text: str) -> str:
-    return f'<bdi dir="auto">{escape(text)}</bdi>'

@@ -7,7 +7,7 @@ from typing import Any
 from asr.corpus.checks.examination import Cure, Examination
 from asr.corpus.checks.findings import KINDS, SEVERITIES, Finding, count_kinds
 
-SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 1
 
 _NUM_SHOWN = 3  # findings of a kind in the text
 
@@ -40,8 +40,8 @@ def sum_up(examination: Examination) -> str:
     """Utterances, hours and numbers of findings."""
     seconds = sum(case.seconds for case in examination.cases)
     counts = severity_counts(examination)
-    found = ", ".join(f"{number:,} {severity}s" for severity, number in counts.items())
-    return f"{len(examination.cases):,} utterances, {seconds / 3600:.3f} hours: {found}"
+    findings = ", ".join(f"{number:,} {severity}s" for severity, number in counts.items())
+    return f"{len(examination.cases):,} utterances, {seconds / 3600:.3f} hours: {findings}"
 
 
 def severity_counts(examination: Examination) -> dict[str, int]:
@@ -70,7 +70,7 @@ def cure_lines(cure: Cure, output: str) -> Iterator[str]:
 def report_row(examination: Examination) -> dict[str, Any]:
     """Everything, for JSON."""
     return {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": _SCHEMA_VERSION,
         "manifests": list(examination.manifests),
         "utterances": len(examination.cases),
         "seconds": round(sum(case.seconds for case in examination.cases), 3),
