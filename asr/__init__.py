@@ -1,7 +1,6 @@
 """Train, use and evaluate speech recognizers of your own: recurrent encoders with CTC."""
 
 import importlib
-import importlib.metadata
 import os
 from typing import TYPE_CHECKING
 
@@ -25,5 +24,5 @@ def __getattr__(name: str) -> object:
     if name in __all__:
         return getattr(importlib.import_module("asr.transcription"), name)
     if name == "__version__":
-        return importlib.metadata.version("asr")
+        return importlib.import_module("asr.version").package_version()
     raise AttributeError(f"module 'asr' has no attribute {name!r}")

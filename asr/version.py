@@ -6,13 +6,18 @@ import subprocess
 from pathlib import Path
 
 
+def package_version() -> str:
+    """The version of what is installed; `pip` calls it asr-recipes, as `asr` is another project."""
+    return importlib.metadata.version("asr-recipes")
+
+
 @functools.cache
 def program_version() -> str:
     """The package's version, with the commit where it runs from a checkout.
 
     A commit with uncommitted changes is marked by `+changes`.
     """
-    version = importlib.metadata.version("asr")
+    version = package_version()
     folder = Path(__file__).parents[1]
     if not (folder / ".git").exists():
         return version

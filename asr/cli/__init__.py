@@ -53,7 +53,7 @@ class _Verbs(click.Group):
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="asr", prog_name="asr")
+@click.version_option(package_name="asr-recipes", prog_name="asr")
 def cli() -> None:
     """Train, use and evaluate speech recognizers of your own."""
 

@@ -70,4 +70,6 @@ def _need_packages() -> None:
 
     missing = [n for n in ("onnx", "onnxruntime") if importlib.util.find_spec(n) is None]
     if missing:
-        raise click.UsageError(f"{' and '.join(missing)} not installed: pip install 'asr[export]'")
+        raise click.UsageError(
+            f"{' and '.join(missing)} not installed: pip install 'asr-recipes[export]'"
+        )

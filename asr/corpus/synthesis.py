@@ -142,7 +142,7 @@ def speak_split(
     if find_spec("espeakng_loader") is None:
         raise DataError(
             f"{folder.name}: eSpeak NG, which is to speak, is not installed; "
-            "pip install espeakng-loader (the extra asr[synthesis])"
+            "pip install espeakng-loader (the extra asr-recipes[synthesis])"
         )
     utterances: list[Utterance] = []
     spoken = _speech(split, config, accents, draw)

@@ -123,7 +123,7 @@ def _session(path: Path) -> Any:
         import onnxruntime
     except ImportError as error:
         raise ModelError(
-            "an exported model needs ONNX Runtime: pip install 'asr[export]'"
+            "an exported model needs ONNX Runtime: pip install 'asr-recipes[export]'"
         ) from error
     options = onnxruntime.SessionOptions()
     # Threads take rows of a batch each, which scales better than sharing every operator.

@@ -63,7 +63,7 @@ def check_address(address: str) -> None:
     """
     # Not imported before its environment is set.
     if find_spec("ray") is None or find_spec("pyarrow") is None:
-        raise AsrError("--ray needs Ray Data: pip install 'asr[ray]'")
+        raise AsrError("--ray needs Ray Data: pip install 'asr-recipes[ray]'")
     if address == LOCAL:
         return
     try:

@@ -118,7 +118,7 @@ def test_without_ray_a_line_says_what_to_install(
 ) -> None:
     monkeypatch.setattr(cluster, "find_spec", lambda _: None)
     assert main(["transcribe", model, "a.wav", "--ray", "local"]) == 2
-    assert capsys.readouterr().err == "asr: --ray needs Ray Data: pip install 'asr[ray]'\n"
+    assert capsys.readouterr().err == "asr: --ray needs Ray Data: pip install 'asr-recipes[ray]'\n"
 
 
 @pytest.mark.parametrize(
