@@ -152,8 +152,8 @@ def _run(
     ]
     if failed:
         complaints.seek(0)
-        said = complaints.read(400).decode("utf-8", "replace").strip().partition("\n")[0]
-        raise AudioError(f"{command}: exit code {failed[-1]}{': ' if said else ''}{said}")
+        complaint = complaints.read(400).decode("utf-8", "replace").strip().partition("\n")[0]
+        raise AudioError(f"{command}: exit code {failed[-1]}{': ' if complaint else ''}{complaint}")
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def split(
     output_dir: Path,
     dev: float,
     test: float,
-    unit: "corpus_split.Unit | None",
+    unit: "corpus_split.SplitUnit | None",
     seed: int,
 ) -> None:
     """Divide MANIFEST into train.jsonl, dev.jsonl and test.jsonl that share no speaker.
@@ -138,7 +138,7 @@ def subset(
 
     durations = corpus_split.read_durations(
         (entry.utterance for entry in corpus_manifest.read_entries(manifest)),
-        known=hours is not None,
+        all_known=hours is not None,
     )
     if utterances is not None and utterances > len(durations):
         raise DataError(f"{manifest}: holds {len(durations)} utterances, not {utterances}")

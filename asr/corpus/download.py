@@ -186,12 +186,12 @@ def _check(path: Path, checksum: str | None, url: str) -> None:
         return
     name = _CHECKSUMS[len(checksum)]
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, name.replace("-", "").lower()).hexdigest()
-    if found != checksum:
+        digest = hashlib.file_digest(file, name.replace("-", "").lower()).hexdigest()
+    if digest != checksum:
         # The next attempt must not go on from it.
         path.unlink()
         raise DataError(
-            f"{url}: {name} is {found}, expected {checksum}; the file was removed, try again"
+            f"{url}: {name} is {digest}, expected {checksum}; the file was removed, try again"
         )
 
 

@@ -107,7 +107,7 @@ def read_good_and_bad(path: Path) -> Iterator[Entry | BadLine]:
         DataError: the file cannot be read.
     """
     first_line: dict[str, int] = {}
-    for number, line in read_lines(path):
+    for number, line in unpacked_lines(path):
         try:
             row = parse_row(line, path, number)
             utterance = _utterance(row, path, number)
@@ -130,9 +130,9 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number (from 1) and JSON object of every line that is not blank.
 
     Raises:
-        DataError: as `read_lines`, not UTF-8, or a line that is not a JSON object.
+        DataError: as `unpacked_lines`, not UTF-8, or a line that is not a JSON object.
     """
-    for number, line in read_lines(path):
+    for number, line in unpacked_lines(path):
         yield number, parse_row(line, path, number)
 
 
@@ -182,7 +182,7 @@ def moved_row(entry: Entry, folder: Path) -> dict[str, Any]:
     return {"id": entry.utterance.id, **entry.row, "audio_filepath": audio}
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def unpacked_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Number (from 1) and bytes of the lines that are not blank; a `.gz` is unpacked.
 
     Of a line that is too long only the beginning is held, which `parse_row` refuses.

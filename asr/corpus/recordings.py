@@ -48,7 +48,7 @@ def is_there(path: Path) -> bool:
     """Whether a path that a file names exists; a name that cannot be one does not."""
     try:
         return path.exists()
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # too long, or with a zero byte
         return False
 
 
@@ -58,16 +58,16 @@ def find_audio(folder: Path) -> list[Path]:
     Raises:
         DataError: there are none.
     """
-    found = [
+    paths = [
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in AUDIO_SUFFIXES
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
-    if not found:
+    if not paths:
         raise DataError(f"{folder}: no audio files in it")
-    return sorted(found)
+    return sorted(paths)
 
 
 def audio_beside(path: Path, where: str) -> Path:
@@ -76,19 +76,19 @@ def audio_beside(path: Path, where: str) -> Path:
     Raises:
         DataError: none or several.
     """
-    found = [
+    files = [
         other
         for other in sorted(path.parent.iterdir())
         if other.suffix.lower() in AUDIO_SUFFIXES and other.stem == path.stem
     ]
-    if len(found) != 1:
-        names = ", ".join(other.name for other in found)
+    if len(files) != 1:
+        names = ", ".join(other.name for other in files)
         raise DataError(
             f"{where}: {names} lie beside it, which is meant?"
-            if found
+            if files
             else f"{where}: no audio file {path.stem}.wav, .flac or the like beside it"
         )
-    return found[0]
+    return files[0]
 
 
 def check_channel(channel: int, path: Path, recording: AudioInfo, where: str) -> None:

@@ -248,8 +248,8 @@ def _add_utterance(tar: tarfile.TarFile, key: str, stretch: Stretch) -> None:
         "text": utterance.text,
         "speaker": utterance.speaker,
     }
-    known = {name: value for name, value in row.items() if value is not None}
-    _add_member(tar, f"{key}.json", json.dumps(known, ensure_ascii=False).encode())
+    content = {name: value for name, value in row.items() if value is not None}
+    _add_member(tar, f"{key}.json", json.dumps(content, ensure_ascii=False).encode())
 
 
 def _add_member(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -364,8 +364,8 @@ def _parse_header(header: bytes, location: str) -> tuple[str, int, bytes]:
     if len(header) < _BLOCK:
         raise DataError(f"{location}: ends early; it was not written to its end")
     stated = header[148:156].strip(b" \0")
-    found = sum(header) - sum(header[148:156]) + 8 * ord(" ")
-    if not stated or set(stated) - _OCTAL or int(stated, 8) != found:
+    checksum = sum(header) - sum(header[148:156]) + 8 * ord(" ")
+    if not stated or set(stated) - _OCTAL or int(stated, 8) != checksum:
         raise DataError(f"{location}: not a tar file, or damaged")
     name = header[:100].rstrip(b"\0")
     prefix = header[345:500].rstrip(b"\0") if header[257:262] == b"ustar" else b""

@@ -16,14 +16,14 @@ import numpy as np
 from asr.corpus.manifest import Entry, Utterance
 from asr.errors import DataError
 
-Unit = Literal["speaker", "recording", "text", "utterance"]
+SplitUnit = Literal["speaker", "recording", "text", "utterance"]
 """What is never divided: all utterances of a speaker, of an audio file, or of a text."""
-UNITS: tuple[Unit, ...] = get_args(Unit)
+UNITS: tuple[SplitUnit, ...] = get_args(SplitUnit)
 
 _NUM_NAMED = 3  # utterances that an error names
 
 
-def unit_of(utterance: Utterance, unit: Unit) -> str:
+def unit_of(utterance: Utterance, unit: SplitUnit) -> str:
     """The name of the unit that an utterance belongs to."""
     if unit == "speaker":
         return utterance.speaker or ""
@@ -34,7 +34,7 @@ def unit_of(utterance: Utterance, unit: Unit) -> str:
     return utterance.id
 
 
-def count_units(utterances: Iterable[Utterance], unit: Unit) -> dict[str, int]:
+def count_units(utterances: Iterable[Utterance], unit: SplitUnit) -> dict[str, int]:
     """Utterances of each unit, in the order of their first.
 
     Raises:
@@ -60,7 +60,7 @@ def count_units(utterances: Iterable[Utterance], unit: Unit) -> dict[str, int]:
 
 
 def choose_splits(
-    counts: Mapping[str, int], shares: Mapping[str, float], rest: str, seed: int, unit: Unit
+    counts: Mapping[str, int], shares: Mapping[str, float], rest: str, seed: int, unit: SplitUnit
 ) -> dict[str, str]:
     """A split for each unit.
 
@@ -120,19 +120,19 @@ def choose_subset(
     return set(order[: int(np.searchsorted(total, seconds, side="right"))].tolist())
 
 
-def read_durations(utterances: Iterable[Utterance], *, known: bool) -> "array[float]":
+def read_durations(utterances: Iterable[Utterance], *, all_known: bool) -> "array[float]":
     """Seconds of each utterance.
 
     Args:
         utterances: of a manifest.
-        known: whether each must be.
+        all_known: whether each must be.
 
     Raises:
         DataError: one is 0, which is to the end of the file, and must be known.
     """
     durations = array("d")
     for utterance in utterances:
-        if known:
+        if all_known:
             _check_duration(utterance)
         durations.append(utterance.duration)
     return durations

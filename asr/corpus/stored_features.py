@@ -53,14 +53,18 @@ def read_features(path: Path) -> Features:
 def _read_mfc(path: Path) -> Features:
     """Sphinx: an int32 count of float32 values, then these, in either byte order."""
     content = path.read_bytes()
-    held, rest = divmod(len(content) - 4, 4)
+    num_values, rest = divmod(len(content) - 4, 4)
     for order in "><":
-        if held >= 0 and not rest and np.frombuffer(content, order + "i4", 1)[0] == held:
-            if held % _MFC_VALUES:
-                raise DataError(f"{path}: {held} values are no frames of {_MFC_VALUES} each")
+        if (
+            num_values >= 0
+            and not rest
+            and np.frombuffer(content, order + "i4", 1)[0] == num_values
+        ):
+            if num_values % _MFC_VALUES:
+                raise DataError(f"{path}: {num_values} values are no frames of {_MFC_VALUES} each")
             values = np.frombuffer(content, order + "f4", offset=4)
             return values.astype(np.float32).reshape(-1, _MFC_VALUES)
-    if held < 0:
+    if num_values < 0:
         raise DataError(f"{path}: truncated: {len(content)} bytes, without the count of values")
     count = np.frombuffer(content, ">i4", 1)[0]
     raise DataError(

@@ -49,7 +49,7 @@ def pack_shards(
     Raises:
         DataError: as `read_shards`, an utterance that cannot be decoded, or none at all.
     """
-    loaded = (found for location in locations for found in _decoded(location, features))
+    loaded = itertools.chain.from_iterable(_decoded(name, features) for name in locations)
     return write_packed(loaded, total, folder, "waveforms", features)
 
 
@@ -67,9 +67,9 @@ def index_shards(
         nonlocal count
         for location in locations:
             firsts.append(count)
-            for found in _decoded(location, features):
+            for utterance in _decoded(location, features):
                 count += 1
-                yield found
+                yield utterance
 
     report = write_packed(loaded(), total, folder, "waveforms", features, keep_values=False)
     np.save(folder / SHARD_STARTS, np.array([*firsts, count], np.int64))
@@ -79,19 +79,19 @@ def index_shards(
 def _decoded(location: str, features: FeatureConfig) -> Iterator[Loaded]:
     """The utterances of a tar file, each with the duration that was found; two threads decode."""
 
-    def load(found: ShardedUtterance) -> Loaded:
-        name = str(found.utterance.audio_filepath)
-        samples, rate = decode(found.audio, name, features.sample_rate)
-        check_length(samples, found.utterance, features)
+    def load(sharded: ShardedUtterance) -> Loaded:
+        name = str(sharded.utterance.audio_filepath)
+        samples, rate = decode(sharded.audio, name, features.sample_rate)
+        check_length(samples, sharded.utterance, features)
         duration = len(samples) / features.sample_rate
-        return replace(found.utterance, duration=duration), (as_int16(samples), rate)
+        return replace(sharded.utterance, duration=duration), (as_int16(samples), rate)
 
     utterances = read_shards([location])
     with ThreadPoolExecutor(max_workers=2) as pool:
         while ahead := list(itertools.islice(utterances, _AHEAD)):
             # Not one by one: handing over costs more than decoding what is short.
             parts = [ahead[start : start + _PART] for start in range(0, len(ahead), _PART)]
-            for loaded in pool.map(lambda part: [load(found) for found in part], parts):
+            for loaded in pool.map(lambda part: [load(sharded) for sharded in part], parts):
                 yield from loaded
 
 

@@ -33,6 +33,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from asr.audio import Samples
 from asr.config import SynthesisConfig
 from asr.corpus import espeak
 from asr.corpus.espeak import Request
@@ -41,7 +42,6 @@ from asr.errors import DataError
 from asr.files import open_atomic
 
 Split = Literal["train", "dev", "test"]
-Samples = NDArray[np.float32]
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 

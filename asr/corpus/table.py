@@ -22,8 +22,8 @@ from asr.corpus.manifest import (
     is_packed,
     parse_line,
     parse_row,
-    read_lines,
     text_value,
+    unpacked_lines,
 )
 from asr.errors import DataError
 
@@ -144,7 +144,7 @@ def _unpack(path: Path, file: IO[bytes]) -> tuple[NDArray[np.int64], NDArray[np.
     """Write the lines of a packed manifest that are not blank; returns as `_find_lines`."""
     starts, numbers = array("q"), array("q")
     position = 0
-    for number, line in read_lines(path):
+    for number, line in unpacked_lines(path):
         parse_row(line, path, number)  # what is no manifest shall not fill the disk
         starts.append(position)
         numbers.append(number)

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-Samples = NDArray[np.int16]
+_Samples = NDArray[np.int16]
 
 _READERS = 2  # shards read at once
 
@@ -26,7 +26,7 @@ class ShardWindows:
     dtype: ClassVar[np.dtype[np.int16]] = np.dtype(np.int16)
 
     def __init__(
-        self, starts: NDArray[np.int64], read: Callable[[int], Samples], window_bytes: int
+        self, starts: NDArray[np.int64], read: Callable[[int], _Samples], window_bytes: int
     ):
         """Describe shards; nothing is read.
 
@@ -39,10 +39,10 @@ class ShardWindows:
         self._read = read
         self._window_bytes = window_bytes
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="shards")
-        self._held: dict[int, Future[Samples]] = {}
+        self._readings: dict[int, Future[_Samples]] = {}
         self._schedule: list[tuple[int, ...]] = []
         self._place = -1  # in the schedule; -1 is before it
-        self._stray: tuple[int, Samples] | None = None
+        self._stray: tuple[int, _Samples] | None = None
 
     @property
     def shape(self) -> tuple[int]:
@@ -52,7 +52,7 @@ class ShardWindows:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, part: slice) -> Samples:
+    def __getitem__(self, part: slice) -> _Samples:
         """The samples of a range within a shard; waits for the shard.
 
         Raises:
@@ -86,11 +86,11 @@ class ShardWindows:
         """Read nothing any more."""
         self._readers.shutdown(wait=False, cancel_futures=True)
 
-    def _samples(self, shard: int) -> Samples:
+    def _samples(self, shard: int) -> _Samples:
         if self._place < 0 or shard not in self._schedule[self._place]:
             self._turn_to(shard)
-        if shard in self._held:
-            return self._held[shard].result()
+        if shard in self._readings:
+            return self._readings[shard].result()
         if self._stray is None or self._stray[0] != shard:
             self._stray = None
             self._stray = (shard, self._read(shard))
@@ -106,9 +106,9 @@ class ShardWindows:
 
     def _hold(self, shards: Iterable[int]) -> None:
         """Keep or read these shards, in this order, and no other."""
-        wanted = dict.fromkeys(shards)
-        for gone in self._held.keys() - wanted.keys():
-            self._held.pop(gone).cancel()
-        for shard in wanted:
-            if shard not in self._held:
-                self._held[shard] = self._readers.submit(self._read, shard)
+        in_order = dict.fromkeys(shards)
+        for shard in self._readings.keys() - in_order.keys():
+            self._readings.pop(shard).cancel()
+        for shard in in_order:
+            if shard not in self._readings:
+                self._readings[shard] = self._readers.submit(self._read, shard)

@@ -168,9 +168,9 @@ def divide_sentences(
 
 def _choose_unit(
     utterances: Sequence[Utterance], report: Report
-) -> tuple[corpus_split.Unit, Mapping[str, int]]:
+) -> tuple[corpus_split.SplitUnit, Mapping[str, int]]:
     with_speaker = sum(utterance.speaker is not None for utterance in utterances)
-    units: tuple[corpus_split.Unit, ...] = ("recording", "utterance")
+    units: tuple[corpus_split.SplitUnit, ...] = ("recording", "utterance")
     if with_speaker == len(utterances):
         units = ("speaker", *units)
     elif with_speaker:

@@ -39,7 +39,7 @@ class TranscriptFile:
     """By utterance id, where the file says."""
     columns: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What else a manifest's line, or a segment, says, by utterance id."""
-    segments: tuple[nist.Segment, ...] = ()
+    segments: tuple[nist.StmSegment, ...] = ()
     """Of a `.stm`."""
     words: tuple[nist.TimedWord, ...] = ()
     """Of a `.ctm`."""

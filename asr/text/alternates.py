@@ -18,7 +18,7 @@ _ERROR = 1 << 32  # cost of an error; a correct word saves 1, so errors decide f
 _MAX_CELLS = 25_000_000  # of the search's table: 200 MB
 
 
-class Mark(Enum):
+class Delimiter(Enum):
     """Where alternates begin, change and end."""
 
     OPEN = "{"
@@ -30,12 +30,12 @@ class Mark(Enum):
 class Alternates:
     """Runs of words, and the marks between them."""
 
-    parts: tuple[str | Mark, ...]
+    parts: tuple[str | Delimiter, ...]
 
     def normalized(self, normalizer: Callable[[str], str]) -> "Alternates":
         """Each run of words normalized by itself."""
         return Alternates(
-            tuple(part if isinstance(part, Mark) else normalizer(part) for part in self.parts)
+            tuple(part if isinstance(part, Delimiter) else normalizer(part) for part in self.parts)
         )
 
 
@@ -45,7 +45,7 @@ def parse_alternates(text: str, where: str) -> str | Alternates:
     Raises:
         DataError: braces that do not match; `where` names the place.
     """
-    parts: list[str | Mark] = []
+    parts: list[str | Delimiter] = []
     run: list[str] = []
     depth = 0
     for word in text.split():
@@ -57,7 +57,7 @@ def parse_alternates(text: str, where: str) -> str | Alternates:
         depth += {"{": 1, "/": 0, "}": -1}[word]
         if depth < 0:
             raise DataError(f"{where}: a }} without its {{; alternates are written {{ a / b }}")
-        parts += [" ".join(run), Mark(word)]
+        parts += [" ".join(run), Delimiter(word)]
         run = []
     if depth:
         raise DataError(f"{where}: a {{ without its }}; alternates are written {{ a / b }}")
@@ -110,13 +110,13 @@ def _lattice(reference: Alternates) -> list[_Node]:
     here = 0
     open_groups: list[tuple[int, list[int]]] = []
     for part in reference.parts:
-        if part is Mark.OPEN:
+        if part is Delimiter.OPEN:
             open_groups.append((here, []))
-        elif part is Mark.OR:
+        elif part is Delimiter.OR:
             start, ends = open_groups[-1]
             ends.append(here)
             here = start
-        elif part is Mark.CLOSE:
+        elif part is Delimiter.CLOSE:
             start, ends = open_groups.pop()
             nodes.append(_Node((*ends, here)))
             here = len(nodes) - 1

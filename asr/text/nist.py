@@ -18,7 +18,7 @@ IGNORED = "ignore_time_segment_in_scoring"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Segment:
+class StmSegment:
     """A line of a `.stm`."""
 
     recording: str
@@ -75,7 +75,7 @@ class SegmentedWords:
     """Words of files or channels that the references do not have."""
 
 
-def parse_stm(lines: Sequence[Line], path: Path, *, alternates: bool) -> list[Segment]:
+def parse_stm(lines: Sequence[Line], path: Path, *, alternates: bool) -> list[StmSegment]:
     """The segments of a `.stm`, the ignored ones among them, in the file's order.
 
     Raises:
@@ -139,17 +139,17 @@ def words_by_recording(words: Sequence[TimedWord], path: Path) -> dict[str, str]
                 f"{channels[word.recording]}; channels need a .stm as reference"
             )
         texts.setdefault(word.recording, []).append(word.word)
-    return {recording: " ".join(said) for recording, said in texts.items()}
+    return {recording: " ".join(spoken) for recording, spoken in texts.items()}
 
 
-def put_into_segments(words: Sequence[TimedWord], segments: Sequence[Segment]) -> SegmentedWords:
+def put_into_segments(words: Sequence[TimedWord], segments: Sequence[StmSegment]) -> SegmentedWords:
     """Give every word the segment that it was said in; a segment may stay without words.
 
     Args:
         words: in order of time.
         segments: without overlap.
     """
-    tracks: dict[tuple[str, str], list[Segment]] = {}
+    tracks: dict[tuple[str, str], list[StmSegment]] = {}
     for segment in sorted(segments, key=lambda segment: segment.begin):
         tracks.setdefault((segment.recording, segment.channel), []).append(segment)
     texts: dict[str, list[str]] = {segment.id: [] for segment in segments if not segment.ignored}
@@ -166,13 +166,13 @@ def put_into_segments(words: Sequence[TimedWord], segments: Sequence[Segment]) -
         else:
             texts[segment.id].append(word.word)
     return SegmentedWords(
-        texts={segment_id: " ".join(said) for segment_id, said in texts.items()},
+        texts={segment_id: " ".join(spoken) for segment_id, spoken in texts.items()},
         num_ignored=num_ignored,
         elsewhere=tuple(elsewhere),
     )
 
 
-def _segment(line: str, number: int, where: str, alternates: bool) -> Segment:
+def _segment(line: str, number: int, where: str, alternates: bool) -> StmSegment:
     fields = line.split(maxsplit=5)
     if len(fields) < 5:
         raise DataError(
@@ -187,7 +187,7 @@ def _segment(line: str, number: int, where: str, alternates: bool) -> Segment:
     begin_seconds, end_seconds = parse_seconds(begin, where), parse_seconds(end, where)
     if end_seconds <= begin_seconds:
         raise DataError(f"{where}: the segment ends at {end}, before it begins at {begin}")
-    return Segment(
+    return StmSegment(
         recording=recording,
         channel=channel,
         speaker=speaker,
@@ -199,8 +199,8 @@ def _segment(line: str, number: int, where: str, alternates: bool) -> Segment:
     )
 
 
-def _check_overlap(segments: Sequence[Segment], path: Path) -> None:
-    ends: dict[tuple[str, str], Segment] = {}
+def _check_overlap(segments: Sequence[StmSegment], path: Path) -> None:
+    ends: dict[tuple[str, str], StmSegment] = {}
     for segment in sorted(segments, key=lambda segment: segment.begin):
         track = (segment.recording, segment.channel)
         before = ends.get(track)
@@ -212,7 +212,7 @@ def _check_overlap(segments: Sequence[Segment], path: Path) -> None:
         ends[track] = segment
 
 
-def _nearest(track: Sequence[Segment], time: float) -> Segment:
+def _nearest(track: Sequence[StmSegment], time: float) -> StmSegment:
     after = bisect_right(track, time, key=lambda segment: segment.begin)
     if after == 0:
         return track[0]

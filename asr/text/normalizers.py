@@ -39,8 +39,8 @@ def _is_inside(text: str, position: int) -> bool:
     if len(classes) < 2:
         return False
     if text[position] == "'":
-        return all(found[0] in _WORD_CLASSES for found in classes)
-    return text[position] in ".,:" and all(found == "Nd" for found in classes)
+        return all(name[0] in _WORD_CLASSES for name in classes)
+    return text[position] in ".,:" and all(name == "Nd" for name in classes)
 
 
 NORMALIZERS: Mapping[str, Callable[[str], str]] = {

@@ -121,8 +121,8 @@ class TokenTable:
         Raises:
             DataError: there is none.
         """
-        own = (self.pronunciations or {}).get(normalize(word))
-        return list(own) if own else [tuple(self.encode(word))]
+        spellings = (self.pronunciations or {}).get(normalize(word))
+        return list(spellings) if spellings else [tuple(self.encode(word))]
 
     @cached_property
     def _ids(self) -> dict[str, int]:
@@ -243,13 +243,13 @@ def read_tokens(folder: Path) -> TokenTable:
 
 def _phone_table(path: Path) -> TokenTable:
     """All phones of the pronunciations, in the order of their names."""
-    rows = [(word, symbols) for _, word, symbols in read_spellings(path)]
-    symbols = (BLANK, *sorted({symbol for _, own in rows for symbol in own}))
+    rows = [(word, phones) for _, word, phones in read_spellings(path)]
+    symbols = (BLANK, *sorted({phone for _, phones in rows for phone in phones}))
     ids = {symbol: token for token, symbol in enumerate(symbols)}
     pronunciations: dict[str, list[tuple[int, ...]]] = {}
-    for word, own in rows:
+    for word, phones in rows:
         spellings = pronunciations.setdefault(word, [])
-        spelling = tuple(ids[symbol] for symbol in own)
+        spelling = tuple(ids[phone] for phone in phones)
         if spelling not in spellings:
             spellings.append(spelling)
     return TokenTable(symbols, pronunciations=pronunciations)

@@ -208,7 +208,7 @@ def test_no_more_than_two_windows_are_held_and_a_shard_is_read_once_an_epoch(
         for shard in reversed(window):
             begin, end = starts[shard], starts[shard + 1]
             assert np.array_equal(values[begin:end], contents[begin:end])
-            assert sum(sizes[held] for held in values._held) <= 2 * bound
+            assert sum(sizes[shard] for shard in values._readings) <= 2 * bound
     assert sorted(seen) == sorted(shard for window in followed for shard in window)
     values.close()
 

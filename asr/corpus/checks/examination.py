@@ -11,7 +11,7 @@ from asr.corpus.checks.measures import FeatureMeasures, FileMeasures
 from asr.corpus.checks.overlap import check_corpus
 from asr.corpus.checks.shards import is_sharded, measure_shards
 from asr.corpus.checks.sound import Case, check_audio
-from asr.corpus.checks.store import Request, Result, Store, measure
+from asr.corpus.checks.store import FileRequest, Outcome, Store, measure_files
 from asr.corpus.checks.texts import Texts, check_characters, check_texts
 from asr.corpus.manifest import (
     BadLine,
@@ -21,6 +21,7 @@ from asr.corpus.manifest import (
     read_good_and_bad,
     write_row,
 )
+from asr.corpus.recordings import is_there
 from asr.corpus.stored_features import is_feature_path
 from asr.errors import DataError
 from asr.files import open_atomic
@@ -67,7 +68,7 @@ def examine(
     """
     sharded = [path for path in manifests if is_sharded(path)]
     utterances: dict[str, list[Utterance]] = {}
-    found: dict[str, list[Case]] = {str(path): [] for path in manifests}
+    by_manifest: dict[str, list[Case]] = {str(path): [] for path in manifests}
     findings: list[Finding] = []
     for path in manifests:
         if path not in sharded:
@@ -75,21 +76,23 @@ def examine(
             findings += bad
     with Store(store_path) if store_path is not None else nullcontext() as store:
         for case in _measured(utterances, jobs, store):
-            found[case.manifest].append(case)
+            by_manifest[case.manifest].append(case)
         for path in sharded:
             shards = measure_shards(path, jobs, store)
             findings += shards.findings
             for utterance, result in zip(shards.utterances, shards.results, strict=True):
-                found[str(path)].append(_case(str(path), utterance, result))
-    cases = [case for own in found.values() for case in own]
+                by_manifest[str(path)].append(_case(str(path), utterance, result))
+    cases = [case for part in by_manifest.values() for case in part]
     findings += check_audio(cases)
-    for name, own in found.items():
-        texts = Texts(name, [case.utterance for case in own])
+    for name, part in by_manifest.items():
+        texts = Texts(name, [case.utterance for case in part])
         findings += check_texts(texts)
         if count_unknown is not None:
             findings += check_characters(texts, count_unknown)
     findings += check_corpus(cases)
-    return Examination(manifests=tuple(found), cases=tuple(cases), findings=sort_findings(findings))
+    return Examination(
+        manifests=tuple(by_manifest), cases=tuple(cases), findings=sort_findings(findings)
+    )
 
 
 def sort_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -148,23 +151,27 @@ def write_cure(examination: Examination, manifest: Path, output: Path) -> Cure:
                 file.write("\t".join(" ".join(cell.split()) for cell in cells) + "\n")
     return Cure(
         num_kept=kept,
-        left_out={i: tuple(dict.fromkeys(f.kind for f in own)) for i, own in errors.items()},
+        left_out={key: _kinds(findings) for key, findings in errors.items()},
         num_durations=written,
     )
+
+
+def _kinds(findings: Iterable[Finding]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(finding.kind for finding in findings))
 
 
 def _read(manifest: Path) -> tuple[list[Utterance], list[Finding]]:
     """The utterances of a manifest, and what is wrong with its other lines."""
     utterances: list[Utterance] = []
     bad: list[Finding] = []
-    for found in read_good_and_bad(manifest):
-        if isinstance(found, BadLine):
+    for line in read_good_and_bad(manifest):
+        if isinstance(line, BadLine):
             finding = Finding(
-                kind=found.kind, message=found.reason, manifest=str(manifest), line=found.number
+                kind=line.kind, message=line.reason, manifest=str(manifest), line=line.number
             )
             bad.append(finding)
         else:
-            utterances.append(found.utterance)
+            utterances.append(line.utterance)
     if bad and not utterances:
         raise DataError(f"{manifest}:{bad[0].line}: {bad[0].message}")
     return utterances, bad
@@ -176,31 +183,31 @@ def _measured(
     """A case for each utterance; a file is decoded once, however many lie in it."""
     stretches: dict[Path, dict[tuple[float, float], int]] = defaultdict(dict)
     counts: Counter[Path] = Counter()
-    for own in utterances.values():
-        for utterance in own:
-            known = stretches[utterance.audio_filepath]
-            known.setdefault((utterance.offset, utterance.duration), len(known))
+    for part in utterances.values():
+        for utterance in part:
+            places = stretches[utterance.audio_filepath]
+            places.setdefault((utterance.offset, utterance.duration), len(places))
             counts[utterance.audio_filepath] += 1
-    requests = [Request(path, tuple(own)) for path, own in stretches.items()]
-    results: dict[Path, Result] = {}
+    requests = [FileRequest(path, tuple(places)) for path, places in stretches.items()]
+    results: dict[Path, Outcome] = {}
     measured = track(
-        measure(requests, jobs, store), total=len(requests), label="reading", unit="files"
+        measure_files(requests, jobs, store), total=len(requests), label="reading", unit="files"
     )
     for request, result in zip(requests, measured, strict=True):
         results[request.path] = result
-    for name, own in utterances.items():
-        for utterance in own:
+    for name, part in utterances.items():
+        for utterance in part:
             path = utterance.audio_filepath
             place = stretches[path][utterance.offset, utterance.duration]
             result = results[path]
             case = _case(name, utterance, result, place, alone=counts[path] == 1)
-            if isinstance(result, str) and not is_feature_path(path) and not _exists(path):
+            if isinstance(result, str) and not is_feature_path(path) and not is_there(path):
                 case = replace(case, error=case.finding("missing", result))
             yield case
 
 
 def _case(
-    name: str, utterance: Utterance, result: Result, place: int = 0, *, alone: bool = True
+    name: str, utterance: Utterance, result: Outcome, place: int = 0, *, alone: bool = True
 ) -> Case:
     case = Case(manifest=name, utterance=utterance, has_file_alone=alone)
     if isinstance(result, FeatureMeasures):
@@ -209,10 +216,3 @@ def _case(
         return replace(case, file=result, audio=result.stretches[place])
     kind = "truncated" if "truncated:" in result else "unreadable"
     return replace(case, error=case.finding(kind, result))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name too long, or with a zero byte
-        return False

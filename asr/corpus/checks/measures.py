@@ -96,11 +96,11 @@ class FeatureMeasures:
     """Of the values."""
 
 
-Stretch = tuple[float, float]
+StretchBounds = tuple[float, float]
 """Offset and duration in seconds; a duration of 0 is to the end."""
 
 
-def measure_file(path: Path, stretches: Sequence[Stretch]) -> FileMeasures:
+def measure_file(path: Path, stretches: Sequence[StretchBounds]) -> FileMeasures:
     """Decode a file once and measure stretches of it.
 
     A stretch that begins after the end of the file has no samples, and a length of 0.

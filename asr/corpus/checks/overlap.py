@@ -43,10 +43,10 @@ def _check_copies(cases: Sequence[Case]) -> Iterator[Finding]:
 
 
 def _check_speakers(cases: Sequence[Case]) -> Iterator[Finding]:
-    for manifest, own in _by_manifest(cases).items():
-        without = [case.utterance.id for case in own if case.utterance.speaker is None]
-        if 0 < len(without) < len(own):
-            message = f"{len(without):,} of {len(own):,} utterances: {_some(without)}"
+    for manifest, part in _by_manifest(cases).items():
+        without = [case.utterance.id for case in part if case.utterance.speaker is None]
+        if 0 < len(without) < len(part):
+            message = f"{len(without):,} of {len(part):,} utterances: {_some(without)}"
             yield Finding(kind="no-speaker", message=message, manifest=manifest, value=len(without))
 
 
@@ -61,10 +61,10 @@ def _check_shared(cases: Sequence[Case]) -> Iterator[Finding]:
                 ("shared-recording", "recordings", _recordings),
                 ("shared-text", "sentences", _sentences),
             ):
-                own, other = keys(manifests[first]), keys(manifests[second])
-                shared = sorted(own.keys() & other.keys())
+                counts, others = keys(manifests[first]), keys(manifests[second])
+                shared = sorted(counts.keys() & others.keys())
                 if shared:
-                    num = sum(own[key] for key in shared)
+                    num = sum(counts[key] for key in shared)
                     message = (
                         f"{len(shared):,} {noun} are also in {second}, in {num:,} of "
                         f"{len(manifests[first]):,} utterances here: {_some(shared)}"

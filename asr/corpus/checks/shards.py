@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from asr.corpus.checks.findings import Finding
-from asr.corpus.checks.store import Request, Result, Store, measure
+from asr.corpus.checks.store import FileRequest, Outcome, Store, measure_files
 from asr.corpus.manifest import Utterance
 from asr.corpus.shards import INDEX, ShardedUtterance, list_shards, read_index, read_shards
 from asr.errors import DataError
@@ -26,7 +26,7 @@ class MeasuredShards:
     """What was read of shards."""
 
     utterances: list[Utterance] = field(default_factory=list)
-    results: list[Result] = field(default_factory=list)
+    results: list[Outcome] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     """Shards that cannot be read on, and utterances whose id another one has."""
 
@@ -42,7 +42,7 @@ def measure_shards(path: Path, jobs: int, store: Store | None) -> MeasuredShards
     measured = MeasuredShards()
     with tempfile.TemporaryDirectory() as folder:
         requests = _requests(path, Path(folder), measured)
-        for number, result in enumerate(measure(requests, jobs, store)):
+        for number, result in enumerate(measure_files(requests, jobs, store)):
             file = _file(Path(folder), number)
             file.unlink()
             if isinstance(result, str):
@@ -54,7 +54,7 @@ def measure_shards(path: Path, jobs: int, store: Store | None) -> MeasuredShards
     return measured
 
 
-def _requests(path: Path, folder: Path, measured: MeasuredShards) -> Iterator[Request]:
+def _requests(path: Path, folder: Path, measured: MeasuredShards) -> Iterator[FileRequest]:
     """Write the audio of each utterance to the folder; the utterances are added to `measured`."""
     members: dict[str, Path] = {}
     for sharded in _read(path, measured):
@@ -70,7 +70,7 @@ def _requests(path: Path, folder: Path, measured: MeasuredShards) -> Iterator[Re
         file.write_bytes(sharded.audio)
         measured.utterances.append(utterance)
         digest = hashlib.blake2b(sharded.audio, digest_size=16).hexdigest()
-        yield Request(file, ((0.0, 0.0),), content=digest)
+        yield FileRequest(file, ((0.0, 0.0),), content=digest)
 
 
 def _read(path: Path, measured: MeasuredShards) -> Iterator[ShardedUtterance]:

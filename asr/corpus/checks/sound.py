@@ -154,12 +154,12 @@ def _check_length(case: Case, file: FileMeasures, audio: AudioMeasures) -> Itera
     # A stretch that ends before its file does is one of several, or cut on purpose; a file that
     # is named whole should be as long as the manifest says.
     is_whole = case.has_file_alone and not utterance.offset
-    held = file.seconds if is_whole else audio.seconds
-    off = abs(held - utterance.duration) if utterance.duration else 0.0
+    seconds = file.seconds if is_whole else audio.seconds
+    off = abs(seconds - utterance.duration) if utterance.duration else 0.0
     if off > _DURATION_SLACK:
         wrong = off > _WRONG_SECONDS and off > _WRONG_SHARE * utterance.duration
-        message = f"the manifest says {utterance.duration:.2f} s, there are {held:.2f} s"
-        yield case.finding("wrong-length" if wrong else "duration", message, held)
+        message = f"the manifest says {utterance.duration:.2f} s, there are {seconds:.2f} s"
+        yield case.finding("wrong-length" if wrong else "duration", message, seconds)
     if audio.seconds < _SHORT_SECONDS:
         yield case.finding("short", f"{1000 * audio.seconds:.0f} ms", audio.seconds)
     elif audio.seconds > _LONG_SECONDS:

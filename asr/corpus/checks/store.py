@@ -15,47 +15,49 @@ from asr.corpus.checks.measures import (
     AudioMeasures,
     FeatureMeasures,
     FileMeasures,
-    Stretch,
+    StretchBounds,
     measure_features,
     measure_file,
 )
 from asr.corpus.stored_features import is_feature_path
 from asr.errors import DataError
 
-Result = FileMeasures | FeatureMeasures | str
+Outcome = FileMeasures | FeatureMeasures | str
 """What a file holds, or why it cannot be read."""
 
 _READ_AHEAD = 16  # files for each thread
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class FileRequest:
     """A file, and the stretches of it to measure."""
 
     path: Path
-    stretches: tuple[Stretch, ...]
+    stretches: tuple[StretchBounds, ...]
     content: str | None = None
     """A digest of the file, by which a result is found again; else by path, size and time."""
 
 
-def measure(requests: Iterable[Request], jobs: int, store: "Store | None") -> Iterator[Result]:
+def measure_files(
+    requests: Iterable[FileRequest], jobs: int, store: "Store | None"
+) -> Iterator[Outcome]:
     """Results in the order of the requests; `jobs` files are read at once."""
     remaining = iter(requests)
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         while window := list(islice(remaining, _READ_AHEAD * jobs)):
             keys = [_key(request) if store is not None else None for request in window]
-            found = [store.find(key) if store and key else None for key in keys]
-            missing = [r for r, known in zip(window, found, strict=True) if known is None]
+            stored = [store.find(key) if store and key else None for key in keys]
+            missing = [r for r, result in zip(window, stored, strict=True) if result is None]
             measured = pool.map(_measure, missing)
-            for key, known in zip(keys, found, strict=True):
-                if known is not None:
-                    yield known
+            for key, result in zip(keys, stored, strict=True):
+                if result is not None:
+                    yield result
                     continue
-                result = next(measured)
+                outcome = next(measured)
                 # What cannot be read is tried again next time: the disk may have been at fault.
-                if store is not None and key is not None and not isinstance(result, str):
-                    store.add(key, result)
-                yield result
+                if store is not None and key is not None and not isinstance(outcome, str):
+                    store.add(key, outcome)
+                yield outcome
 
 
 class Store:
@@ -66,7 +68,7 @@ class Store:
 
     def __init__(self, path: Path):
         self._path = path
-        self._known: dict[str, Any] = {}
+        self._results: dict[str, Any] = {}
 
     def __enter__(self) -> "Store":
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +78,7 @@ class Store:
                 for line in lines:
                     try:
                         row = json.loads(line)
-                        self._known[row["key"]] = row["result"]
+                        self._results[row["key"]] = row["result"]
                     except (ValueError, KeyError, TypeError):
                         break
                     whole += len(line)
@@ -92,10 +94,10 @@ class Store:
     ) -> None:
         self._file.close()
 
-    def find(self, key: str) -> Result | None:
+    def find(self, key: str) -> Outcome | None:
         """What is stored; none if nothing is, or something of another shape."""
         try:
-            return _parsed(self._known[key])
+            return _parsed(self._results[key])
         except (KeyError, TypeError):
             return None
 
@@ -105,7 +107,7 @@ class Store:
         self._file.flush()
 
 
-def _measure(request: Request) -> Result:
+def _measure(request: FileRequest) -> Outcome:
     try:
         if is_feature_path(request.path):
             return measure_features(request.path)
@@ -114,7 +116,7 @@ def _measure(request: Request) -> Result:
         return str(error)
 
 
-def _key(request: Request) -> str | None:
+def _key(request: FileRequest) -> str | None:
     """What must be the same for a stored result to hold; none if the file cannot be looked at."""
     if request.content is not None:
         return json.dumps([VERSION, request.content, request.stretches])
@@ -126,7 +128,7 @@ def _key(request: Request) -> str | None:
     return json.dumps([VERSION, path, status.st_size, status.st_mtime_ns, request.stretches])
 
 
-def _parsed(row: Mapping[str, Any]) -> Result:
+def _parsed(row: Mapping[str, Any]) -> Outcome:
     if "stretches" not in row:
         return FeatureMeasures(**row)
     stretches: Sequence[Mapping[str, Any]] = row["stretches"]

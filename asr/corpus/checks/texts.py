@@ -22,7 +22,7 @@ _ALLOWED = frozenset("\u200c\u200d\u200e\u200f\u061c")
 _WHITE = "\t\n\v\f\r"  # a matter of spaces
 _BROKEN = "\ufffd"  # stands for what could not be decoded
 
-Case = str
+LetterCase = str
 """`upper`, `lower`, `mixed`, or `none` for a text without capital or small letters."""
 
 
@@ -36,16 +36,16 @@ class Texts:
 
 def check_texts(texts: Texts) -> Iterator[Finding]:
     """Findings of all transcripts; none where no utterance has one."""
-    given = [u for u in texts.utterances if u.text is not None]
-    if not given:
+    utterances = [u for u in texts.utterances if u.text is not None]
+    if not utterances:
         return
     for utterance in texts.utterances:
         if utterance.text is None:
             yield _finding(texts, utterance, "no-text", "no transcript")
         else:
             yield from _check_alone(texts, utterance, utterance.text)
-    yield from _check_case(texts, given)
-    yield from _check_digits(texts, given)
+    yield from _check_case(texts, utterances)
+    yield from _check_digits(texts, utterances)
 
 
 def check_characters(
@@ -93,8 +93,8 @@ def _check_alone(texts: Texts, utterance: Utterance, text: str) -> Iterator[Find
         yield _finding(texts, utterance, "not-nfc", repr(text))
 
 
-def _check_case(texts: Texts, given: Sequence[Utterance]) -> Iterator[Finding]:
-    cases = [_case_of(utterance.text or "") for utterance in given]
+def _check_case(texts: Texts, utterances: Sequence[Utterance]) -> Iterator[Finding]:
+    cases = [_case_of(utterance.text or "") for utterance in utterances]
     counts = Counter(case for case in cases if case != "none")
     if counts.total() < MIN_TEXTS:
         return
@@ -102,7 +102,7 @@ def _check_case(texts: Texts, given: Sequence[Utterance]) -> Iterator[Finding]:
     # A sentence of one letter, as "I", is in capitals and in mixed case at once.
     odd = [
         (utterance, case)
-        for utterance, case in zip(given, cases, strict=True)
+        for utterance, case in zip(utterances, cases, strict=True)
         if case not in ("none", usual)
         and not (usual == "mixed" and sum(map(str.isalpha, utterance.text or "")) <= 1)
     ]
@@ -112,14 +112,14 @@ def _check_case(texts: Texts, given: Sequence[Utterance]) -> Iterator[Finding]:
             yield _finding(texts, utterance, "case", message)
 
 
-def _check_digits(texts: Texts, given: Sequence[Utterance]) -> Iterator[Finding]:
-    odd = [u for u in given if any(character.isdecimal() for character in u.text or "")]
-    if len(given) >= MIN_TEXTS and len(odd) <= MAX_ODD * len(given):
+def _check_digits(texts: Texts, utterances: Sequence[Utterance]) -> Iterator[Finding]:
+    odd = [u for u in utterances if any(character.isdecimal() for character in u.text or "")]
+    if len(utterances) >= MIN_TEXTS and len(odd) <= MAX_ODD * len(utterances):
         for utterance in odd:
             yield _finding(texts, utterance, "digits", repr(utterance.text))
 
 
-def _case_of(text: str) -> Case:
+def _case_of(text: str) -> LetterCase:
     upper = any(character.isupper() for character in text)
     lower = any(character.islower() for character in text)
     return "mixed" if upper and lower else "upper" if upper else "lower" if lower else "none"

@@ -173,12 +173,12 @@ def detect_format(source: Path) -> str:
     """
     if not source.exists():
         raise DataError(f"{source}: no such file or folder")
-    found = _folder_format(source) if source.is_dir() else _file_format(source)
-    if found is None:
+    name = _folder_format(source) if source.is_dir() else _file_format(source)
+    if name is None:
         raise DataError(
             f"{source}: cannot tell its format; name it with --format: {', '.join(FORMATS)}"
         )
-    return found
+    return name
 
 
 def _read_tiers(

@@ -16,9 +16,9 @@ from xml.sax.saxutils import escape, quoteattr
 from asr.corpus.formats.marks import (
     MarkedStretch,
     annotation_files,
-    by_recording,
-    by_speaker,
     choose_tiers,
+    group_by_recording,
+    group_by_speaker,
     utterances_of,
 )
 from asr.corpus.manifest import Utterance
@@ -162,11 +162,11 @@ def write_elan(utterances: Iterable[Utterance], folder: Path, report: Report) ->
         DataError: a text that is empty or no XML can hold, or two recordings of one name.
     """
     del report
-    for stem, stretches in by_recording(utterances).items():
+    for stem, stretches in group_by_recording(utterances).items():
         audio = stretches[0].utterance.audio_filepath.absolute()
         times: list[int] = []
         tiers = []
-        for number, (speaker, spoken) in enumerate(by_speaker(stretches).items()):
+        for number, (speaker, spoken) in enumerate(group_by_speaker(stretches).items()):
             name = quoteattr(speaker or _NOBODY)
             participant = f" PARTICIPANT={quoteattr(speaker)}" if speaker else ""
             tiers.append(

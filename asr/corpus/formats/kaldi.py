@@ -178,9 +178,9 @@ def _segment_ids(path: Path) -> dict[str, int]:
     return lines
 
 
-def _read_table(path: Path, known: Iterable[str]) -> dict[str, str]:
+def _read_table(path: Path, names: Iterable[str]) -> dict[str, str]:
     """`<id> <text>` lines; none where there is no such file."""
-    known = set(known)
+    permitted = set(names)
     table: dict[str, str] = {}
     if not path.exists():
         return table
@@ -188,7 +188,7 @@ def _read_table(path: Path, known: Iterable[str]) -> dict[str, str]:
     for number, line in read_lines(path):
         utterance_id, *rest = re.split(r"[ \t]+", line.strip(" \t"), maxsplit=1)
         ids.add(utterance_id, number)
-        if utterance_id not in known:
+        if utterance_id not in permitted:
             raise DataError(
                 f"{path}:{number}: utterance {utterance_id} is not in wav.scp or segments; "
                 "Kaldi's fix_data_dir.sh takes out what is not in all files"
@@ -201,10 +201,10 @@ def _read_table(path: Path, known: Iterable[str]) -> dict[str, str]:
     return table
 
 
-def _read_seconds(path: Path, known: Iterable[str]) -> dict[str, float]:
+def _read_seconds(path: Path, names: Iterable[str]) -> dict[str, float]:
     return {
         name: parse_seconds(value, f"{path}: {name}")
-        for name, value in _read_table(path, known).items()
+        for name, value in _read_table(path, names).items()
     }
 
 

@@ -64,7 +64,7 @@ def write_audacity(utterances: Iterable[Utterance], folder: Path, report: Report
         DataError: a text that is empty, or two recordings of one name.
     """
     del report
-    for stem, stretches in by_recording(utterances).items():
+    for stem, stretches in group_by_recording(utterances).items():
         with open_atomic(folder / f"{stem}.txt") as file:
             for stretch in stretches:
                 utterance = stretch.utterance
@@ -122,7 +122,7 @@ def write_stm(utterances: Iterable[Utterance], path: Path, report: Report) -> No
     """
     del report
     with open_atomic(path) as file:
-        for stem, stretches in sorted(by_recording(utterances, texts=False).items()):
+        for stem, stretches in sorted(group_by_recording(utterances, texts=False).items()):
             for stretch in stretches:
                 utterance = stretch.utterance
                 speaker = utterance.speaker or "unknown"
@@ -144,10 +144,10 @@ def annotation_files(path: Path, suffix: str) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() == suffix and p.is_file()]
-    if not found:
+    files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() == suffix and p.is_file()]
+    if not files:
         raise DataError(f"{path}: no {suffix} files in it or in its folders")
-    return found
+    return files
 
 
 def utterances_of(file: Path, marks: Sequence[MarkedStretch], audio: Path) -> Iterator[Utterance]:
@@ -173,7 +173,7 @@ def utterances_of(file: Path, marks: Sequence[MarkedStretch], audio: Path) -> It
         )
 
 
-def by_recording(
+def group_by_recording(
     utterances: Iterable[Utterance], *, texts: bool = True
 ) -> dict[str, list[Stretch]]:
     """Utterances by the name of their recording, in order of time.
@@ -185,7 +185,7 @@ def by_recording(
         DataError: two recordings of one name, or an utterance without text.
     """
     paths: dict[str, Path] = {}
-    found: dict[str, list[Stretch]] = {}
+    recordings: dict[str, list[Stretch]] = {}
     for stretch in measure(utterances):
         utterance = stretch.utterance
         path = utterance.audio_filepath
@@ -193,18 +193,18 @@ def by_recording(
             raise DataError(f"{path} and {paths[path.stem]} have one name, and marks go by names")
         if texts and not utterance.text:
             raise DataError(f"utterance {utterance.id} has no text, and a mark without is no mark")
-        found.setdefault(path.stem, []).append(stretch)
-    for stretches in found.values():
+        recordings.setdefault(path.stem, []).append(stretch)
+    for stretches in recordings.values():
         stretches.sort(key=lambda stretch: stretch.utterance.offset)
-    return found
+    return recordings
 
 
-def by_speaker(stretches: Iterable[Stretch]) -> dict[str, list[Utterance]]:
+def group_by_speaker(stretches: Iterable[Stretch]) -> dict[str, list[Utterance]]:
     """The utterances of each speaker, in order of time; those without are of speaker ''."""
-    found: dict[str, list[Utterance]] = {}
+    speakers: dict[str, list[Utterance]] = {}
     for stretch in stretches:
-        found.setdefault(stretch.utterance.speaker or "", []).append(stretch.utterance)
-    return found
+        speakers.setdefault(stretch.utterance.speaker or "", []).append(stretch.utterance)
+    return speakers
 
 
 def _speaker_of(tier: str) -> str | None:
@@ -256,7 +256,7 @@ def _audacity(path: Path, report: Report) -> list[MarkedStretch]:
     return marks
 
 
-def _beside(path: Path, segment: nist.Segment, where: str) -> Path:
+def _beside(path: Path, segment: nist.StmSegment, where: str) -> Path:
     """What the recording would be called beside the `.stm`."""
     if "/" in segment.recording or segment.recording in (".", ".."):
         raise DataError(f"{where}: {segment.recording!r} is no name of a recording")
@@ -268,11 +268,11 @@ def _first_wording(alternates: Alternates) -> str:
     skipped = 0  # depth of alternates that are not the first
     chosen: list[bool] = []  # whether the first wording of each open mark is over
     for part in alternates.parts:
-        if part is text_alternates.Mark.OPEN:
+        if part is text_alternates.Delimiter.OPEN:
             chosen.append(False)
-        elif part is text_alternates.Mark.CLOSE:
+        elif part is text_alternates.Delimiter.CLOSE:
             skipped -= chosen.pop()
-        elif part is text_alternates.Mark.OR:
+        elif part is text_alternates.Delimiter.OR:
             skipped += not chosen[-1]
             chosen[-1] = True
         elif not skipped:

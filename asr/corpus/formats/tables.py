@@ -43,8 +43,7 @@ def read_speechbrain(path: Path, report: Report) -> Iterator[Utterance]:
         where = f"{path}:{number}" if path.suffix != ".json" else f"{path}: {row['ID']}"
         text_key = _first_of(_SPEECHBRAIN_TEXTS, row)
         speaker_key = _first_of(_SPEECHBRAIN_SPEAKERS, row)
-        known = {*_SPEECHBRAIN, text_key, speaker_key, "start", "stop"}
-        unknown.update(row.keys() - known)
+        unknown.update(row.keys() - {*_SPEECHBRAIN, text_key, speaker_key, "start", "stop"})
         audio = _below_root(_field(row, "wav", where), path.parent)
         ids.add(_field(row, "ID", where), number)
         offset, duration = _speechbrain_times(row, audio, where)

@@ -12,9 +12,9 @@ from pathlib import Path
 from asr.corpus.formats.marks import (
     MarkedStretch,
     annotation_files,
-    by_recording,
-    by_speaker,
     choose_tiers,
+    group_by_recording,
+    group_by_speaker,
     utterances_of,
 )
 from asr.corpus.manifest import Utterance
@@ -56,11 +56,11 @@ def write_textgrid(utterances: Iterable[Utterance], folder: Path, report: Report
             one name.
     """
     del report
-    for stem, stretches in by_recording(utterances).items():
+    for stem, stretches in group_by_recording(utterances).items():
         duration = stretches[0].recording.duration
         lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
         lines += [f"xmin = 0\nxmax = {duration:.6f}\ntiers? <exists>"]
-        tiers = by_speaker(stretches)
+        tiers = group_by_speaker(stretches)
         lines += [f"size = {len(tiers)}", "item []:"]
         for number, (speaker, spoken) in enumerate(tiers.items(), start=1):
             intervals = list(_with_gaps(spoken, duration))
@@ -181,8 +181,8 @@ class _TextGridReader:
             self.line += self._content.count("\n", self._start, match.start())
             self._start = match.start()
             if match.lastgroup != kind:
-                found = quoted(match[0])
-                raise DataError(f"{self.where}: a {kind} is expected, found {found}")
+                value = quoted(match[0])
+                raise DataError(f"{self.where}: a {kind} is expected, found {value}")
             return match[kind]
         raise DataError(f"{self.path}: ends where a {kind} is expected")
 
