@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo test docs clean
 
 demo: $(BIN)/asr
 	$(BIN)/asr run recipes/digits
@@ -10,6 +10,9 @@ demo: $(BIN)/asr
 
 test: $(BIN)/asr
 	tools/check
+
+docs: $(BIN)/asr
+	$(BIN)/mkdocs build --quiet
 
 $(BIN)/asr: requirements.lock tools/uv.lock pyproject.toml
 	$(PYTHON) -m venv .venv
