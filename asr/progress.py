@@ -86,7 +86,8 @@ class Progress:
             console: takes the bar, in place of a terminal at stderr.
         """
         self._label, self._rate, self._clock, self._console = label, rate, clock, console
-        self._is_first = not find_launch().rank
+        # With `asr -q` there is no bar either.
+        self._is_shown = not find_launch().rank and _log.isEnabledFor(logging.WARNING)
         self._has_bar = console is not None or is_terminal()
         self._start = self._shown = clock()
         self._live: Live | None = None
@@ -112,7 +113,7 @@ class Progress:
         """
         now = self._clock()
         wait = _BAR_SECONDS if self._has_bar else _LINE_SECONDS
-        if now - self._start < _QUIET_SECONDS or now - self._shown < wait or not self._is_first:
+        if now - self._start < _QUIET_SECONDS or now - self._shown < wait or not self._is_shown:
             return
         self._shown = now
         elapsed = now - self._start

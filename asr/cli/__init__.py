@@ -7,6 +7,7 @@ their own, imported when they are called: `asr --help` is quick.
 
 import difflib
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ class _Verbs(click.Group):
             ctx.fail(f"no verb {cmd_name!r}; {hint}")
         module = importlib.import_module(_VERBS[cmd_name][0])
         command: click.Command = getattr(module, cmd_name)
+        _add_verbosity(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -52,7 +54,44 @@ class _Verbs(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in _VERBS.items()])
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+def _set_verbosity(context: click.Context, parameter: click.Parameter, is_set: bool) -> None:
+    del context
+    if is_set:
+        show_log(logging.INFO if parameter.name == "verbose" else logging.ERROR)
+
+
+_VERBOSITY = (
+    click.Option(
+        ["-v", "--verbose"],
+        is_flag=True,
+        expose_value=False,
+        callback=_set_verbosity,
+        help="Tell on stderr what is going on in detail.",
+    ),
+    click.Option(
+        ["-q", "--quiet"],
+        is_flag=True,
+        expose_value=False,
+        callback=_set_verbosity,
+        help="Nothing on stderr but errors.",
+    ),
+)
+
+
+def _add_verbosity(command: click.Command) -> None:
+    """Have a verb, and those below it, take -v and -q."""
+    if not set(_VERBOSITY) & set(command.params):
+        command.params.extend(_VERBOSITY)
+    if isinstance(command, click.Group):
+        for verb in command.commands.values():
+            _add_verbosity(verb)
+
+
+@click.group(
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    params=list(_VERBOSITY),
+)
 @click.version_option(package_name="asr-recipes", prog_name="asr")
 def cli() -> None:
     """Train, use and evaluate speech recognizers of your own."""

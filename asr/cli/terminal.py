@@ -10,6 +10,9 @@ import sys
 
 from asr.errors import visible
 
+_log = logging.getLogger(__name__)
+_OF_THE_WORK = (__name__, "asr.progress")
+
 
 def put(*lines: str) -> None:
     """Results in lines, on stdout."""
@@ -25,22 +28,28 @@ def tell(*lines: str) -> None:
 
 
 def report(message: str) -> None:
-    """Takes what a part of the program reports, in a line or several."""
-    tell(*message.split("\n"))
+    """Takes what a part of the program reports, in a line or several; nothing is shown with -q."""
+    _log.info(message)
 
 
 class _LogLines(logging.Handler):
     """Lines of the log, on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line."""
-        report(record.getMessage())
+        """Write a line, or several."""
+        mark = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        tell(*f"{mark}{record.getMessage()}".split("\n"))
 
 
-def show_log(level: int = logging.INFO) -> None:
-    """What the parts of the program log from a level on is written to stderr, each line once."""
+def show_log(level: int = logging.WARNING) -> None:
+    """What the parts of the program log from a level on is written to stderr, each line once.
+
+    What a verb reports of its work, and how far it is, is shown from warnings on, too.
+    """
     log = logging.getLogger("asr")
     log.setLevel(level)
+    for name in _OF_THE_WORK:
+        logging.getLogger(name).setLevel(level if level > logging.WARNING else logging.INFO)
     if not any(isinstance(handler, _LogLines) for handler in log.handlers):
         log.addHandler(_LogLines())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asr.cli import _VERBS, main
-from asr.cli.terminal import put_transcript, show_log
+from asr.cli.terminal import put_transcript, report, show_log
 from asr.corpus import write_manifest
 from asr.errors import visible
 from tests.recipe.test_run import RECIPE, write_recipe
@@ -159,6 +159,28 @@ def test_what_the_program_logs_is_written_once_and_steers_nothing(
 ) -> None:
     for _ in range(2):
         show_log()
-    logging.getLogger("asr.somewhere").info("%s of 3", "\x1b[2J")
-    logging.getLogger("asr.somewhere").debug("details")
-    assert capsys.readouterr().err == "\\x1b[2J of 3\n"
+    logging.getLogger("asr.somewhere").warning("%s of 3", "\x1b[2J")
+    assert capsys.readouterr().err == "warning: \\x1b[2J of 3\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ([], ["progress", "report", "warning: warning", "error: error"]),
+        (["-v"], ["progress", "report", "detail", "warning: warning", "error: error"]),
+        (["-q"], ["error: error"]),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False], ids=["before the verb", "after it"])
+def test_options_say_how_much_of_the_log_is_shown(
+    options: list[str], shown: list[str], first: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb = ["lm", "show", "absent.arpa"]
+    assert main([*options, *verb] if first else [*verb, *options]) == 2
+    capsys.readouterr()
+    logging.getLogger("asr.progress").info("progress")
+    report("report")
+    for level in ("info", "warning", "error"):
+        name = "detail" if level == "info" else level
+        getattr(logging.getLogger("asr.corpus.shards"), level)(name)
+    assert capsys.readouterr().err.splitlines() == shown
