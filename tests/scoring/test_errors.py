@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.errors import DataError
-from asr.scoring.errors import ErrorCounts, Score, count_errors, kaldi_lines, score
+from asr.scoring.errors import (
+    ErrorCounts,
+    Score,
+    count_errors,
+    kaldi_lines,
+    score,
+    word_error_interval,
+)
 from asr.text.alternates import Alternates, Mark, choose_wording, parse_alternates
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "dd"]), max_size=9)
@@ -323,3 +330,30 @@ def test_errors_are_sclites_wherever_its_weights_find_the_fewest(tmp_path: Path)
         assert errors > words.errors
         assert cost <= 4 * words.substitutions + 3 * (words.deletions + words.insertions)
     assert 0 < len(different) < 10
+
+
+def test_speakers_are_the_units_of_a_scores_interval() -> None:
+    texts = {f"u{number}": "a b c d" for number in range(12)}
+    said = {name: "a b c x" if number % 3 else "a" for number, name in enumerate(texts)}
+    speakers = {name: f"s{number % 4}" for number, name in enumerate(texts)}
+    interval = word_error_interval(score(texts, said, speakers=speakers))
+    assert interval is not None
+    assert (interval.unit, interval.num_units) == ("speaker", 4)
+
+
+def test_counts_add_up() -> None:
+    assert ErrorCounts(1, 2, 3, 4) + ErrorCounts(10, 20, 30, 40) == ErrorCounts(11, 22, 33, 44)
+
+
+@pytest.mark.parametrize(("count", "named"), [(5, "u3, u4)"), (6, "u3, u4 and 1 more)")])
+def test_an_error_names_five_ids(count: int, named: str) -> None:
+    said = {f"u{number}": "" for number in range(count)}
+    with pytest.raises(DataError, match=rf"{count} hypotheses \(u0, .*{re.escape(named)}"):
+        score({"a": ""}, said)
+
+
+def test_a_score_has_speakers_if_two_or_more_are_known_of_all() -> None:
+    texts = {"u": "a", "v": "b"}
+    assert score(texts, texts, speakers={"u": "s", "v": "t"}).by_speaker
+    assert not score(texts, texts, speakers={"u": "s", "v": "s"}).by_speaker
+    assert not score(texts, texts, speakers={"u": "s"}).by_speaker

@@ -12,25 +12,17 @@ from hypothesis import strategies as st
 from asr.audio.stream import read_audio
 from asr.cli import main
 from asr.page import Posteriors
-from asr.scoring.breakdown import (
-    most_common,
-    operation_counts,
-    spread,
-    tables,
-    word_counts,
-    worst_first,
-)
-from asr.scoring.detail import safe_id, write_files
-from asr.scoring.errors import ErrorCounts, Score, UtteranceScore, score
+from asr.scoring.detail import write_files
+from asr.scoring.errors import Score, UtteranceScore, score
 from asr.scoring.page import MAX_EMBEDDED_BYTES, write_html
 from asr.scoring.report import (
     Clip,
     ScoreReport,
+    normalization_examples,
     report_json,
     report_lines,
     report_notes,
 )
-from asr.scoring.transcripts import read_transcripts
 
 FILES = {
     "report.txt", "report.json", "alignments.txt", "per_utt", "per_spk", "ops", "ref.trn",
@@ -84,101 +76,6 @@ class Page(html.parser.HTMLParser):
         self.text.append(data)
 
 
-def test_groups_add_up_to_the_whole() -> None:
-    columns = {
-        utterance_id: {"duration": number * 1.7, "set": "even" if number % 2 else "odd"}
-        for number, utterance_id in enumerate(REFERENCES)
-    }
-    found = {table.column: table for table in tables(SCORE, columns)}
-    assert set(found) == {"speaker", "duration", "set", "place"}
-    for name, table in found.items():
-        whole = sum((group.words for group in table.groups), ErrorCounts())
-        assert whole == SCORE.words, name
-    speakers = {group.name: group for group in found["speaker"].groups}
-    assert speakers["s"].words == ErrorCounts(1, 0, 2, 5)
-    assert (speakers["t"].num_utterances, speakers["t"].num_wrong) == (3, 1)
-    assert spread(found["speaker"]) == pytest.approx(
-        {
-            "mean": (60 + 200 / 3) / 2,
-            "sd": (200 / 3 - 60) / np.sqrt(2),
-            "median": (60 + 200 / 3) / 2,
-        }
-    )
-
-
-def test_the_place_of_an_insertion_is_that_of_the_word_after_it() -> None:
-    scored = score({"u": "a b c d e"}, {"u": "a b x c d e y"})
-    (place,) = tables(scored, {})
-    assert [group.words.errors for group in place.groups] == [0, 0, 1, 0, 1]
-    assert [group.words.insertions for group in place.groups] == [0, 0, 1, 0, 1]
-    assert [group.words.reference_length for group in place.groups] == [1, 1, 1, 1, 1]
-
-
-def test_a_column_that_does_not_divide_the_test_set_gives_no_table() -> None:
-    columns = {utterance_id: {"lang": "en", "hash": utterance_id} for utterance_id in REFERENCES}
-    many = {f"u{number}": "a" for number in range(30)}
-    assert "lang" not in {table.column for table in tables(SCORE, columns)}
-    names = {name: {"hash": name} for name in many}
-    assert "hash" not in {table.column for table in tables(score(many, many), names)}
-
-
-def test_words_and_confusions_are_counted() -> None:
-    operations = operation_counts(SCORE)
-    assert most_common(operations, "S") == [("b", "x", 1)]
-    assert most_common(operations, "I") == [("*", "y", 2)]
-    assert most_common(operations, "D") == [("d", "*", 1), ("e", "*", 1)]
-    b = next(word for word in word_counts(operations) if word.word == "b")
-    assert (b.correct, b.errors, b.num_reference, b.num_hypothesis) == (1, 1, 2, 1)
-    assert [u.id for u in worst_first(SCORE.utterances)][:3] == ["s-2", "t-3", "s-1"]
-
-
-def test_the_files_of_detail_are_as_kaldi_writes_them(tmp_path: Path) -> None:
-    write_files(report_of(SCORE), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == FILES
-    assert (tmp_path / "per_utt").read_text().splitlines()[:8] == [
-        "s-1 ref a b c",
-        "s-1 hyp a x c",
-        "s-1 op  C S C",
-        "s-1 #csid 2 1 0 0",
-        "s-2 ref a b *** ***",
-        "s-2 hyp a b y   y",
-        "s-2 op  C C I   I",
-        "s-2 #csid 2 0 2 0",
-    ]
-    speakers = [line.split() for line in (tmp_path / "per_spk").read_text().splitlines()]
-    assert speakers[0] == ["SPEAKER", "id", "#SENT", "#WORD", "Corr", "Sub", "Ins", "Del", "Err",
-                           "S.Err"]  # fmt: skip
-    assert speakers[1] == ["s", "raw", "2", "5", "4", "1", "2", "0", "3", "2"]
-    assert speakers[2] == ["s", "sys", "2", "5", "80.00", "20.00", "40.00", "0.00", "60.00",
-                           "100.00"]  # fmt: skip
-    assert speakers[-2] == ["SUM", "raw", "5", "8", "5", "1", "2", "2", "5", "3"]
-    assert (tmp_path / "ops").read_text().splitlines() == [
-        "correct a a 3", "correct b b 1", "correct c c 1", "substitution b x 1",
-        "insertion *** y 2", "deletion d *** 1", "deletion e *** 1",
-    ]  # fmt: skip
-    alignments = (tmp_path / "alignments.txt").read_text()
-    assert "s-1:\ta (b->x) c\n" in alignments
-    assert "s-2:\ta b (*->y) (*->y)\n" in alignments
-    assert "t-3:\t(d->*) (e->*) [no hypothesis]\n" in alignments
-
-
-TEXT = st.lists(st.text("aé'<&\"", min_size=1), max_size=4).map(" ".join)
-
-
-@given(st.dictionaries(st.text("ab (%)\u00a0é<", min_size=1), st.tuples(TEXT, TEXT), min_size=1))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_the_trn_files_give_the_same_score_again(
-    tmp_path: Path, pairs: dict[str, tuple[str, str]]
-) -> None:
-    scored = score({i: r for i, (r, _) in pairs.items()}, {i: h for i, (_, h) in pairs.items()})
-    write_files(report_of(scored), tmp_path)
-    references = read_transcripts(tmp_path / "ref.trn", "reference").texts
-    said = read_transcripts(tmp_path / "hyp.trn", "hypothesis").texts
-    assert list(references) == [safe_id(utterance_id) for utterance_id in pairs]
-    again = score(references, {i: str(text) for i, text in said.items()})
-    assert [u.words for u in again.utterances] == [u.words for u in scored.utterances]
-
-
 def test_the_json_holds_counts_rates_and_every_utterance() -> None:
     values = json.loads(report_json(report_of(SCORE, audio_seconds=20.0, compute_seconds=0.5)))
     assert values["schema_version"] == 1
@@ -228,6 +125,42 @@ def test_notes_warn_of_few_units_and_of_no_errors() -> None:
     notes = " ".join(report_notes(report_of(score(REFERENCES, REFERENCES))))
     assert "5 utterances are few" in notes
     assert "no errors: resampling cannot bound the rate" in notes
+
+
+def test_examples_are_the_first_texts_that_the_normalizer_changed() -> None:
+    references = dict(zip("uvwxyz", "aBCDEF", strict=True))
+    said = {"u": "a", "w": "X", "x": "Y"}
+    scores = [score(references, said, normalizer=normalizer) for normalizer in (None, str.lower)]
+    examples = normalization_examples(report_of(scores[1], raw=scores[0], normalizer="lower"))
+    assert [(each["id"], each["before"], each["after"]) for each in examples] == [
+        ("v", "B", "b"), ("w", "C", "c"), ("w", "X", "x"),
+    ]  # fmt: skip
+    assert normalization_examples(report_of(scores[1])) == []
+
+
+def test_notes_name_ten_missing_utterances() -> None:
+    for count, end in ((10, "u8, u9"), (11, "u8, u9, ...")):
+        texts = {f"u{number}": "a" for number in range(count)}
+        (note,) = [n for n in report_notes(report_of(score(texts, {}))) if "without" in n]
+        assert note.endswith(end)
+
+
+def test_no_errors_are_bounded_by_three_of_the_words() -> None:
+    texts = {f"u{number}": "a b c" for number in range(20)}
+    (note,) = report_notes(report_of(score(texts, texts)))
+    assert "below 5 % (3 / words)" in note
+
+
+def test_json_lists_fifty_confusions_and_letters_of_any_script() -> None:
+    texts = {f"u{number}": f"ä{number}" for number in range(60)}
+    text = report_json(report_of(score(texts, dict.fromkeys(texts, "x"))))
+    assert len(json.loads(text)["confusions"]) == 50
+    assert '"ä0"' in text
+
+
+def test_a_clip_is_from_the_beginning_of_its_file() -> None:
+    clip = Clip(path=Path("a.wav"))
+    assert (clip.offset, clip.duration) == (0, None)
 
 
 def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:

@@ -76,6 +76,8 @@ def rows(*values: dict[str, object]) -> str:
         pytest.param("text", "u1 a\u2028b\x0bc\n", {"u1": "a\u2028b\x0bc"}, None,
                      id="separators that do not end lines"),
         pytest.param("text", "", {}, None, id="nothing"),
+        pytest.param("text", "u1 a\nu:\tref=[]\n", {"u1": "a", "u:": "ref=[]"}, None,
+                     id="the first line says what a file is"),
     ],
 )  # fmt: skip
 def test_a_file_is_read(
@@ -112,6 +114,7 @@ def test_a_file_is_read(
         pytest.param("m.jsonl", "[" * 100_000, r"m.jsonl:1: not JSON", id="deep"),
         pytest.param("m.jsonl", "[1]\n", r"m.jsonl:1: a JSON object", id="list"),
         pytest.param("r.txt", "u:\tref=['a'\n", r"r.txt:1: not a list of words", id="open list"),
+        pytest.param("r.txt", "u:\tref=[1]\n", r"r.txt:1: not a list of words", id="numbers"),
         pytest.param("r.txt", ICEFALL + "u3 a\n", r"r.txt:5: `id:<TAB>ref", id="mixed"),
         pytest.param("w.txt", SPEECHBRAIN[:200], r"w.txt: a summary without", id="summary only"),
         pytest.param("w.txt", SPEECHBRAIN.replace("D ; E ;   F", "D ; E"),
@@ -187,7 +190,8 @@ def test_words_go_to_their_segments_by_time(tmp_path: Path) -> None:
         "rec-B-0000000-0009000": "",
     }
     assert pair.references.speakers["rec-A-0003000-0005000"] == "ben"
-    assert pair.references.columns["rec-B-0000000-0009000"]["labels"] == "o,f1"
+    assert pair.references.columns["rec-A-0003000-0005000"] == {"duration": 2.0}
+    assert pair.references.columns["rec-B-0000000-0009000"] == {"duration": 9.0, "labels": "o,f1"}
     assert pair.notes == ("1 words in segments that are not to be scored",)
     scored = score(pair.references.texts, pair.hypotheses)
     assert (scored.words.errors, scored.words.reference_length) == (5, 6)
