@@ -3,6 +3,7 @@
 import ast
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -68,3 +69,11 @@ def test_torch_is_imported_where_networks_are() -> None:
     }
     outside = {path for path in importers if not path.startswith(WITH_TORCH)}
     assert not outside | (importers & set(WITHOUT_TORCH))
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_face_names_every_module(name: str) -> None:
+    face = importlib.import_module(name)
+    words = set(re.findall(r"[a-z_0-9]+", face.__doc__ or ""))
+    modules = {module.name for module in pkgutil.iter_modules(face.__path__)}
+    assert not modules - words

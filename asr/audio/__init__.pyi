@@ -1,3 +1,5 @@
+from . import files as files
+from . import pipes as pipes
 from .files import AudioInfo as AudioInfo
 from .files import RawFormat as RawFormat
 from .files import Samples as Samples

@@ -4,16 +4,13 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from asr import text
 from asr.cli.terminal import put, put_json, tell
+from asr.corpus import checks
 from asr.files import open_atomic
-
-if TYPE_CHECKING:
-    from asr.corpus import checks
-    from asr.text import TokenTable
 
 _FILE = click.Path(path_type=Path)
 _FORMATS = ("text", "json", "html")
@@ -72,17 +69,13 @@ def check(
     if model is not None and tokens is not None:
         raise click.UsageError("--tokens: --model has a token table of its own")
     tokens = tokens or model
-    from asr.corpus import checks
-    from asr.corpus.checks import report
 
     asked = "--fix" if fix is not None else "--model" if model is not None else None
     if asked is not None and (sharded := [path for path in manifests if checks.is_sharded(path)]):
         raise click.UsageError(f"{asked}: {sharded[0]} is no manifest; shards are only checked")
     table = None
     if tokens is not None:
-        from asr.text import read_tokens
-
-        table = read_tokens(tokens if tokens.is_dir() else tokens.parent)
+        table = text.read_tokens(tokens if tokens.is_dir() else tokens.parent)
     examination = checks.examine(
         manifests,
         jobs=jobs or min(_MAX_JOBS, os.cpu_count() or 1),
@@ -96,7 +89,7 @@ def check(
     if output_dir is None and formats == ["json"]:
         put_json(_rendered(examination, "json", Path(), table))
     else:
-        put(*report.text_lines(examination))
+        put(*checks.report.text_lines(examination))
     if output_dir is not None:
         for name in formats:
             with open_atomic(output_dir / f"check.{_SUFFIXES[name]}") as file:
@@ -104,7 +97,7 @@ def check(
     for manifest, path in fixed.items():
         cure = checks.write_cure(examination, manifest, path)
         say = tell if formats == ["json"] else put
-        say(*report.cure_lines(cure, str(path)))
+        say(*checks.report.cure_lines(cure, str(path)))
     return 1 if examination.num_errors else 0
 
 
@@ -124,15 +117,13 @@ def _fixed_paths(fix: Path, manifests: Sequence[Path]) -> dict[Path, Path]:
 
 
 def _rendered(
-    examination: "checks.Examination", name: str, folder: Path, table: "TokenTable | None"
+    examination: "checks.Examination", name: str, folder: Path, table: "text.TokenTable | None"
 ) -> str:
-    from asr.corpus.checks import report
-
     if name == "json":
-        return json.dumps(report.report_row(examination), ensure_ascii=False, indent=1) + "\n"
+        return (
+            json.dumps(checks.report.report_row(examination), ensure_ascii=False, indent=1) + "\n"
+        )
     if name == "text":
-        lines = report.text_lines(examination, num_shown=len(examination.findings))
+        lines = checks.report.text_lines(examination, num_shown=len(examination.findings))
         return "\n".join(lines) + "\n"
-    from asr.corpus.checks import page
-
-    return page.render_page(examination, folder, table)
+    return checks.page.render_page(examination, folder, table)

@@ -3,14 +3,12 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from asr import corpus
 from asr.cli.terminal import put, report
-
-if TYPE_CHECKING:
-    from asr.corpus import Utterance
+from asr.progress import track
 
 _FILE = click.Path(path_type=Path)
 
@@ -48,21 +46,19 @@ def import_(
     .txt beside it), stm, textgrid, elan, audacity, librispeech, ljspeech, common-voice. Audio stays
     where it is; what has no place in a manifest is said.
     """
-    from asr.corpus import formats, write_manifest
-
     count = 0
     seconds = 0.0
 
-    def counted() -> "Iterator[Utterance]":
+    def counted() -> Iterator[corpus.Utterance]:
         nonlocal count, seconds
-        for utterance in formats.import_corpus(
+        for utterance in corpus.formats.import_corpus(
             source, format_name, report, tiers=tiers, speaker_pattern=speaker_pattern
         ):
             count += 1
             seconds += utterance.duration
             yield utterance
 
-    write_manifest(counted(), output)
+    corpus.write_manifest(counted(), output)
     put(f"{count} utterances, {seconds / 3600:.2f} hours")
 
 
@@ -76,11 +72,8 @@ def export(manifest: Path, format_name: str, output: Path) -> None:
     Folders: kaldi, lhotse, audiofolder, folder, textgrid, elan, audacity. Files: nemo, lhotse-cuts,
     speechbrain, coqui, stm. What the format has no place for is said.
     """
-    from asr.corpus import formats
-    from asr.corpus import manifest as corpus_manifest
-
-    utterances = (entry.utterance for entry in corpus_manifest.read_entries(manifest))
-    formats.export_corpus(utterances, format_name, output, report)
+    utterances = (entry.utterance for entry in corpus.manifest.read_entries(manifest))
+    corpus.formats.export_corpus(utterances, format_name, output, report)
 
 
 @click.command()
@@ -94,13 +87,11 @@ def shard(
     """Write the utterances of MANIFEST into tar files, in WebDataset's layout."""
     if shard_seconds is not None and shard_size is not None:
         raise click.UsageError("--shard-seconds and --shard-size: one decides where a file ends")
-    from asr.corpus import ManifestTable
-    from asr.corpus import shards as tar_shards
-    from asr.progress import track
-
-    table = ManifestTable(manifest)
+    table = corpus.ManifestTable(manifest)
     utterances = track(table, total=len(table), label="writing", unit="utterances")
     num_bytes = None if shard_seconds is not None else (shard_size or 200) * 1_000_000
-    shards = tar_shards.write_shards(utterances, output, seconds=shard_seconds, num_bytes=num_bytes)
+    shards = corpus.shards.write_shards(
+        utterances, output, seconds=shard_seconds, num_bytes=num_bytes
+    )
     hours = sum(shard.seconds for shard in shards) / 3600
     put(f"{len(table)} utterances, {hours:.2f} hours in {len(shards)} tar files")

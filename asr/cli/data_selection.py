@@ -7,19 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from asr import corpus
 from asr.cli.terminal import put, put_json, tell
 from asr.errors import DataError
 
-if TYPE_CHECKING:
-    from asr.corpus import Entry, Utterance
-    from asr.corpus import split as corpus_split
-
 _FILE = click.Path(path_type=Path)
-_UNITS = ("speaker", "recording", "text", "utterance")
+UNITS = ("speaker", "recording", "text", "utterance")
+"""Of `SplitUnit`, whose module takes numpy: `--help` would take twice as long."""
 _SHARE = click.FloatRange(min=0, max=1, max_open=True)
 _SEED = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 
@@ -41,25 +38,22 @@ def stats(manifests: tuple[Path, ...], kind: str) -> None:
 
     Name the training manifest first: words that others have and it lacks are counted.
     """
-    from asr.corpus import manifest as corpus_manifest
-    from asr.corpus import summary as corpus_summary
-
     summaries = [
-        corpus_summary.summarize(
-            (entry.utterance for entry in corpus_manifest.read_entries(path)), str(path)
+        corpus.summary.summarize(
+            (entry.utterance for entry in corpus.manifest.read_entries(path)), str(path)
         )
         for path in manifests
     ]
-    overlaps = corpus_summary.overlaps(summaries)
+    overlaps = corpus.summary.overlaps(summaries)
     if kind == "json":
         result = {
-            "manifests": [corpus_summary.summary_row(summary) for summary in summaries],
-            "overlaps": [corpus_summary.overlap_row(overlap) for overlap in overlaps],
+            "manifests": [corpus.summary.summary_row(summary) for summary in summaries],
+            "overlaps": [corpus.summary.overlap_row(overlap) for overlap in overlaps],
         }
         put_json(json.dumps(result, ensure_ascii=False, indent=1))
         return
-    blocks = [list(corpus_summary.summary_lines(summary)) for summary in summaries]
-    blocks += [list(corpus_summary.overlap_lines(overlap)) for overlap in overlaps]
+    blocks = [list(corpus.summary.summary_lines(summary)) for summary in summaries]
+    blocks += [list(corpus.summary.overlap_lines(overlap)) for overlap in overlaps]
     for number, block in enumerate(blocks):
         put(*[""] * bool(number), *block)
 
@@ -69,14 +63,14 @@ def stats(manifests: tuple[Path, ...], kind: str) -> None:
 @click.option("--output-dir", type=_FILE, required=True, help="Folder for the manifests.")
 @click.option("--dev", type=_SHARE, default=0.1, show_default=True, help="Share of dev; 0: none.")
 @click.option("--test", type=_SHARE, default=0.1, show_default=True, help="Share of test; 0: none.")
-@click.option("--by", "unit", type=click.Choice(_UNITS), help="What is never divided.")
+@click.option("--by", "unit", type=click.Choice(UNITS), help="What is never divided.")
 @_SEED
 def split(
     manifest: Path,
     output_dir: Path,
     dev: float,
     test: float,
-    unit: "corpus_split.SplitUnit | None",
+    unit: "corpus.split.SplitUnit | None",
     seed: int,
 ) -> None:
     """Divide MANIFEST into train.jsonl, dev.jsonl and test.jsonl that share no speaker.
@@ -87,30 +81,28 @@ def split(
     shares = {name: share for name, share in (("dev", dev), ("test", test)) if share}
     if not shares or sum(shares.values()) >= 1:
         raise click.UsageError("--dev and --test: shares that sum to more than 0 and less than 1")
-    from asr.corpus import manifest as corpus_manifest
-    from asr.corpus import split as corpus_split
 
-    def utterances() -> "Iterator[Utterance]":
-        return (entry.utterance for entry in corpus_manifest.read_entries(manifest))
+    def utterances() -> Iterator[corpus.Utterance]:
+        return (entry.utterance for entry in corpus.manifest.read_entries(manifest))
 
     asked = unit or "speaker"
-    counts = corpus_split.count_units(utterances(), asked)
+    counts = corpus.split.count_units(utterances(), asked)
     if not counts and asked == "speaker":
         if unit is not None:
             raise DataError(f"{manifest}: no utterance has a speaker")
         asked = "recording"
-        counts = corpus_split.count_units(utterances(), asked)
+        counts = corpus.split.count_units(utterances(), asked)
         tell(
             f"note: {manifest} has no speakers: recordings are divided, and one speaker may "
             "be in several splits"
         )
-    chosen = corpus_split.choose_splits(counts, shares, "train", seed, asked)
+    chosen = corpus.split.choose_splits(counts, shares, "train", seed, asked)
     names = ("train", *shares)
     numbers = dict.fromkeys(names, 0)
     with ExitStack() as stack:
         files = {name: _manifest_file(output_dir / f"{name}.jsonl", stack) for name in names}
-        for entry in corpus_manifest.read_entries(manifest):
-            name = chosen[corpus_split.unit_of(entry.utterance, asked)]
+        for entry in corpus.manifest.read_entries(manifest):
+            name = chosen[corpus.split.unit_of(entry.utterance, asked)]
             files[name](entry)
             numbers[name] += 1
     for name in names:
@@ -133,22 +125,20 @@ def subset(
     """
     if (utterances is None) == (hours is None):
         raise click.UsageError("either --utterances or --hours is needed")
-    from asr.corpus import manifest as corpus_manifest
-    from asr.corpus import split as corpus_split
 
-    durations = corpus_split.read_durations(
-        (entry.utterance for entry in corpus_manifest.read_entries(manifest)),
+    durations = corpus.split.read_durations(
+        (entry.utterance for entry in corpus.manifest.read_entries(manifest)),
         all_known=hours is not None,
     )
     if utterances is not None and utterances > len(durations):
         raise DataError(f"{manifest}: holds {len(durations)} utterances, not {utterances}")
     seconds = math.inf if hours is None else 3600 * hours
-    positions = corpus_split.choose_subset(durations, seed, utterances=utterances, seconds=seconds)
+    positions = corpus.split.choose_subset(durations, seed, utterances=utterances, seconds=seconds)
     if not positions:
         raise DataError(f"{manifest}: the utterance drawn first is longer than {hours:g} hours")
     with ExitStack() as stack:
         write = _manifest_file(output, stack)
-        for entry in corpus_split.chosen_entries(corpus_manifest.read_entries(manifest), positions):
+        for entry in corpus.split.chosen_entries(corpus.manifest.read_entries(manifest), positions):
             write(entry)
     total = sum(durations[position] for position in positions)
     put(f"{len(positions):,} of {len(durations):,} utterances, {total / 3600:.3f} hours")
@@ -166,16 +156,14 @@ def filter_(
     output: Path,
     min_duration: float | None,
     max_duration: float | None,
-    match: "re.Pattern[str] | None",
+    match: re.Pattern[str] | None,
     speakers: tuple[str, ...],
 ) -> None:
     """Keep the utterances of MANIFEST that fulfil all conditions, and count why others do not."""
     if min_duration is None and max_duration is None and match is None and not speakers:
         raise click.UsageError("no condition: see asr data filter --help")
-    from asr.corpus import manifest as corpus_manifest
-    from asr.corpus import split as corpus_split
 
-    wanted = corpus_split.Filter(
+    conditions = corpus.split.Filter(
         min_duration=min_duration,
         max_duration=max_duration,
         match=match,
@@ -185,8 +173,8 @@ def filter_(
     objections: Counter[str] = Counter()
     with ExitStack() as stack:
         write = _manifest_file(output, stack)
-        for entry in corpus_manifest.read_entries(manifest):
-            objection = wanted.objection(entry.utterance)
+        for entry in corpus.manifest.read_entries(manifest):
+            objection = conditions.objection(entry.utterance)
             if objection is None:
                 write(entry)
                 kept += 1
@@ -197,11 +185,9 @@ def filter_(
         put(f"{count:,} left out: {objection}")
 
 
-def _manifest_file(path: Path, stack: ExitStack) -> "Callable[[Entry], None]":
+def _manifest_file(path: Path, stack: ExitStack) -> Callable[[corpus.manifest.Entry], None]:
     """Takes entries, and is a manifest once the stack closes without an error."""
-    from asr.corpus import manifest as corpus_manifest
-
-    file = stack.enter_context(corpus_manifest.open_rows(path))
-    return lambda entry: corpus_manifest.write_row(
-        file, corpus_manifest.moved_row(entry, path.parent)
+    file = stack.enter_context(corpus.manifest.open_rows(path))
+    return lambda entry: corpus.manifest.write_row(
+        file, corpus.manifest.moved_row(entry, path.parent)
     )

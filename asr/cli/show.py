@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from asr.cli.terminal import put
-from asr.corpus import manifest
+from asr.corpus import is_manifest, read_manifest
 from asr.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def show(thing: Path) -> None:
         lines = _describe_model(thing)
     elif thing.suffix in (".yaml", ".yml"):
         lines = _describe_conf(thing)
-    elif manifest.is_manifest(thing):
+    elif is_manifest(thing):
         lines = _describe_manifest(thing)
     else:
         lines = _describe_audio(thing)
@@ -79,8 +79,6 @@ def _describe_network(folder: Path, model: "LoadedModel") -> str:
 
 
 def _describe_manifest(path: Path) -> list[str]:
-    from asr.corpus import read_manifest
-
     utterances = read_manifest(path)
     if not utterances:
         return [f"manifest     {path}", "utterances   0"]

@@ -1,5 +1,16 @@
-from .manifest import Entry as Entry
+from . import checks as checks
+from . import download as download
+from . import formats as formats
+from . import manifest as manifest
+from . import recordings as recordings
+from . import shards as shards
+from . import split as split
+from . import statistics as statistics
+from . import streamed as streamed
+from . import summary as summary
+from . import synthesis as synthesis
 from .manifest import Utterance as Utterance
+from .manifest import is_manifest as is_manifest
 from .manifest import read_manifest as read_manifest
 from .manifest import read_rows as read_rows
 from .manifest import write_manifest as write_manifest

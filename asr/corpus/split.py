@@ -9,7 +9,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from asr.errors import DataError
 
 SplitUnit = Literal["speaker", "recording", "text", "utterance"]
 """What is never divided: all utterances of a speaker, of an audio file, or of a text."""
-UNITS: tuple[SplitUnit, ...] = get_args(SplitUnit)
 
 _NUM_NAMED = 3  # utterances that an error names
 

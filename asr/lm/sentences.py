@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from asr.corpus import manifest, read_rows
+from asr.corpus import is_manifest, read_rows
 from asr.errors import DataError
 from asr.text import read_lines
 
@@ -41,7 +41,7 @@ def read_sentences(path: Path, unit: Unit) -> Iterator[list[str]]:
             words.
     """
     any_there = False
-    rows = _manifest_texts(path) if manifest.is_manifest(path) else read_lines(path)
+    rows = _manifest_texts(path) if is_manifest(path) else read_lines(path)
     for number, text in rows:
         try:
             units = split_sentence(text, unit)

@@ -1,3 +1,7 @@
+from . import alternates as alternates
+from . import lines as lines
+from . import nist as nist
+from . import tokens as tokens
 from .alternates import Alternates as Alternates
 from .lines import Line as Line
 from .lines import UniqueIds as UniqueIds

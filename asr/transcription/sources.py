@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from asr.audio import AudioStream, RawFormat, open_audio, pipes
 from asr.audio import files as audio_files
-from asr.corpus import Utterance, is_feature_path, manifest, read_manifest, recordings
+from asr.corpus import Utterance, is_feature_path, is_manifest, read_manifest, recordings
 from asr.errors import AudioError, DataError, printable
 from asr.files import walk_once
 from asr.transcription.reading import OpenAudio
@@ -169,7 +169,7 @@ def _expand(name: str, options: SourceOptions, failed: list[Failure]) -> Iterato
     elif path.is_dir():
         for file in _files_below(path, options.recursive):
             yield _whole(file)
-    elif manifest.is_manifest(path) and path.is_file():
+    elif is_manifest(path) and path.is_file():
         for utterance in read_manifest(path):
             yield Source(utterance=utterance)
     elif path.suffix == ".scp" and path.is_file():

@@ -1,13 +1,14 @@
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.cli import main
+from asr.cli import data_selection, main
 from asr.corpus.manifest import Utterance, read_manifest, write_manifest
-from asr.corpus.split import choose_splits, choose_subset
+from asr.corpus.split import SplitUnit, choose_splits, choose_subset
 from asr.errors import DataError
 
 SHARES = {"dev": 0.1, "test": 0.2}
@@ -199,3 +200,7 @@ def test_no_line_and_no_key_of_any_manifest_is_lost(tmp_path_factory, extras, da
     ]
     assert found == wanted
     assert [u.id for u in read_manifest(output)] == [u.id for u in read_manifest(path)]
+
+
+def test_each_unit_can_be_chosen() -> None:
+    assert get_args(SplitUnit) == data_selection.UNITS

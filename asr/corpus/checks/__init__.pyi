@@ -1,3 +1,5 @@
+from . import page as page
+from . import report as report
 from .examination import Examination as Examination
 from .examination import examine as examine
 from .examination import sort_findings as sort_findings
