@@ -2,18 +2,20 @@
 
 Which module for which question:
 
-    manifest         what is an utterance, and how is a manifest read and written?
-    table            how are millions of its lines held?
-    recordings       which audio files are there, how long are they, where do they lie?
-    stored_features  how are features that other programs computed read?
-    packed           how does training get at samples quickly?
-    statistics       what are mean and deviation of features over many utterances?
-    shards, streamed, windows   what if the corpus lies in tar files, or is larger than the disk?
-    split, summary   how is it divided, and what is in it?
-    download         how does it get here?
-    synthesis, espeak  what if voices are to speak it?
-    formats/         other programs' corpora, in and out
-    checks/          what is wrong with it?
+    manifest            what is an utterance, and how is a manifest read and written?
+    table               how are millions of its lines held?
+    recordings          which audio files are there, how long are they, where do they lie?
+    stored_features     how are features that other programs computed read?
+    packed              how does training get at samples quickly?
+    statistics          what are mean and deviation of features over many utterances?
+    shards, members     how is a corpus in tar files written, and how read as it arrives?
+    addresses           which shards may lie elsewhere than on a disk?
+    streamed, windows   what if a corpus in shards is larger than the disk?
+    split, summary      how is it divided, and what is in it?
+    download            how does it get here?
+    synthesis, espeak   what if voices are to speak it?
+    formats/            other programs' corpora, in and out
+    checks/             what is wrong with it?
 """
 
 import lazy_loader

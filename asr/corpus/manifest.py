@@ -15,8 +15,7 @@ from typing import IO, Any, Literal
 
 from asr.errors import DataError
 from asr.files import open_atomic
-from asr.text import lines as text_lines
-from asr.text import quoted
+from asr.text import lines, quoted
 
 _SUFFIXES = (".jsonl", ".json")
 _PACKED = ".gz"
@@ -166,9 +165,9 @@ def open_rows(path: Path) -> Iterator[IO[str]]:
     with (
         open_atomic(path, "wb") as file,
         gzip.GzipFile("", "wb", mtime=0, fileobj=file) as packed,
-        io.TextIOWrapper(packed, "utf-8", newline="\n") as lines,
+        io.TextIOWrapper(packed, "utf-8", newline="\n") as rows,
     ):
-        yield lines
+        yield rows
 
 
 def write_row(file: IO[str], row: Mapping[str, Any]) -> None:
@@ -191,14 +190,14 @@ def unpacked_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         DataError: the file cannot be read, or what packs it is damaged or ends early.
     """
     try:
-        with gzip.open(path) if is_packed(path) else path.open("rb") as lines:
+        with gzip.open(path) if is_packed(path) else path.open("rb") as file:
             number = 0
-            while line := lines.readline(_MAX_LINE):
+            while line := file.readline(_MAX_LINE):
                 number += 1
                 if not is_blank(line) or len(line) == _MAX_LINE:
                     yield number, line
                 while len(line) == _MAX_LINE and not line.endswith(b"\n"):
-                    line = lines.readline(_MAX_LINE)
+                    line = file.readline(_MAX_LINE)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: gzip: truncated or damaged: {error}") from error
     except OSError as error:
@@ -207,7 +206,7 @@ def unpacked_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def is_blank(line: bytes) -> bool:
     """Whether there is nothing in a line but white space or a byte order mark."""
-    return line.strip() in (b"", text_lines.BYTE_ORDER_MARK)
+    return line.strip() in (b"", lines.BYTE_ORDER_MARK)
 
 
 def parse_row(line: bytes, path: Path, number: int) -> dict[str, Any]:
@@ -218,14 +217,23 @@ def parse_row(line: bytes, path: Path, number: int) -> dict[str, Any]:
     """
     if len(line) >= _MAX_LINE:
         raise DataError(f"{path}:{number}: a line of more than {_MAX_LINE} bytes")
+    return parse_object(lines.decode_line(line, path, number), f"{path}:{number}")
+
+
+def parse_object(text: str, where: str) -> dict[str, Any]:
+    """The JSON object of a text; `where` names the place in errors.
+
+    Raises:
+        DataError: it is not one, or holds half of a surrogate pair.
+    """
     try:
-        row = json.loads(text_lines.decode_line(line, path, number))
+        row = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}:{number}: not JSON: {error}") from error
+        raise DataError(f"{where}: not JSON: {error}") from error
     if not isinstance(row, dict):
-        raise DataError(f"{path}:{number}: a JSON object is expected")
-    if b"\\ud" in line.lower():
-        text_lines.refuse_surrogates(json.dumps(row, ensure_ascii=False), f"{path}:{number}")
+        raise DataError(f"{where}: a JSON object is expected")
+    if "\\ud" in text or "\\uD" in text:
+        lines.refuse_surrogates(json.dumps(row, ensure_ascii=False), where)
     return row
 
 
@@ -258,12 +266,18 @@ def text_value(row: Mapping[str, Any], key: str, where: str) -> str | None:
 
 
 def seconds_value(
-    row: Mapping[str, Any], key: str, where: str, default: float | None = None
+    row: Mapping[str, Any],
+    key: str,
+    where: str,
+    default: float | None = None,
+    *,
+    signed: bool = False,
 ) -> float:
     """A key's time in seconds, or `default` where it is absent or null.
 
     Raises:
-        DataError: it is missing, negative or no number; `where` names file and line.
+        DataError: it is missing, no number, or negative unless `signed`; `where` names file and
+            line.
     """
     value = row.get(key)
     if value is None:
@@ -273,7 +287,7 @@ def seconds_value(
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not abs(value) < _MAX_SECONDS:  # NaN is not less
         raise DataError(f"{where}: {key} {quoted(value)} is not a number of seconds")
-    if value < 0:
+    if value < 0 and not signed:
         raise DataError(f"{where}: {key} {value} is negative")
     return float(value)
 

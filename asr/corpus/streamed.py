@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from asr.audio import as_int16
 from asr.config import FeatureConfig
+from asr.corpus.members import ShardedUtterance, decode, read_shards
 from asr.corpus.packed import (
     DIGESTS,
     SHARD_STARTS,
@@ -30,7 +31,7 @@ from asr.corpus.packed import (
     open_values,
     write_packed,
 )
-from asr.corpus.shards import ShardedUtterance, decode, list_shards, read_shards
+from asr.corpus.shards import list_shards
 from asr.corpus.windows import ShardWindows
 from asr.errors import DataError
 

@@ -29,7 +29,8 @@ sys.path.insert(0, str(ROOT))
 
 from asr.config import Config  # noqa: E402
 from asr.corpus import pack  # noqa: E402
-from asr.corpus.shards import list_shards, read_shards  # noqa: E402
+from asr.corpus.members import read_shards  # noqa: E402
+from asr.corpus.shards import list_shards  # noqa: E402
 from asr.corpus.streamed import index_shards, open_sharded  # noqa: E402
 from asr.training import train  # noqa: E402
 from asr.training.step import Learner  # noqa: E402

@@ -9,7 +9,8 @@ from pathlib import Path
 from asr.corpus.checks.findings import Finding
 from asr.corpus.checks.store import FileRequest, Outcome, Store, measure_files
 from asr.corpus.manifest import Utterance
-from asr.corpus.shards import INDEX, ShardedUtterance, list_shards, read_index, read_shards
+from asr.corpus.members import ShardedUtterance, read_shards
+from asr.corpus.shards import INDEX, list_shards, read_index
 from asr.errors import DataError
 from asr.progress import track
 

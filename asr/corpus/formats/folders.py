@@ -11,7 +11,7 @@ from typing import Any
 from asr.corpus.formats.nemo import report_unknown
 from asr.corpus.formats.tables import read_table
 from asr.corpus.manifest import Utterance, id_of_path, read_rows, text_value, write_row
-from asr.corpus.recordings import audio_seconds, cut, file_stem, find_audio, measure
+from asr.corpus.recordings import AUDIO_SUFFIXES, audio_seconds, cut, file_stem, find_audio, measure
 from asr.errors import DataError
 from asr.files import open_atomic
 from asr.progress import Report
@@ -35,7 +35,7 @@ def read_text_folder(folder: Path, report: Report) -> Iterator[Utterance]:
     without = 0
     first = ""
     for number, path in enumerate(paths, start=1):
-        name = str(path.relative_to(folder).with_suffix(""))
+        name = id_of_path(str(path.relative_to(folder)))
         ids.add(name, number)
         text_path = path.with_suffix(".txt")
         text = read_text(text_path) if text_path.exists() else None
@@ -127,7 +127,7 @@ def read_librispeech(folder: Path, report: Report) -> Iterator[Utterance]:
         audio = {
             path.stem: path
             for path in sorted(transcript.parent.iterdir())
-            if path.suffix.lower() in (".flac", ".wav", ".mp3", ".ogg", ".opus")
+            if path.suffix.lower() in AUDIO_SUFFIXES
         }
         for number, line in read_lines(transcript):
             where = f"{transcript}:{number}"

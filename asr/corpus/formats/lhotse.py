@@ -203,9 +203,7 @@ def _supervised(
     """An utterance from a supervision whose `start` counts from `begin` in its recording."""
     unknown.update(key for key in row.keys() - _SUPERVISION_KEYS if row[key] is not None)
     _check_channel(row, recording, where)
-    start = row.get("start")
-    if not isinstance(start, int | float) or isinstance(start, bool) or not abs(start) < 1e9:
-        raise DataError(f"{where}: start {start!r} is not a number of seconds")
+    start = seconds_value(row, "start", where, signed=True)
     offset = round(begin + start, _ROUND)
     if offset < 0:
         raise DataError(f"{where}: start {start:g} is before the recording")

@@ -4,14 +4,13 @@ Every row has as many fields as the header; what an utterance has no field for i
 """
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from asr.audio import inspect_audio
 from asr.corpus.formats.nemo import report_unknown
-from asr.corpus.manifest import Utterance, id_of_path, seconds_value, text_value
+from asr.corpus.manifest import Utterance, id_of_path, parse_object, seconds_value, text_value
 from asr.corpus.recordings import audio_seconds, measure
 from asr.errors import DataError
 from asr.files import open_atomic
@@ -213,14 +212,13 @@ def _samples(row: Mapping[str, str], key: str, where: str) -> int:
 def _json_rows(path: Path) -> Iterator[Row]:
     """SpeechBrain's JSON: an object of objects by utterance id."""
     try:
-        content = json.loads(path.read_bytes().decode("utf-8"))
+        text = path.read_bytes().decode("utf-8")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: an object of utterances by id is expected")
-    for number, (utterance_id, row) in enumerate(content.items(), start=1):
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 (byte {error.start + 1})") from error
+    rows = parse_object(text, str(path))
+    for number, (utterance_id, row) in enumerate(rows.items(), start=1):
         where = f"{path}: {utterance_id}"
         if not isinstance(row, dict):
             raise DataError(f"{where}: an object is expected")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from asr.corpus.formats.catalogue import export_corpus, import_corpus
 from asr.corpus.manifest import Utterance
-from asr.corpus.shards import decode, read_shards, write_shards
+from asr.corpus.members import decode, read_shards
+from asr.corpus.shards import write_shards
 from asr.errors import DataError
 
 RATE = 8000
