@@ -20,7 +20,7 @@ from asr.scoring.errors import (
     score,
     word_error_interval,
 )
-from asr.text.alternates import Alternates, Mark, choose_wording, parse_alternates
+from asr.text.alternates import Alternates, Delimiter, choose_wording, parse_alternates
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "dd"]), max_size=9)
 TEXTS = WORDS.map(" ".join)
@@ -41,16 +41,16 @@ def fewest_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
     return cost(len(reference), len(hypothesis))
 
 
-def wordings(parts: Sequence[str | Mark]) -> list[list[str]]:
+def wordings(parts: Sequence[str | Delimiter]) -> list[list[str]]:
     """Every wording, written out; for alternates inside alternates, too."""
 
     def sequence(position: int) -> tuple[list[list[str]], int]:
         found: list[list[str]] = [[]]
-        while position < len(parts) and parts[position] not in (Mark.OR, Mark.CLOSE):
+        while position < len(parts) and parts[position] not in (Delimiter.OR, Delimiter.CLOSE):
             part = parts[position]
-            if part is Mark.OPEN:
+            if part is Delimiter.OPEN:
                 choices: list[list[str]] = []
-                while parts[position] is not Mark.CLOSE:
+                while parts[position] is not Delimiter.CLOSE:
                     choice, position = sequence(position + 1)
                     choices += choice
                 position += 1
