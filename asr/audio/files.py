@@ -46,7 +46,7 @@ class RawFormat:
 
     @classmethod
     def parse(cls, text: str) -> "RawFormat":
-        """From `RATE[:ENCODING[:CHANNELS]]`.
+        """The format that `RATE[:ENCODING[:CHANNELS]]` names.
 
         Raises:
             ValueError: it is not that.
@@ -160,7 +160,7 @@ def inspect_audio(path: Path) -> AudioInfo:
 
 
 def count_channels(path: Path, raw: RawFormat | None = None) -> int:
-    """Channels, by the header.
+    """How many channels a file has, by its header.
 
     Raises:
         AudioError: as `open_sound`.
@@ -170,7 +170,7 @@ def count_channels(path: Path, raw: RawFormat | None = None) -> int:
 
 
 def audio_error(path: Path, cause: str) -> AudioError:
-    """One line, whatever the name of the file and the text of a library hold."""
+    """An error in one line, whatever the name of the file and the text of a library hold."""
     return AudioError(f"{printable(path)}: {' '.join(cause.split())}")
 
 
@@ -358,7 +358,7 @@ def _container(path: Path) -> Iterator[Any]:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """FFmpeg's errors as AudioError."""
+    """Turn FFmpeg's errors into AudioError while the block runs."""
     av = pyav(path)
     try:
         yield

@@ -51,13 +51,13 @@ class Resampler:
             )
 
     def resample(self, samples: Samples) -> Samples:
-        """What has become known with some more samples, [sample]."""
+        """The samples that become known with some more, [sample]."""
         if self._stream is not None:
             samples = self._stream.resample_chunk(samples)
         return np.clip(samples, -1, 1)
 
     def finish(self) -> Samples:
-        """The rest."""
+        """The samples that are left after the last ones."""
         if self._stream is None:
             return np.zeros(0, np.float32)
         rest: Samples = self._stream.resample_chunk(np.zeros(0, np.float32), last=True)

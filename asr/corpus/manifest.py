@@ -145,7 +145,7 @@ def parse_line(line: bytes, path: Path, number: int) -> Utterance:
 
 
 def write_manifest(utterances: Iterable[Utterance], path: Path) -> None:
-    """Write atomically; audio below the manifest's folder is stored relative to it."""
+    """Write a manifest atomically; audio below its folder is stored relative to it."""
     folder = path.parent.absolute()
     with open_rows(path) as file:
         for utterance in utterances:
@@ -171,7 +171,7 @@ def open_rows(path: Path) -> Iterator[IO[str]]:
 
 
 def write_row(file: IO[str], row: Mapping[str, Any]) -> None:
-    """A line of a manifest."""
+    """Write a line of a manifest."""
     file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 

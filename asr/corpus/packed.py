@@ -206,7 +206,7 @@ def digest_of(values: NDArray[np.generic]) -> int:
 
 
 def open_packed(folder: Path) -> PackedCorpus:
-    """Map what `pack` or `pack_shards` wrote.
+    """Open a packed corpus, as `pack` or `pack_shards` wrote it; its values stay in their file.
 
     Raises:
         DataError: it is missing or damaged.
@@ -219,7 +219,7 @@ def open_packed(folder: Path) -> PackedCorpus:
 def open_values(
     folder: Path, kind: Kind, values: NDArray[np.generic] | ShardWindows
 ) -> PackedCorpus:
-    """All else of what `write_packed` stored.
+    """Open a packed corpus around its values, wherever these are.
 
     Raises:
         DataError: it is missing or damaged.

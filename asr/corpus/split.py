@@ -61,7 +61,7 @@ def count_units(utterances: Iterable[Utterance], unit: SplitUnit) -> dict[str, i
 def choose_splits(
     counts: Mapping[str, int], shares: Mapping[str, float], rest: str, seed: int, unit: SplitUnit
 ) -> dict[str, str]:
-    """A split for each unit.
+    """Choose a split for each unit.
 
     Units come in random order; a split takes those that bring its number of utterances nearer to
     its share, at least one, and leaves at least one to those that follow.
@@ -139,7 +139,7 @@ def read_durations(utterances: Iterable[Utterance], *, all_known: bool) -> "arra
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Filter:
-    """What an utterance must be like."""
+    """Conditions that an utterance must fulfil."""
 
     min_duration: float | None = None
     """Seconds."""

@@ -23,7 +23,7 @@ class GroupStatistics:
     """[group, two, bin]."""
 
     def of(self, rows: Sequence[int]) -> NDArray[np.float32]:
-        """Those of the groups of the utterances `rows`, [row, two, bin]."""
+        """Mean and deviation of the groups that the utterances `rows` are in, [row, two, bin]."""
         return self.values[self.groups[rows]]
 
 

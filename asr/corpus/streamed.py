@@ -57,7 +57,7 @@ def pack_shards(
 def index_shards(
     locations: Sequence[str], total: int, folder: Path, features: FeatureConfig
 ) -> PackReport:
-    """Decode the same, and keep in `folder` all but the samples: for `open_sharded`.
+    """Decode the audio of tar files, and keep all but the samples, for `open_sharded`.
 
     Args and errors are those of `pack_shards`.
     """

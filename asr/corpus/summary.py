@@ -87,7 +87,7 @@ def summarize(utterances: Iterable[Utterance], name: str) -> Summary:
 
 
 def overlaps(summaries: Sequence[Summary]) -> list[Overlap]:
-    """Of every two; words are those of the later one that the earlier one lacks."""
+    """What every two manifests have in common, and which words only the later one has."""
     return [
         Overlap(
             first=first.name,
@@ -101,7 +101,7 @@ def overlaps(summaries: Sequence[Summary]) -> list[Overlap]:
 
 
 def summary_lines(summary: Summary) -> Iterator[str]:
-    """As `asr data stats` prints it."""
+    """What a manifest holds, as `asr data stats` prints it."""
     yield f"manifest     {summary.name}"
     without = summary.num_utterances - summary.num_with_text
     yield f"utterances   {summary.num_utterances:,}" + (
@@ -121,7 +121,7 @@ def summary_lines(summary: Summary) -> Iterator[str]:
 
 
 def overlap_lines(overlap: Overlap) -> Iterator[str]:
-    """As `asr data stats` prints it."""
+    """What two manifests have in common, as `asr data stats` prints it."""
     rate = overlap.unseen_rate
     shown = "" if rate is None else f" ({rate:.2f} %)"
     yield (
@@ -136,7 +136,7 @@ def overlap_lines(overlap: Overlap) -> Iterator[str]:
 
 
 def summary_row(summary: Summary) -> dict[str, Any]:
-    """As `asr data stats --format json` prints it."""
+    """What a manifest holds, as `asr data stats --format json` prints it."""
     return {
         "manifest": summary.name,
         "utterances": summary.num_utterances,
@@ -153,7 +153,7 @@ def summary_row(summary: Summary) -> dict[str, Any]:
 
 
 def overlap_row(overlap: Overlap) -> dict[str, Any]:
-    """As `asr data stats --format json` prints it."""
+    """What two manifests have in common, as `asr data stats --format json` prints it."""
     return {
         "first": overlap.first,
         "second": overlap.second,

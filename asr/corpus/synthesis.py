@@ -100,7 +100,7 @@ class Voice:
 
     @property
     def name(self) -> str:
-        """What eSpeak NG calls it."""
+        """What eSpeak NG calls the voice."""
         return f"{self.accent}+{self.variant}"
 
 
@@ -272,7 +272,7 @@ def _finish(
 
 
 def trim(samples: Samples, sample_rate: int, below_db: float) -> Samples:
-    """Without the edges that stay `below_db` decibels under the loudest 10 ms.
+    """Samples without the edges that stay `below_db` decibels under the loudest 10 ms.
 
     What comes first in a word is often weak: of "four" a trimmer may leave no more than "or".
     """

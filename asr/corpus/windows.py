@@ -46,7 +46,7 @@ class ShardWindows:
 
     @property
     def shape(self) -> tuple[int]:
-        """Of all samples."""
+        """The shape of all samples together."""
         return (int(self.starts[-1]),)
 
     def __len__(self) -> int:

@@ -40,7 +40,7 @@ class Alternates:
 
 
 def parse_alternates(text: str, where: str) -> str | Alternates:
-    """The text itself where it has no alternates.
+    """Find the alternates in a text; it is returned as it is where it has none.
 
     Raises:
         DataError: braces that do not match; `where` names the place.

@@ -35,7 +35,7 @@ class StmSegment:
 
     @property
     def id(self) -> str:
-        """Recording, channel, and begin and end in milliseconds."""
+        """The utterance's id: recording, channel, and begin and end in milliseconds."""
         begin, end = round(1000 * self.begin), round(1000 * self.end)
         return f"{self.recording}-{self.channel}-{begin:07d}-{end:07d}"
 
@@ -60,7 +60,7 @@ class TimedWord:
 
     @property
     def middle(self) -> float:
-        """Seconds."""
+        """The time of its middle, in seconds."""
         return self.begin + self.duration / 2
 
 

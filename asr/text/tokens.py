@@ -218,7 +218,7 @@ def write_tokens(table: TokenTable, folder: Path) -> None:
 
 
 def read_tokens(folder: Path) -> TokenTable:
-    """Read what `write_tokens` wrote.
+    """Read the token table in a folder, as `write_tokens` wrote it.
 
     Raises:
         ModelError: the files are missing or are not a token table.

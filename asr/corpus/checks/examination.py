@@ -44,7 +44,7 @@ class Examination:
 
     @property
     def num_errors(self) -> int:
-        """Findings that are errors."""
+        """How many findings are errors."""
         return sum(finding.severity == "error" for finding in self.findings)
 
 
@@ -96,13 +96,13 @@ def examine(
 
 
 def sort_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Errors first, otherwise in their order."""
+    """Sort findings: errors first, otherwise in their order."""
     return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cure:
-    """What `write_cure` did."""
+    """What `write_cure` left out of a manifest and corrected in it."""
 
     num_kept: int
     left_out: Mapping[str | int, tuple[str, ...]]

@@ -25,7 +25,7 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """How bad it is."""
+        """How bad the finding is."""
         return KINDS[self.kind].severity
 
 

@@ -37,7 +37,7 @@ _MIN_CLIFF_DB = 28
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AudioMeasures:
-    """A stretch of audio."""
+    """What was measured of a stretch of audio."""
 
     seconds: float
     peak: float
@@ -74,7 +74,7 @@ class AudioMeasures:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileMeasures:
-    """A file and the stretches of it that were asked for."""
+    """What was measured of a file, and of the stretches of it that were asked for."""
 
     sample_rate: int
     num_channels: int
@@ -88,7 +88,7 @@ class FileMeasures:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureMeasures:
-    """Stored features."""
+    """What was measured of stored features."""
 
     num_frames: int
     num_bins: int
@@ -137,7 +137,7 @@ def measure_file(path: Path, stretches: Sequence[StretchBounds]) -> FileMeasures
 
 
 def measure_features(path: Path) -> FeatureMeasures:
-    """Read stored features.
+    """Read stored features, and count frames and bins.
 
     Raises:
         DataError: unreadable, truncated, empty, of another format, or holding NaN.
@@ -255,12 +255,12 @@ class _FlatTops:
 
     @property
     def num_runs(self) -> int:
-        """A signal of nothing but one value has none."""
+        """How many runs there are; a signal of nothing but one value has none."""
         return 0 if self._is_constant else sum(self._runs)
 
     @property
     def num_samples(self) -> int:
-        """In the runs."""
+        """How many samples the runs have."""
         return 0 if self._is_constant else sum(self._samples)
 
     @property

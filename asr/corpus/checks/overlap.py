@@ -12,7 +12,7 @@ _NUM_NAMED = 5
 
 
 def check_corpus(cases: Sequence[Case]) -> Iterator[Finding]:
-    """Duplicates, what several manifests share, and files that nobody names."""
+    """Find duplicates, what several manifests share, and files that nobody names."""
     yield from _check_copies(cases)
     yield from _check_speakers(cases)
     yield from _check_shared(cases)

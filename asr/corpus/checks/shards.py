@@ -24,7 +24,7 @@ def is_sharded(path: Path) -> bool:
 
 @dataclass(kw_only=True, slots=True)
 class MeasuredShards:
-    """What was read of shards."""
+    """The utterances of shards, and what was measured of them."""
 
     utterances: list[Utterance] = field(default_factory=list)
     results: list[Outcome] = field(default_factory=list)

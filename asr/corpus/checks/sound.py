@@ -52,7 +52,7 @@ class Case:
 
     @property
     def digest(self) -> str | None:
-        """Of the sound or features, if there is any."""
+        """The digest of the sound or features, if there is any."""
         if self.features is not None:
             return self.features.digest
         if self.audio is None or self.audio.peak == 0:
@@ -61,11 +61,11 @@ class Case:
 
     @property
     def seconds(self) -> float:
-        """As measured, or else as the manifest says."""
+        """The duration as measured, or else as the manifest says."""
         return self.audio.seconds if self.audio is not None else self.utterance.duration
 
     def finding(self, kind: str, message: str, value: float | None = None) -> Finding:
-        """Of this utterance."""
+        """A finding of this utterance."""
         return Finding(
             kind=kind,
             message=message,

@@ -95,7 +95,7 @@ class Store:
         self._file.close()
 
     def find(self, key: str) -> Outcome | None:
-        """What is stored; none if nothing is, or something of another shape."""
+        """The result that is stored under a key; none if it is of another shape."""
         try:
             return _parsed(self._results[key])
         except (KeyError, TypeError):

@@ -58,7 +58,7 @@ def read_speechbrain(path: Path, report: Report) -> Iterator[Utterance]:
 
 
 def write_speechbrain(utterances: Iterable[Utterance], path: Path, report: Report) -> None:
-    """Write SpeechBrain's CSV; of whole files."""
+    """Write SpeechBrain's CSV; utterances are whole files."""
     del report
 
     def rows() -> Iterator[Sequence[str]]:
@@ -100,7 +100,7 @@ def read_coqui(path: Path, report: Report) -> Iterator[Utterance]:
 
 
 def write_coqui(utterances: Iterable[Utterance], path: Path, report: Report) -> None:
-    """Write the CSV of Coqui STT and DeepSpeech; of whole files."""
+    """Write the CSV of Coqui STT and DeepSpeech; utterances are whole files."""
     del report
 
     def rows() -> Iterator[Sequence[str]]:
