@@ -29,7 +29,10 @@ _VERBS = {
     "lm": ("asr.cli.lm", "Language models: train, perplexity, show, sample."),
     "data": ("asr.cli.data", "Corpora: check them, count what is in them, cut them."),
     "export": ("asr.cli.export", "Write a model for ONNX Runtime, without torch."),
-    "show": ("asr.cli.show", "Describe a configuration, model folder, manifest or audio file."),
+    "show": (
+        "asr.cli.show",
+        "Describe a configuration, model, manifest, audio file or this installation.",
+    ),
 }
 
 

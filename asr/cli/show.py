@@ -1,12 +1,14 @@
-"""`asr show`: what a configuration, model folder, manifest or audio file is."""
+"""`asr show`: what a configuration, model folder, manifest, audio file or installation is."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from asr.cli.terminal import put
+from asr.cli.installation import describe_installation
+from asr.cli.terminal import put, put_json
+from asr.config import Config, load_conf
 from asr.corpus import is_manifest, read_manifest
 from asr.errors import DataError
 
@@ -15,9 +17,21 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("thing", type=click.Path(path_type=Path))
-def show(thing: Path) -> None:
-    """Describe THING: a configuration (.yaml), model folder, manifest (.jsonl) or audio file."""
+@click.argument("thing", required=False, type=click.Path(path_type=Path))
+@click.option("--schema", is_flag=True, help="Print the JSON schema of configurations.")
+def show(thing: Path | None, schema: bool) -> None:
+    """Describe THING: a configuration (.yaml), model folder, manifest (.jsonl) or audio file.
+
+    Without THING: what is installed here, and on which machine.
+    """
+    if schema:
+        if thing is not None:
+            raise click.UsageError("--schema is the same for every configuration; leave out THING")
+        put_json(json.dumps(_conf_schema(), indent=2))
+        return
+    if thing is None:
+        put(*describe_installation())
+        return
     if not thing.exists():
         raise DataError(f"{thing}: no such file or folder")
     if thing.is_dir():
@@ -31,10 +45,15 @@ def show(thing: Path) -> None:
     put(*lines)
 
 
+def _conf_schema() -> dict[str, Any]:
+    """Of a configuration's file, which may name another that it differs from."""
+    schema = Config.model_json_schema()
+    base = {"type": "string", "description": "A file beside this one, from which it differs."}
+    return schema | {"properties": {"base": base, **schema["properties"]}}
+
+
 def _describe_conf(path: Path) -> list[str]:
     import yaml
-
-    from asr.config import load_conf
 
     config = load_conf(path)
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip().split("\n")
