@@ -49,7 +49,7 @@ def init(
             raise click.BadParameter(
                 f"--speaker-pattern {speaker_pattern!r} is not a regular expression: {error}"
             ) from None
-        source = own_corpus.Source(
+        source = own_corpus.CorpusSource(
             path=audio, format=format_name, tiers=tiers, speaker_pattern=speaker_pattern
         )
         new.write_recordings_recipe(folder, source, report)

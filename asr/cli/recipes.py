@@ -8,18 +8,15 @@ import click
 
 from asr.cli.terminal import put, report
 from asr.launch import find_launch
-from asr.recipe import run as recipes_module
-from asr.recipe import run as recipes_run
+from asr.recipe import Work, catalogue, definition
+from asr.recipe import run as recipe_run
 
 
 @click.command()
 def recipes() -> None:
-    """The recipes below the current folder, one line each."""
-    found = recipes_module.find_recipes(Path("recipes"))
-    if not found:
-        raise click.UsageError("there is no folder recipes/ with recipes here")
-    for recipe in found:
-        put(f"{recipe.folder}\t{recipe.description}")
+    """The recipes in the folder `recipes` here and those that come with asr, one line each."""
+    for argument, recipe in catalogue.available_recipes().items():
+        put(f"{argument}\t{recipe.description}")
 
 
 @click.command()
@@ -51,24 +48,27 @@ def run(
     overrides: tuple[str, ...],
     device: str,
 ) -> None:
-    """Run the stages of the recipe in the folder RECIPE; those that are done are skipped."""
+    """Run the stages of RECIPE, a folder or a name; those that are done are skipped.
+
+    A name is that of a recipe that comes with asr, where no folder is called so.
+    """
     first = _one_of("--from", first, "--stage", stage)
     last = _one_of("--to", last, "--stop-stage", stop_stage)
-    recipe = recipes_module.load_recipe(recipe_folder)
-    config = recipes_module.load_recipe_config(recipe, conf, overrides)
-    folder = work or recipes_module.default_work_folder(recipe, conf)
-    job = recipes_run.Work(folder=folder, config=config, corpus=corpus, device=device)  # type: ignore[arg-type]
+    recipe = definition.load_recipe(recipe_folder)
+    config = definition.load_recipe_config(recipe, conf, overrides)
+    folder = work or definition.default_work_folder(recipe, conf)
+    job = Work(folder=folder, config=config, corpus=corpus, device=device)  # type: ignore[arg-type]
     if list_stages:
         numbers = {stage.name: n for n, stage in enumerate(recipe.stages, start=1)}
-        for plan in recipes_module.plan(recipe, job, force=force):
+        for plan in recipe_run.plan(recipe, job, force=force):
             put(f"{numbers[plan.stage.name]}\t{plan.stage.name}\t{plan.state}\t{plan.stage.help}")
         return
     if dry_run:
-        for plan in recipes_module.plan(recipe, job, first=first, last=last, force=force):
+        for plan in recipe_run.plan(recipe, job, first=first, last=last, force=force):
             reason = f" ({plan.reason})" if plan.reason else ""
             put(f"{plan.stage.name}: {plan.state}{reason}")
         return
-    recipes_module.run_recipe(
+    recipe_run.run_recipe(
         recipe,
         job,
         first=first,

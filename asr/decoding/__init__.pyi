@@ -1,3 +1,4 @@
+from . import lexicon as lexicon
 from . import options as options
 from .alignment import TokenSpan as TokenSpan
 from .alignment import align as align

@@ -1,3 +1,4 @@
+from . import neural as neural
 from .arpa import write_arpa as write_arpa
 from .kneser_ney import Estimate as Estimate
 from .kneser_ney import estimate as estimate

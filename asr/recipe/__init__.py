@@ -2,10 +2,14 @@
 
 Which module for which question:
 
-    stage      what is a stage, and what is it given?
-    ledger     how is it known what is done?
-    run        how is a recipe found, planned and run?
-    standard   which stages do recipes share?
+    catalogue    which recipes are there?
+    definition   what does a recipe's folder say: stages, configurations?
+    stage        what is a stage, and what is it given?
+    standard     which stages do recipes share?
+    run          in which order do stages run, and which do not?
+    ledger       how is it known what is done?
+    work_folder  who may write there, and what becomes of a killed run's leftovers?
+    processes    what do several processes do together?
     new, own_corpus   how does a recipe for recordings of one's own come about?
 """
 

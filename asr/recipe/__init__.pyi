@@ -1,9 +1,12 @@
-from .own_corpus import Source as Source
+from . import catalogue as catalogue
+from . import definition as definition
+from . import run as run
+from .catalogue import find_recipes as find_recipes
+from .definition import load_recipe as load_recipe
+from .definition import load_recipe_config as load_recipe_config
+from .own_corpus import CorpusSource as CorpusSource
 from .own_corpus import prepare_recordings as prepare_recordings
 from .own_corpus import prepare_sentences as prepare_sentences
-from .run import find_recipes as find_recipes
-from .run import load_recipe as load_recipe
-from .run import load_recipe_config as load_recipe_config
 from .run import plan as plan
 from .run import run_recipe as run_recipe
 from .stage import Stage as Stage

@@ -30,7 +30,7 @@ class Content:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Mark:
+class StageMark:
     """What a stage ran on, and the files that it left."""
 
     inputs: Mapping[str, Any]
@@ -100,7 +100,7 @@ class Ledger:
             for name in list_files(self.work.folder, path):
                 if not is_within(name, inner):
                     made[name] = read_content(self.work.path(name))
-        mark = Mark(inputs=inputs, made=made)
+        mark = StageMark(inputs=inputs, made=made)
         write_mark(mark, self._path(stage))
         self._marks[stage.name] = mark
 
@@ -110,7 +110,7 @@ class Ledger:
     def _is_left_out(self, stage: Stage) -> bool:
         return stage.fetches_corpus and self.work.corpus is not None
 
-    def _damage(self, mark: Mark) -> str:
+    def _damage(self, mark: StageMark) -> str:
         for name, content in mark.made.items():
             if not self.work.path(name).is_file():
                 return f"{name} is missing"
@@ -129,9 +129,9 @@ class Ledger:
         """From a mark where size and time are still the same, else from the file."""
         status = self.work.path(name).stat()
         for mark in self._marks.values():
-            known = mark.made.get(name) if mark else None
-            if known and (known.size, known.mtime_ns) == (status.st_size, status.st_mtime_ns):
-                return known.sha256
+            content = mark.made.get(name) if mark else None
+            if content and (content.size, content.mtime_ns) == (status.st_size, status.st_mtime_ns):
+                return content.sha256
         return read_content(self.work.path(name)).sha256
 
     def _corpus_identity(self) -> dict[str, str] | None:
@@ -140,17 +140,17 @@ class Ledger:
         return self._corpus
 
 
-def read_mark(path: Path) -> Mark | None:
+def read_mark(path: Path) -> StageMark | None:
     """A mark; None when there is none, or none of this form."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         made = {name: Content(*content) for name, content in values["made"].items()}
-        return Mark(inputs=values["inputs"], made=made)
+        return StageMark(inputs=values["inputs"], made=made)
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def write_mark(mark: Mark, path: Path) -> None:
+def write_mark(mark: StageMark, path: Path) -> None:
     """Write a mark atomically."""
     made = {name: [c.size, c.mtime_ns, c.sha256] for name, c in sorted(mark.made.items())}
     with open_atomic(path) as file:

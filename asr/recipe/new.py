@@ -16,7 +16,7 @@ from asr.corpus import Utterance
 from asr.errors import AsrError, DataError
 from asr.files import open_atomic
 from asr.progress import Report
-from asr.recipe.own_corpus import Source, divide, divide_sentences, read_sentences
+from asr.recipe.own_corpus import CorpusSource, divide, divide_sentences, list_sentences
 from asr.text import build_tokens
 
 _FEW_WORDS = 60  # so few different ones are units themselves
@@ -27,7 +27,7 @@ _MAX_EPOCHS = 80
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shape:
+class CorpusShape:
     """What of a corpus decides the sizes of its model."""
 
     hours: float
@@ -42,7 +42,7 @@ class Shape:
     """By synthetic voices, which real speech differs from."""
 
 
-def write_recordings_recipe(folder: Path, source: Source, report: Report) -> None:
+def write_recordings_recipe(folder: Path, source: CorpusSource, report: Report) -> None:
     """Write a recipe that trains on a corpus in any format that can be imported.
 
     Raises:
@@ -51,7 +51,7 @@ def write_recordings_recipe(folder: Path, source: Source, report: Report) -> Non
     _check_new(folder)
     splits = divide(source.utterances(report), RecordingsConfig(), report)
     train = splits["train"]
-    shape = Shape(
+    shape = CorpusShape(
         hours=sum(u.duration for u in train) / 3600,
         median_seconds=sorted(u.duration for u in train)[len(train) // 2],
         sample_rate=_sample_rate(train),
@@ -78,23 +78,23 @@ def write_sentences_recipe(
         DataError: the folder is there, or there are no sentences.
     """
     _check_new(folder)
-    found = read_sentences(sentences)
-    splits = divide_sentences(found, SentencesConfig())
+    spoken = list_sentences(sentences)
+    splits = divide_sentences(spoken, SentencesConfig())
     texts = [sentence.text for sentence in splits["train"]]
     seconds = sorted(_spoken_seconds(text) for text in texts)[len(texts) // 2]
-    shape = Shape(
+    shape = CorpusShape(
         hours=hours, median_seconds=seconds, sample_rate=16000, texts=texts, is_spoken=True
     )
     settings = choose_settings(shape)
     corpus = {"hours": hours, "num_voices": voices, "sample_rate": 16000}
     module = _SENTENCES_CORPUS.format(language=repr(language))
-    about = f"{len(found)} sentences, spoken by synthetic voices"
+    about = f"{len(spoken)} sentences, spoken by synthetic voices"
     _write(folder, about, module, "SENTENCES", {"corpus": corpus, **settings})
     with open_atomic(folder / "sentences.txt") as file:
-        file.writelines(f"{sentence}\n" for sentence in found)
+        file.writelines(f"{sentence}\n" for sentence in spoken)
 
 
-def choose_settings(shape: Shape) -> dict[str, Any]:
+def choose_settings(shape: CorpusShape) -> dict[str, Any]:
     """The configuration that suits a corpus: what differs from the defaults.
 
     Sizes are those that the recipes of this project found for corpora of such lengths.
@@ -221,9 +221,9 @@ _RECORDINGS_CORPUS = '''"""What the model learns from: recordings, in three sets
 from pathlib import Path
 
 from asr.config import RecordingsConfig, parse_settings
-from asr.recipe import Source, Work, prepare_recordings
+from asr.recipe import CorpusSource, Work, prepare_recordings
 
-SOURCE = Source({arguments})
+SOURCE = CorpusSource({arguments})
 
 
 class Corpus(RecordingsConfig):

@@ -25,7 +25,7 @@ _FEW_SENTENCES = 30  # so few are spoken in all splits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class CorpusSource:
     """Where a corpus of one's own is, as `import_corpus` takes it."""
 
     path: Path
@@ -42,7 +42,7 @@ class Source:
 
 
 def prepare_recordings(
-    source: Source, folder: Path, config: RecordingsConfig, report: Report
+    source: CorpusSource, folder: Path, config: RecordingsConfig, report: Report
 ) -> None:
     """Write `train.jsonl`, `dev.jsonl` and `test.jsonl` of a corpus into `folder`.
 
@@ -107,7 +107,7 @@ def prepare_sentences(path: Path, folder: Path, config: SentencesConfig, languag
     Raises:
         DataError: no sentences, or eSpeak NG is not installed or fails.
     """
-    splits = divide_sentences(read_sentences(path), config)
+    splits = divide_sentences(list_sentences(path), config)
     accents = synthesis.ENGLISH if language == "en" else (language,)
 
     def draw(
@@ -120,7 +120,7 @@ def prepare_sentences(path: Path, folder: Path, config: SentencesConfig, languag
     synthesis.speak_corpus(folder, config, accents, draw)
 
 
-def read_sentences(path: Path) -> list[str]:
+def list_sentences(path: Path) -> list[str]:
     """The lines of a file, without repetitions.
 
     Raises:

@@ -1,3 +1,4 @@
+from . import tuning as tuning
 from .evaluation import evaluate as evaluate
 from .evaluation import write_evaluation as write_evaluation
 from .live import LiveResult as LiveResult

@@ -19,8 +19,8 @@ from asr.corpus.shards import list_shards, write_shards
 from asr.corpus.streamed import index_shards, open_sharded
 from asr.corpus.windows import ShardWindows
 from asr.errors import ConfigError, DataError
-from asr.recipe import standard as stages
 from asr.recipe.stage import Work
+from asr.recipe.standard import model_stages
 from asr.training.diagnosis import diagnose_sets
 from asr.training.inputs import measure_statistics
 from asr.training.step import Learner
@@ -260,21 +260,22 @@ def test_the_stages_index_shards_and_train_from_them(listed: Path, tmp_path: Pat
     config = changed(training={"stream": True, "window_mb": SMALL / 1e6, "epochs": 1})
     lines: list[str] = []
     work = Work(folder=tmp_path, config=config, device="cpu", report=lines.append)
+    stages = {stage.name: stage for stage in model_stages()}
     manifests = tmp_path / "manifests"
     manifests.mkdir()
     dev = tones.write_corpus(tmp_path / "audio", 8, seed=3)
     write_manifest(dev, manifests / "dev.jsonl")
     write_manifest(dev, manifests / "train.jsonl")
     with pytest.raises(ConfigError, match=r"training\.stream: .* is no list of shards"):
-        stages.pack(work)
+        stages["pack"].run(work)
     (manifests / "train.shards").write_text(f"{listed.parent / 'shards'}\n")
-    stages.pack(work)
+    stages["pack"].run(work)
     assert not (tmp_path / "packed" / "train" / "values.npy").exists()
-    stages.train(work)
+    stages["train"].run(work)
     assert any("60 utterances" in line for line in lines)
     packed = open_packed(listed.parent / "packed")
     run(packed, open_packed(tmp_path / "packed" / "dev"), tmp_path / "other", config)
     assert outcome(tmp_path)[1] != outcome(tmp_path / "other")[1]  # drawn from windows
     work = replace(work, config=changed(training={"stream": True, "epochs": 1}))
-    stages.train(replace(work, stage_key="again"))
+    stages["train"].run(replace(work, stage_key="again"))
     assert outcome(tmp_path)[1] == outcome(tmp_path / "other")[1]  # one window

@@ -18,18 +18,16 @@ import pytest
 from asr.config import load_conf
 from asr.errors import AsrError, ConfigError, DataError
 from asr.files import LIST, replace_folder
-from asr.recipe.ledger import list_files
-from asr.recipe.run import (
-    Stage,
-    Work,
+from asr.recipe.catalogue import find_recipes
+from asr.recipe.definition import (
     default_work_folder,
     find_conf,
-    find_recipes,
     load_recipe,
     load_recipe_config,
-    plan,
-    run_recipe,
 )
+from asr.recipe.ledger import list_files
+from asr.recipe.run import plan, run_recipe
+from asr.recipe.stage import Stage, Work
 from tests.conftest import ROOT
 
 CORPUS = '''
@@ -384,7 +382,7 @@ def test_a_reason_shows_three_values_at_most(root: Path) -> None:
     reason = plan(recipe, work_in(root))[0].reason
     assert reason == (
         'corpus.remark "" -> absent, corpus.words ["no", "yes"] -> absent, '
-        "encoder.bidirectional absent -> true, 7 more"
+        "encoder.bidirectional absent -> true, 6 more"
     )
 
 

@@ -12,7 +12,9 @@ from asr.config import Config, DecodingConfig, TokenConfig
 from asr.corpus.manifest import read_manifest, write_manifest
 from asr.decoding.options import read_decoding
 from asr.errors import DataError
-from asr.recipe.run import Recipe, Stage, Work, plan, run_recipe
+from asr.recipe.definition import Recipe
+from asr.recipe.run import plan, run_recipe
+from asr.recipe.stage import Stage, Work
 from asr.recipe.standard import model_stages
 from asr.scoring.errors import ErrorCounts
 from asr.training.trainer import train
