@@ -46,7 +46,7 @@ def transcribe_live(
         show(result.text)
 
     with ExitStack() as stack:
-        audio = stack.enter_context(_open(recognizer, sources[0], options))
+        audio = stack.enter_context(_open(recognizer, sources[0]))
         for block in audio:
             put(stream.accept(block))
         put(stream.finish())
@@ -55,17 +55,14 @@ def transcribe_live(
     return 0
 
 
-def _open(
-    recognizer: "Recognizer", source: "Source", options: "SourceOptions"
-) -> "AbstractContextManager[AudioStream]":
+def _open(recognizer: "Recognizer", source: "Source") -> "AbstractContextManager[AudioStream]":
     from asr.audio import pipes
-    from asr.transcription import sources as audio_sources
 
     rate = recognizer.config.features.sample_rate
-    if str(source.utterance.audio_filepath) != audio_sources.STDIN:
-        return audio_sources.source_opener([source], rate, options)(source.utterance)
+    if not source.is_stdin:
+        return source.open(rate)
     return pipes.open_pipe(
-        sys.stdin.fileno(), sample_rate=rate, channel=source.channel, raw=options.raw
+        sys.stdin.fileno(), sample_rate=rate, channel=source.channel, raw=source.raw
     )
 
 

@@ -1,12 +1,11 @@
 """`asr transcribe` and `asr evaluate`."""
 
-import errno
 import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,21 +14,16 @@ import click
 
 from asr.cli.live import LIVE_FORMATS, transcribe_live
 from asr.cli.terminal import put, put_transcript, report, tell
-from asr.errors import AsrError, StoppedError, printable
-from asr.files import open_atomic, remove_leftovers
+from asr.errors import StoppedError, printable
 
 if TYPE_CHECKING:
-    from asr.corpus import Utterance
     from asr.transcription import Recognizer, Source, SourceOptions, Transcript
     from asr.transcription import job as jobs
 
 _F = TypeVar("_F", bound=Callable[..., object])
-_Results = Generator[tuple["Utterance", "Transcript | AsrError"], None, None]
-_Transcriber = Callable[[Sequence["Source"], "jobs.Meter"], _Results]
 _DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 _THREADS = click.option("--threads", type=click.IntRange(min=1), help="Processor threads to use.")
 _KINDS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "trn")
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _FILE = click.Path(path_type=Path)
 _DECODING = (
     click.option("--beam", type=click.IntRange(min=1), help="Prefixes kept; 1 is the best path."),
@@ -103,7 +97,8 @@ def transcribe(
         with _stopped_by_sigterm():
             return transcribe_live(recognizer, inputs[0], kinds[0], options)
     from asr.audio import pipes
-    from asr.transcription import find_sources
+    from asr.transcription import find_sources, results
+    from asr.transcription import job as jobs
     from asr.transcription import sources as audio_sources
 
     with ExitStack() as stack:
@@ -112,47 +107,24 @@ def transcribe(
             spool = stack.enter_context(pipes.spooled(sys.stdin.buffer))
             options = replace(options, stdin=spool)
         sources, failures = find_sources(inputs, options)
-        single = len(inputs) == 1 and [s.utterance.id for s in sources] == [
+        single = len(inputs) == 1 and [source.id for source in sources] == [
             "stdin" if inputs[0] == audio_sources.STDIN else str(Path(inputs[0]))
         ]
         if output_dir is None and len(sources) > 1 and kinds[0] in ("srt", "vtt", "tsv"):
             raise click.UsageError(f"--format {kinds[0]} of several inputs needs --output-dir")
-        output = _Output(kinds, output_dir, is_single=single)
-        transcriber = _here(recognizer, options)
+        folder = None if output_dir is None else results.ResultFolder(output_dir, kinds)
+        whole = jobs.Job(sources, folder, failures=failures, skip_existing=skip_existing)
+        for name, error in whole.failures:
+            _complain(name, error)
+        transcriber = jobs.in_this_process(recognizer)
         if ray is not None:
-            transcriber = _on_ray(ray, recognizer, model, device, decoding, options)
-        return _transcribe(transcriber, sources, failures, output, skip_existing)
-
-
-def _here(recognizer: "Recognizer", options: "SourceOptions") -> _Transcriber:
-    """In this process."""
-    from asr.transcription import job
-    from asr.transcription import sources as audio_sources
-
-    def transcriber(sources: Sequence["Source"], meter: "jobs.Meter") -> _Results:
-        utterances = [source.utterance for source in sources]
-        return recognizer.transcribe_utterances(
-            utterances,
-            opener=audio_sources.source_opener(
-                sources, recognizer.config.features.sample_rate, options
-            ),
-            watch=lambda utterance, seconds, expected: meter.update(
-                utterance.id, seconds, expected
-            ),
-            starts=job.task_starts(utterances),
-        )
-
-    return transcriber
+            transcriber = _on_ray(ray, recognizer, model, device, decoding)
+        return _run(whole, transcriber, output_dir, None if output_dir else kinds[0], single)
 
 
 def _on_ray(
-    address: str,
-    recognizer: "Recognizer",
-    model: Path,
-    device: str,
-    decoding: dict[str, Any],
-    options: "SourceOptions",
-) -> _Transcriber:
+    address: str, recognizer: "Recognizer", model: Path, device: str, decoding: dict[str, Any]
+) -> "jobs.Transcriber":
     """By the workers of a cluster."""
     from asr.decoding import DecodingOptions
     from asr.transcription import cluster
@@ -162,7 +134,6 @@ def _on_ray(
         decoding=DecodingOptions(**decoding),
         threads=recognizer.threads,
         device=device,
-        raw=options.raw,
     )
     return lambda sources, _: cluster.transcribe_on_ray(
         address, sources, setup, recognizer.config, report
@@ -181,120 +152,44 @@ def _check_ray(address: str, inputs: Sequence[str], live: bool, allow_commands: 
     cluster.check_address(address)
 
 
-class _Output:
-    """Where results go."""
-
-    def __init__(self, kinds: list[str], folder: Path | None, *, is_single: bool) -> None:
-        from asr.transcription import job
-
-        self.kinds = kinds
-        self.folder = folder
-        self._is_single = is_single
-        self._origins = None if folder is None else job.Origins(folder)
-
-    def is_there(self, source: "Source", stem: Path) -> bool:
-        """Whether all results of an input are; an error if another one's are in their place."""
-        return self._origins is not None and self._origins.are_there(
-            self._paths(stem), source.origin
-        )
-
-    def remove_leftovers(self, stems: Iterable[Path]) -> None:
-        """Remove temporary files of killed runs, in the folders that results are written to."""
-        if self.folder is not None:
-            for folder in {self.folder, *(self._paths(stem)[0].parent for stem in stems)}:
-                remove_leftovers(folder)
-
-    def put(self, source: "Source", transcript: "Transcript", stem: Path) -> None:
-        from asr.transcription import output as outputs
-
-        utterance = source.utterance
-        texts = [outputs.OUTPUT_FORMATS[kind](utterance, transcript) for kind in self.kinds]
-        if self._origins is not None:
-            paths = self._paths(stem)
-            with self._origins.writing(paths, source.origin):
-                for path, text in zip(paths, texts, strict=True):
-                    with open_atomic(path) as file:
-                        file.write(text)
-        elif self._is_single or self.kinds != ["txt"]:
-            put_transcript(texts[0], self.kinds[0])
-        else:
-            put_transcript(f"{printable(utterance.id)}\t{texts[0]}", "txt")
-
-    def _paths(self, stem: Path) -> list[Path]:
-        from asr.transcription import job
-
-        return [job.result_path(self.folder or Path(), stem, kind) for kind in self.kinds]
-
-
-def _transcribe(
-    transcriber: _Transcriber,
-    sources: Sequence["Source"],
-    failures: Sequence[tuple[str, Exception]],
-    output: _Output,
-    skip_existing: bool,
+def _run(
+    job: "jobs.Job",
+    transcriber: "jobs.Transcriber",
+    output_dir: Path | None,
+    printed: str | None,
+    is_single: bool,
 ) -> int:
-    from asr.transcription import job
+    """Run a job and say what comes of it.
 
-    stems = job.output_stems([source.utterance for source in sources])
-    num_inputs = len(sources) + len(failures)
-    if skip_existing:
-        sources, displaced = _missing(sources, stems, output)
-        failures = [*failures, *displaced]
-    failed = list(failures)
-    for name, error in failures:
-        _complain(name, error)
-    output.remove_leftovers(stems.values())
-    by_id = {source.utterance.id: source for source in sources}
-    meter = job.Meter({name: job.input_size(source.utterance) for name, source in by_id.items()})
-    results = transcriber(sources, meter)
+    Args:
+        printed: the format in which results are printed, if they are.
+        is_single: whether the one input is what the user named, and needs no name in the output.
+    """
     try:
-        for utterance, result in results:
-            meter.clear()
-            try:
-                if isinstance(result, AsrError):
-                    raise result
-                for warning in result.warnings:
+        with closing(job.run(transcriber)) as outcomes:
+            for source, outcome in outcomes:
+                if isinstance(outcome, Exception):
+                    _complain(source.id, outcome)
+                    continue
+                for warning in outcome.warnings:
                     tell(f"warning: {warning}")
-                output.put(by_id[utterance.id], result, stems[utterance.id])
-                meter.finish(utterance.id, result.duration)
-            except (BrokenPipeError, StoppedError):
-                raise
-            except (AsrError, OSError, ValueError) as error:
-                if output.folder is None and not isinstance(error, AsrError):
-                    raise  # stdout is for all
-                if isinstance(error, OSError) and error.errno in _NO_ROOM:
-                    raise OSError(error.errno, error.strerror, str(output.folder)) from error
-                failed.append((utterance.id, error))
-                _complain(utterance.id, error)
-                meter.finish(utterance.id, 0.0)
+                if printed is not None:
+                    _put(source, outcome, printed, is_single)
     except (OSError, StoppedError, KeyboardInterrupt):
-        meter.clear()
-        done = meter.num_finished - len(failed) + len(failures)
-        hint = "; their results are complete, and --skip-existing goes on" if output.folder else ""
-        tell(f"{done} of {num_inputs} inputs were transcribed{hint}")
+        hint = "; their results are complete, and --skip-existing goes on" if output_dir else ""
+        tell(f"{job.num_done} of {job.num_inputs} inputs were transcribed{hint}")
         raise
-    finally:
-        results.close()
-        meter.clear()
-    if len(sources) > 1 or output.folder is not None:
-        tell(meter.summary())
-    return _report_failures(failed, num_inputs, output.folder)
+    if len(job.sources) > 1 or output_dir is not None:
+        tell(job.summary())
+    return _report_failures(job.failures, job.num_inputs, output_dir)
 
 
-def _missing(
-    sources: Sequence["Source"], stems: dict[str, Path], output: _Output
-) -> tuple[list["Source"], list[tuple[str, Exception]]]:
-    """The sources without results, and those in whose place another one's results are."""
-    missing: list[Source] = []
-    displaced: list[tuple[str, Exception]] = []
-    for source in sources:
-        name = source.utterance.id
-        try:
-            if not output.is_there(source, stems[name]):
-                missing.append(source)
-        except AsrError as error:
-            displaced.append((name, error))
-    return missing, displaced
+def _put(source: "Source", transcript: "Transcript", kind: str, is_single: bool) -> None:
+    from asr.transcription import output
+
+    text = output.OUTPUT_FORMATS[kind](source.utterance, transcript)
+    named = kind == "txt" and not is_single
+    put_transcript(f"{printable(source.id)}\t{text}" if named else text, kind)
 
 
 def _source_options(
@@ -372,7 +267,7 @@ def evaluate(
     for name, error in evaluation.failures:
         _complain(name, error)
     put(*evaluation.summary().removesuffix("\n").split("\n"))
-    return _report_failures(list(evaluation.failures), len(utterances), output_dir)
+    return _report_failures(evaluation.failures, len(utterances), output_dir)
 
 
 def _check_formats(formats: str, output_dir: Path | None, skip_existing: bool) -> list[str]:
@@ -411,22 +306,19 @@ def _complain(name: str, error: Exception) -> None:
 
 
 def _report_failures(
-    failed: list[tuple[str, Exception]], num_inputs: int, output_dir: Path | None
+    failures: Sequence[tuple[str, Exception]], num_inputs: int, output_dir: Path | None
 ) -> int:
-    from asr.transcription import job
-    from asr.transcription import job as transcription_job
+    from asr.transcription import results
 
-    path = transcription_job.failures_path(output_dir or Path())
-    if not failed:
+    if not failures:
         if output_dir is not None:
-            path.unlink(missing_ok=True)
+            results.write_failures([], output_dir)
         return 0
-    said = f"{len(failed)} of {num_inputs} inputs failed"
+    said = f"{len(failures)} of {num_inputs} inputs failed"
     try:
-        with open_atomic(path) as file:
-            file.writelines(job.failure_lines(failed))
+        path = results.write_failures(failures, output_dir or Path())
     except OSError as error:
-        tell(f"{said}; {path}: {error.strerror or error}")
+        tell(f"{said}; {error.filename}: {error.strerror}")
     else:
         tell(f"{said}: see {path}")
     return 1

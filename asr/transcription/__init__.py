@@ -3,11 +3,13 @@
 Which module for which question:
 
     recognizer   what does a Python program call?
-    sources      what do a command's arguments mean?
-    reading, pieces   how is audio read ahead and cut, and how is the output stitched?
+    sources      what do arguments mean, and how is their audio opened?
+    pipeline     how do many sources go through the network, and in which states?
+    passage, reading, pieces   how is audio read ahead and cut, and how is the output stitched?
     transcript   how do hypotheses become words with times and confidence?
     live         what if the audio is still arriving?
-    job, output, captions   where do results go, in which formats?
+    job          what of many inputs is left to do, what fails, what stops all?
+    results, output, captions   where do results go, in which formats?
     cluster      what if many machines share the work?
     evaluation, tuning, fit   how good is a model, which decoding suits it, does a corpus fit it?
 """

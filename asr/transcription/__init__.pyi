@@ -1,8 +1,10 @@
 from . import tuning as tuning
 from .evaluation import evaluate as evaluate
 from .evaluation import write_evaluation as write_evaluation
+from .job import Job as Job
 from .live import LiveResult as LiveResult
 from .recognizer import Recognizer as Recognizer
+from .results import ResultFolder as ResultFolder
 from .sources import Source as Source
 from .sources import SourceOptions as SourceOptions
 from .sources import find_sources as find_sources

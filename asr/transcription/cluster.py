@@ -26,7 +26,7 @@ from asr.model import inference
 from asr.progress import Report
 from asr.transcription.job import task_starts
 from asr.transcription.recognizer import Recognizer
-from asr.transcription.sources import Source, SourceOptions, source_opener
+from asr.transcription.sources import Source
 from asr.transcription.transcript import Alternative, Transcript, Word
 from asr.version import program_version
 
@@ -38,7 +38,7 @@ _MOST_RETRIES = 3  # of a task whose worker was lost; a file may be what kills i
 _CONNECTION_SECONDS = 10.0
 _LOOPBACK = ("localhost", "127.0.0.1")
 
-Result = tuple[Utterance, Transcript | AsrError]
+Result = tuple[Source, Transcript | AsrError]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,8 +51,6 @@ class Setup:
     """Of the processor, for each worker."""
     device: str = "auto"
     """`cuda` and, where the cluster has GPUs, `auto` give each worker one."""
-    raw: RawFormat | None = None
-    """What inputs are, if they have no headers."""
 
 
 def check_address(address: str) -> None:
@@ -101,7 +99,7 @@ def transcribe_on_ray(
         AsrError: no Ray, no cluster, no room in it, a worker cannot load the model or find the
             working folder, or the model must hear all of a speaker.
     """
-    starts = task_starts([source.utterance for source in sources])
+    starts = task_starts(sources)
     tasks = [sources[i:j] for i, j in zip(starts, [*starts[1:], len(sources)], strict=True)]
     if not tasks:
         return
@@ -117,7 +115,7 @@ def transcribe_on_ray(
         for number, results in _run(tasks, setup, report):
             for lost in tasks[done:number]:
                 yield from _lost(lost)
-            yield from zip((source.utterance for source in tasks[number]), results, strict=True)
+            yield from zip(tasks[number], results, strict=True)
             done = number + 1
         for lost in tasks[done:]:
             yield from _lost(lost)
@@ -126,9 +124,9 @@ def transcribe_on_ray(
 def _lost(task: Iterable[Source]) -> Iterator[Result]:
     for source in task:
         yield (
-            source.utterance,
+            source,
             DataError(
-                f"{source.utterance.id}: {_MOST_RETRIES + 1} workers were lost with the inputs "
+                f"{source.id}: {_MOST_RETRIES + 1} workers were lost with the inputs "
                 "among which it was; transcribe them without --ray to see which one it is"
             ),
         )
@@ -192,7 +190,7 @@ def _run(
         with warnings.catch_warnings():
             # Ray 2.64 will not take the number of retries, which then has no end.
             warnings.simplefilter("ignore", RayDeprecationWarning)
-            found = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
                 _Worker,
                 fn_constructor_kwargs=place,
                 compute=ray.data.ActorPoolStrategy(size=workers),
@@ -200,7 +198,7 @@ def _run(
                 max_task_retries=_MOST_RETRIES,
                 **needs,
             )
-        for row in found.iter_rows():
+        for row in dataset.iter_rows():
             if row["fault"]:
                 raise ModelError(row["fault"])
             yield row["number"], [_from_json(result) for result in json.loads(row["results"])]
@@ -236,7 +234,6 @@ class _Worker:
     """A recognizer in a process of Ray's; an actor that is called with a task at a time."""
 
     def __init__(self, setup: Setup, folder: Path, version: str):
-        self._raw = setup.raw
         self._fault = ""
         try:
             if version != program_version():
@@ -254,12 +251,9 @@ class _Worker:
         if self._fault:
             return {"number": number, "results": "", "fault": self._fault}
         sources = [_source(values) for values in json.loads(row["sources"])]
-        rate = self._recognizer.config.features.sample_rate
-        opener = source_opener(sources, rate, SourceOptions(raw=self._raw))
-        utterances = [source.utterance for source in sources]
         try:
-            found = self._recognizer.transcribe_utterances(utterances, opener=opener)
-            results = json.dumps([_to_values(result) for _, result in found])
+            transcribed = self._recognizer.transcribe_sources(sources)
+            results = json.dumps([_to_values(result) for _, result in transcribed])
         except Exception as error:  # ends the job as it would here, and is no lost worker
             fault = f"{type(error).__name__}: {printable(error)}"
             return {"number": number, "results": "", "fault": fault}
@@ -271,9 +265,13 @@ def _to_json(task: Iterable[Source]) -> str:
 
 
 def _source(values: dict[str, Any]) -> Source:
-    utterance = values.pop("utterance")
+    utterance, raw = values.pop("utterance"), values.pop("raw")
     path = Path(utterance.pop("audio_filepath"))
-    return Source(utterance=Utterance(audio_filepath=path, **utterance), **values)
+    return Source(
+        utterance=Utterance(audio_filepath=path, **utterance),
+        raw=None if raw is None else RawFormat(**raw),
+        **values,
+    )
 
 
 def _to_values(result: Transcript | AsrError) -> dict[str, Any]:

@@ -1,176 +1,154 @@
-"""What a transcription leaves behind: each input's results, whose they are, and the failures."""
+"""A job of many inputs: what of it is done already, what fails, and what may stop it."""
 
-import itertools
-import json
-import os
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+import errno
+from collections.abc import Callable, Generator, Mapping, Sequence
 
-from asr.corpus import Utterance, recordings
-from asr.errors import DataError, printable
+from asr.corpus import Utterance
+from asr.errors import AsrError, StoppedError
 from asr.progress import Progress, format_seconds
+from asr.transcription.pipeline import Watch
+from asr.transcription.recognizer import Recognizer
+from asr.transcription.results import ResultFolder
+from asr.transcription.sources import Failure, Source
+from asr.transcription.transcript import Transcript
 
-INPUTS = "inputs.jsonl"
-"""In the output folder: of which input each result is."""
+Results = Generator[tuple[Source, Transcript | AsrError], None, None]
+Transcriber = Callable[[Sequence[Source], Watch], Results]
+"""Transcribes sources, in order, and tells how far it is."""
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _TASK_INPUTS, _TASK_BYTES = 256, 32 * 2**20  # a quarter of an hour of 16 kHz in 16 bits
 _BYTES_PER_SECOND = 32000
-_FAILURES_HEADER = "input\terror\n"
-_CHANNEL = re.compile(r"(.*)(-ch\d+)")
 
 
-def result_path(output_dir: Path, stem: Path, kind: str) -> Path:
-    """The file of one format."""
-    return output_dir / stem.with_name(f"{stem.name}.{kind}")
+class Job:
+    """Inputs, each of which is transcribed or fails; what is done stays done when it is stopped.
+
+    ```python
+    sources, failures = find_sources(["speech"], SourceOptions(recursive=True))
+    folder = ResultFolder(Path("results"), ["txt", "json"])
+    job = Job(sources, folder, failures=failures, skip_existing=True)
+    for source, outcome in job.run(in_this_process(Recognizer.load("model"))):
+        print(source.id, outcome)
+    write_failures(job.failures, folder.path)
+    ```
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        folder: ResultFolder | None = None,
+        *,
+        failures: Sequence[Failure] = (),
+        skip_existing: bool = False,
+    ):
+        """See what is to do.
+
+        Args:
+            folder: takes the results; without one they are the caller's.
+            failures: arguments that mean no source.
+            skip_existing: leave out inputs whose results are there; one in whose place another
+                one's are has failed.
+        """
+        self.num_inputs = len(sources) + len(failures)
+        self.num_done = 0
+        """Transcribed in this run."""
+        self.failures = list(failures)
+        """Of all inputs; those that are there before the run, and those of it."""
+        self._folder = folder
+        if folder is not None:
+            folder.prepare(sources)
+        self.sources = self._missing(sources) if skip_existing and folder else list(sources)
+        """What the run will transcribe."""
+        self._meter = Meter({})
+
+    def run(
+        self, transcriber: Transcriber
+    ) -> Generator[tuple[Source, Transcript | Exception], None, None]:
+        """Each source with its transcript, when its results are written, or what it met; in order.
+
+        Raises:
+            OSError: there is no room for results.
+        """
+        self._meter = Meter({s.id: input_size(s.utterance) for s in self.sources})
+        results = transcriber(self.sources, self._watch)
+        try:
+            for source, result in results:
+                outcome = self._put(source, result)
+                self._meter.clear()
+                yield source, outcome
+                if isinstance(outcome, Transcript):
+                    self.num_done += 1
+                    self._meter.finish(source.id, outcome.duration)
+                else:
+                    self._meter.finish(source.id, 0.0)
+        finally:
+            results.close()
+            self._meter.clear()
+
+    def summary(self) -> str:
+        """How much audio was done, and how fast."""
+        return self._meter.summary()
+
+    def _missing(self, sources: Sequence[Source]) -> list[Source]:
+        missing: list[Source] = []
+        for source in sources:
+            try:
+                if self._folder is None or not self._folder.has(source):
+                    missing.append(source)
+            except AsrError as error:
+                self.failures.append((source.id, error))
+        return missing
+
+    def _put(self, source: Source, result: Transcript | AsrError) -> Transcript | Exception:
+        outcome: Transcript | Exception = result
+        if self._folder is not None and isinstance(result, Transcript):
+            try:
+                self._folder.put(source, result)
+            except (BrokenPipeError, StoppedError):
+                raise
+            except (AsrError, OSError, ValueError) as error:
+                if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                    raise OSError(error.errno, error.strerror, str(self._folder.path)) from error
+                outcome = error
+        if isinstance(outcome, Exception):
+            self.failures.append((source.id, outcome))
+        return outcome
+
+    def _watch(self, source: Source, seconds: float, expected: float | None) -> None:
+        self._meter.update(source.id, seconds, expected)
+
+
+def in_this_process(recognizer: Recognizer) -> Transcriber:
+    """Transcribes in tasks, with one recognizer."""
+    return lambda sources, watch: recognizer.transcribe_sources(
+        sources, watch=watch, starts=task_starts(sources)
+    )
+
+
+def task_starts(sources: Sequence[Source]) -> list[int]:
+    """Numbers of the sources with which the tasks of a job begin.
+
+    What a batch holds changes the last bits of its results. No batch holds sources of two tasks,
+    so a task gives the same bits wherever it is done.
+    """
+    starts: list[int] = []
+    room = 0.0
+    for number, source in enumerate(sources):
+        if not starts or room <= 0 or number - starts[-1] == _TASK_INPUTS:
+            starts.append(number)
+            room = _TASK_BYTES
+        room -= input_size(source.utterance)
+    return starts
 
 
 def input_size(utterance: Utterance) -> float:
     """Bytes of the file, or what so many seconds of it would have at 16 kHz in 16 bits."""
     try:
-        known = _BYTES_PER_SECOND * utterance.duration
-        return known or float(utterance.audio_filepath.stat().st_size)
+        seconds_size = _BYTES_PER_SECOND * utterance.duration
+        return seconds_size or float(utterance.audio_filepath.stat().st_size)
     except (OSError, ValueError):
         return 0.0
-
-
-def task_starts(utterances: Sequence[Utterance]) -> list[int]:
-    """Numbers of the utterances with which the tasks of a job begin.
-
-    What a batch holds changes the last bits of its results. No batch holds utterances of two
-    tasks, so a task gives the same bits wherever it is done.
-    """
-    starts: list[int] = []
-    room = 0.0
-    for number, utterance in enumerate(utterances):
-        if not starts or room <= 0 or number - starts[-1] == _TASK_INPUTS:
-            starts.append(number)
-            room = _TASK_BYTES
-        room -= input_size(utterance)
-    return starts
-
-
-def output_stems(utterances: Sequence[Utterance]) -> dict[str, Path]:
-    """Where below the output folder each utterance's files go, without suffix; none collide.
-
-    Paths lose the folders that all of them share. Two that differ in their suffix only keep it.
-    """
-    # abspath, so that no `..` in an id leads out of the output folder.
-    paths = [Path(os.path.abspath(utterance.id)) for utterance in utterances]  # noqa: PTH100
-    root = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
-    relative = [path.relative_to(root) for path in paths]
-    counts = Counter(_without_suffix(path) for path in relative)
-    stems: dict[str, Path] = {}
-    taken: set[Path] = set()
-    for utterance, path in zip(utterances, relative, strict=True):
-        stem = _without_suffix(path)
-        wanted = path if counts[stem] > 1 else stem
-        stem, number = wanted, 1
-        while stem in taken or not stem.name:
-            number += 1
-            stem = wanted.parent / f"{wanted.name}~{number}"
-        taken.add(stem)
-        stems[utterance.id] = stem
-    return stems
-
-
-def _without_suffix(path: Path) -> Path:
-    found = _CHANNEL.fullmatch(path.name)
-    name, channel = found.groups() if found else (path.name, "")
-    own = Path(name)
-    has_suffix = own.suffix.lower() in recordings.AUDIO_SUFFIXES
-    return path.with_name(own.stem + channel) if has_suffix else path
-
-
-def failures_path(folder: Path) -> Path:
-    """`failures.tsv` in a folder; `failures.2.tsv` and so on where a file of that name is not ours.
-
-    What is at the path, if anything, was written by `failure_lines`.
-    """
-    for number in itertools.count(1):
-        path = folder / ("failures.tsv" if number == 1 else f"failures.{number}.tsv")
-        if not os.path.lexists(path):
-            break
-        if path.is_file() and _first_line(path) == _FAILURES_HEADER.encode():
-            break
-    return path
-
-
-def _first_line(path: Path) -> bytes:
-    """Its beginning; nothing where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.readline(100)
-    except OSError:
-        return b""
-
-
-class Origins:
-    """Which audio each file of an output folder is of: a JSON object a line, the last one holds.
-
-    Several jobs may write to the folder. A line that a killed one left unfinished makes the next
-    one unreadable too; their files are then taken for results that were there before.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        """Read what is there."""
-        self._path = folder / INPUTS
-        self._rows: dict[str, Mapping[str, Any]] = {}
-        try:
-            lines = self._path.read_bytes().splitlines()
-        except FileNotFoundError:
-            return
-        for line in lines:
-            try:
-                row = json.loads(line)
-                values = {**row["origin"], "done": row["done"]}
-                self._rows |= dict.fromkeys(row["files"], values)
-            except (ValueError, KeyError, TypeError):
-                continue
-
-    def are_there(self, paths: Sequence[Path], origin: Mapping[str, Any]) -> bool:
-        """Whether these files are all there and finished.
-
-        One that is not in the list, made by hand or before there was one, is taken as it is.
-
-        Raises:
-            DataError: one of them is of other audio.
-        """
-        rows = {path: self._rows.get(self._name(path)) for path in paths if path.exists()}
-        for path, row in rows.items():
-            if row is not None and (row["audio"] is None or row != {**origin, "done": row["done"]}):
-                audio = printable(row["audio"] or "what came from stdin")
-                raise DataError(
-                    f"{printable(path)} is there, of {audio} or a part of it that differs; give "
-                    "another --output-dir, or replace it by leaving out --skip-existing"
-                )
-        return len(rows) == len(paths) and all(row is None or row["done"] for row in rows.values())
-
-    @contextmanager
-    def writing(self, paths: Sequence[Path], origin: Mapping[str, Any]) -> Iterator[None]:
-        """While files are written: the list says before whose they are, after that they are."""
-        self._add(paths, origin, done=False)
-        yield
-        self._add(paths, origin, done=True)
-
-    def _add(self, paths: Sequence[Path], origin: Mapping[str, Any], *, done: bool) -> None:
-        names = [self._name(path) for path in paths]
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"files": names, "origin": origin, "done": done}) + "\n")
-
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self._path.parent).as_posix()
-
-
-def failure_lines(failures: Iterable[tuple[str, Exception]]) -> Iterator[str]:
-    """Lines of `failures.tsv`: the input and what went wrong."""
-    yield _FAILURES_HEADER
-    for name, error in failures:
-        yield f"{printable(name)}\t{printable(str(error))}\n"
 
 
 class Meter:

@@ -86,16 +86,6 @@ class Piece:
     """It ends with what the piece after begins with."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Segment:
-    """Log-probabilities that are decoded at once."""
-
-    log_probs: Values
-    """[step, token]."""
-    start: int
-    """Units from the start of the input."""
-
-
 PauseFinder = Callable[[Values, int, int], int | None]
 """Takes values, a first and a last place; gives the middle of a pause between them, if any."""
 
@@ -194,21 +184,24 @@ class Stitcher:
         self._pending: list[Values] = []
         self._start = 0
 
-    def add(self, piece: Piece, log_probs: Values) -> list[Segment]:
-        """What is complete with one more piece; pieces may come in any order.
+    def add(self, piece: Piece, log_probs: Values) -> dict[int, Values]:
+        """The segments that are complete with one more piece; pieces may come in any order.
+
+        A segment is log-probabilities [step, token] that are decoded at once; its key is the unit
+        of the input at which it starts.
 
         Args:
             log_probs: [step, token] of the piece.
         """
         self._early[piece.start] = piece, log_probs
-        segments: list[Segment] = []
-        while (found := self._early.pop(self._next, None)) is not None:
-            segments += self._join(*found)
-            overlap = self._lengths.overlap if found[0].continues else 0
-            self._next += len(found[0].values) - overlap
+        segments: dict[int, Values] = {}
+        while (following := self._early.pop(self._next, None)) is not None:
+            segments |= self._join(*following)
+            overlap = self._lengths.overlap if following[0].continues else 0
+            self._next += len(following[0].values) - overlap
         return segments
 
-    def _join(self, piece: Piece, log_probs: Values) -> Iterator[Segment]:
+    def _join(self, piece: Piece, log_probs: Values) -> dict[int, Values]:
         step, half = self._lengths.step, self._lengths.overlap // 2
         if not piece.follows:
             self._start = piece.start
@@ -216,19 +209,20 @@ class Stitcher:
         last = (len(piece.values) - half) // step if piece.continues else len(log_probs)
         self._pending.append(log_probs[first:last])
         if not piece.continues:
-            yield self._take(sum(map(len, self._pending)))
-        elif sum(map(len, self._pending)) * step > 2 * self._lengths.longest:
+            return self._take(sum(map(len, self._pending)))
+        if sum(map(len, self._pending)) * step > 2 * self._lengths.longest:
             # A beam search and a language model need no more, and memory stays bounded.
             joined = np.concatenate(self._pending)
             self._pending = [joined]
-            yield self._take(blank_step(joined, self._lengths.longest // step))
+            return self._take(blank_step(joined, self._lengths.longest // step))
+        return {}
 
-    def _take(self, num_steps: int) -> Segment:
+    def _take(self, num_steps: int) -> dict[int, Values]:
         joined = np.concatenate(self._pending)
-        segment = Segment(log_probs=joined[:num_steps], start=self._start)
+        start = self._start
         self._pending = [joined[num_steps:]] if num_steps < len(joined) else []
         self._start += num_steps * self._lengths.step
-        return segment
+        return {start: joined[:num_steps]}
 
 
 def blank_step(log_probs: Values, first: int) -> int:

@@ -1,21 +1,24 @@
-"""What a command's arguments mean: files, folders, patterns, manifests, lists, stdin."""
+"""What arguments mean (files, folders, patterns, manifests, lists, stdin), and how it is opened."""
 
 import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from asr.audio import AudioStream, RawFormat, open_audio, pipes
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from asr.audio import AudioStream, RawFormat, open_audio, pipes, stream_samples
 from asr.audio import files as audio_files
 from asr.corpus import Utterance, is_feature_path, is_manifest, read_manifest, recordings
 from asr.errors import AudioError, DataError, printable
 from asr.files import walk_once
-from asr.transcription.reading import OpenAudio
 
 STDIN = "-"
+Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +30,36 @@ class Source:
     """Counted from 1; none is the mean of all."""
     command: str | None = None
     """Whose output is the audio, in place of the file."""
+    raw: RawFormat | None = None
+    """What the audio is, if it has no headers."""
+    spool: Path | None = None
+    """The file that holds what came from stdin."""
+    samples: Samples | None = field(default=None, compare=False, repr=False)
+    """[sample] or [sample, channel] in [-1, 1], in place of the file."""
+    sample_rate: int = 0
+    """Hz, of `samples`."""
+
+    @classmethod
+    def of_file(cls, path: Path | str) -> "Source":
+        """The whole of a file."""
+        return cls(utterance=Utterance(id=str(path), audio_filepath=Path(path), duration=0.0))
+
+    @classmethod
+    def of_samples(cls, samples: ArrayLike, sample_rate: int) -> "Source":
+        """What is in memory, [sample] or [sample, channel] in [-1, 1]."""
+        utterance = Utterance(id="samples", audio_filepath=Path("samples"), duration=0.0)
+        values = np.asarray(samples, np.float32)
+        return cls(utterance=utterance, samples=values, sample_rate=sample_rate)
+
+    @property
+    def id(self) -> str:
+        """Of the utterance."""
+        return self.utterance.id
+
+    @property
+    def has_features(self) -> bool:
+        """Whether it is stored features, which are read and not opened."""
+        return is_feature_path(self.utterance.audio_filepath)
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -44,6 +77,46 @@ class Source:
         """Whether the audio came from stdin, of which nobody knows what it was."""
         return self.command is None and str(self.utterance.audio_filepath) == STDIN
 
+    @property
+    def place(self) -> str:
+        """Where the audio comes from: a path or a command."""
+        return self.command or str(self.utterance.audio_filepath)
+
+    @contextmanager
+    def open(self, sample_rate: int) -> Iterator[AudioStream]:
+        """The audio, in blocks at a rate in Hz.
+
+        Raises:
+            AudioError: it cannot be had, or is none.
+        """
+        if self.samples is not None:
+            yield stream_samples(self.samples, self.sample_rate, sample_rate)
+            return
+        utterance = self.utterance
+        with self.file() as path:
+            try:
+                with open_audio(
+                    path,
+                    sample_rate=sample_rate,
+                    offset=utterance.offset,
+                    duration=utterance.duration or None,
+                    channel=self.channel,
+                    raw=self.raw,
+                ) as stream:
+                    if path != utterance.audio_filepath:
+                        stream.name = utterance.id
+                    yield stream
+            except AudioError as error:
+                raise AudioError(str(error).replace(str(path), self.place)) from error
+
+    def file(self) -> AbstractContextManager[Path]:
+        """A file that holds the audio; a command's output is there as long as the context."""
+        if self.command is not None:
+            return pipes.command_output(self.command)
+        if self.spool is not None and self.is_stdin:
+            return nullcontext(self.spool)
+        return nullcontext(self.utterance.audio_filepath)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceOptions:
@@ -60,7 +133,7 @@ class SourceOptions:
     """The file that holds what came from stdin."""
 
 
-Failure = tuple[str, DataError]
+Failure = tuple[str, Exception]
 """An argument or id, and what is wrong with it."""
 
 
@@ -74,18 +147,18 @@ def find_sources(
     `each` channel a source of its own, ids end with `-ch1`, `-ch2`... The same audio given twice is
     one source; of an id that stands for different audio the first is one, the others have failed.
     """
-    found: dict[str, Source] = {}
-    failed: list[Failure] = []
+    sources: dict[str, Source] = {}
+    failures: list[Failure] = []
     for name in names:
         try:
-            for source in _expand(name, options, failed):
-                for own in _channels(source, options):
-                    first = found.setdefault(own.utterance.id, own)
-                    if first.origin != own.origin:
-                        failed.append((own.utterance.id, _two_of_one_id(first, own)))
+            for whole in _expand(name, options, failures):
+                for source in _channels(whole, options):
+                    first = sources.setdefault(source.id, source)
+                    if first.origin != source.origin:
+                        failures.append((source.id, _two_of_one_id(first, source)))
         except DataError as error:
-            failed.append((name, error))
-    return list(found.values()), failed
+            failures.append((name, error))
+    return list(sources.values()), failures
 
 
 def _two_of_one_id(first: Source, other: Source) -> DataError:
@@ -100,58 +173,17 @@ def _stretch(source: Source) -> str:
     utterance = source.utterance
     end = f"{utterance.offset + utterance.duration:g} s" if utterance.duration else "the end"
     whole = not (utterance.offset or utterance.duration)
-    return printable(_name(source)) + ("" if whole else f" ({utterance.offset:g} s to {end})")
+    return printable(source.place) + ("" if whole else f" ({utterance.offset:g} s to {end})")
 
 
-def source_opener(sources: Sequence[Source], sample_rate: int, options: SourceOptions) -> OpenAudio:
-    """Opens the audio of the utterances of `sources`."""
-    by_id: Mapping[str, Source] = {source.utterance.id: source for source in sources}
-
-    def opener(utterance: Utterance) -> AbstractContextManager[AudioStream]:
-        return _open(by_id[utterance.id], sample_rate, options)
-
-    return opener
-
-
-@contextmanager
-def _open(source: Source, sample_rate: int, options: SourceOptions) -> Iterator[AudioStream]:
-    utterance = source.utterance
-    with _file_of(source, options) as path:
-        try:
-            with open_audio(
-                path,
-                sample_rate=sample_rate,
-                offset=utterance.offset,
-                duration=utterance.duration or None,
-                channel=source.channel,
-                raw=options.raw,
-            ) as stream:
-                if path != utterance.audio_filepath:
-                    stream.name = utterance.id
-                yield stream
-        except AudioError as error:
-            raise AudioError(str(error).replace(str(path), _name(source))) from error
-
-
-def _file_of(source: Source, options: SourceOptions) -> AbstractContextManager[Path]:
-    if source.command is not None:
-        return pipes.command_output(source.command)
-    if options.stdin is not None and source.is_stdin:
-        return nullcontext(options.stdin)
-    return nullcontext(source.utterance.audio_filepath)
-
-
-def _name(source: Source) -> str:
-    return source.command or str(source.utterance.audio_filepath)
-
-
-def _channels(source: Source, options: SourceOptions) -> Iterator[Source]:
-    if options.channel != "each" or is_feature_path(source.utterance.audio_filepath):
+def _channels(whole: Source, options: SourceOptions) -> Iterator[Source]:
+    source = replace(whole, raw=options.raw, spool=options.stdin)
+    if options.channel != "each" or source.has_features:
         channel = options.channel if isinstance(options.channel, int) else None
         yield replace(source, channel=channel)
         return
     try:
-        with _file_of(source, options) as path:
+        with source.file() as path:
             count = audio_files.count_channels(path, options.raw)
     except AudioError:
         count = 1  # what is wrong with it is said when it is read
@@ -162,26 +194,26 @@ def _channels(source: Source, options: SourceOptions) -> Iterator[Source]:
         yield replace(source, utterance=utterance, channel=channel)
 
 
-def _expand(name: str, options: SourceOptions, failed: list[Failure]) -> Iterator[Source]:
+def _expand(name: str, options: SourceOptions, failures: list[Failure]) -> Iterator[Source]:
     path = Path(name)
     if name == STDIN:
         yield Source(utterance=Utterance(id="stdin", audio_filepath=path, duration=0.0))
     elif path.is_dir():
         for file in _files_below(path, options.recursive):
-            yield _whole(file)
+            yield Source.of_file(file)
     elif is_manifest(path) and path.is_file():
         for utterance in read_manifest(path):
             yield Source(utterance=utterance)
     elif path.suffix == ".scp" and path.is_file():
-        yield from _read_scp(path, options, failed)
+        yield from _read_scp(path, options, failures)
     elif glob.has_magic(name) and not path.exists():
         files = _matches(path, options.recursive)
         if not files:
             raise AudioError(f"{name}: the pattern matches no file")
         for file in sorted(files):
-            yield _whole(file)
+            yield Source.of_file(file)
     else:
-        yield _whole(path)
+        yield Source.of_file(path)
 
 
 def _matches(pattern: Path, recursive: bool) -> set[Path]:
@@ -200,10 +232,6 @@ def _matches(pattern: Path, recursive: bool) -> set[Path]:
     }
 
 
-def _whole(path: Path) -> Source:
-    return Source(utterance=Utterance(id=str(path), audio_filepath=path, duration=0.0))
-
-
 def _files_below(folder: Path, recursive: bool) -> list[Path]:
     """Its audio files by suffix, sorted; links that lead nowhere too, so that they are reported."""
     files = sorted(
@@ -217,7 +245,7 @@ def _files_below(folder: Path, recursive: bool) -> list[Path]:
     return files
 
 
-def _read_scp(path: Path, options: SourceOptions, failed: list[Failure]) -> Iterator[Source]:
+def _read_scp(path: Path, options: SourceOptions, failures: list[Failure]) -> Iterator[Source]:
     """Kaldi's lists: `id path`, `id archive.ark:offset` or `id command |`.
 
     Relative paths are relative to the working directory, as Kaldi has it.
@@ -242,7 +270,7 @@ def _read_scp(path: Path, options: SourceOptions, failed: list[Failure]) -> Iter
         try:
             command = _command(entry, options)
         except DataError as error:
-            failed.append((utterance_id, DataError(f"{path}:{number}: {error}")))
+            failures.append((utterance_id, DataError(f"{path}:{number}: {error}")))
             continue
         file = Path(utterance_id if command else entry)
         utterance = Utterance(id=utterance_id, audio_filepath=file, duration=0.0)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr.audio.files import RawFormat
 from asr.cli import main
 from asr.corpus.manifest import Utterance
 from asr.decoding.options import DecodingOptions
@@ -33,6 +35,7 @@ from tests.tones import CONFIG, write_corpus
 JOB = """
 import os, sys
 import asr.transcription.job
+from asr.audio.files import RawFormat
 from asr.cli import main
 asr.transcription.job._TASK_INPUTS = 8
 os.sched_getaffinity = lambda _: {0, 1}
@@ -189,6 +192,7 @@ def sources(count: int, speaker: str | None = None) -> list[Source]:
 
 def test_a_source_arrives_at_a_worker_as_it_was() -> None:
     sent = sources(3, "ann")
+    sent.append(replace(sent[0], raw=RawFormat.parse("8000:f32:2")))
     assert [cluster._source(values) for values in json.loads(cluster._to_json(sent))] == sent
 
 
@@ -239,7 +243,7 @@ def test_inputs_whose_workers_were_all_lost_fail_and_the_others_keep_their_order
     done = Transcript(text="done", words=(), log_prob=0.0, duration=1.5)
     monkeypatch.setattr(cluster, "_run", lambda *_: iter([(1, [done, done]), (2, [done, done])]))
     results = list(transcribe_on_ray("local", sources(7), setup(), CONFIG, silent))
-    assert [utterance.id for utterance, _ in results] == [f"id {n}" for n in range(7)]
+    assert [source.id for source, _ in results] == [f"id {n}" for n in range(7)]
     assert [isinstance(result, DataError) for _, result in results] == [True] * 2 + [False] * 4 + [
         True
     ]

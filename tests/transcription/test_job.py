@@ -1,7 +1,10 @@
+import errno
 import html
 import itertools
 import json
+import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.corpus.manifest import Utterance
+from asr.errors import AsrError, DataError
+from asr.files import open_atomic
 from asr.progress import Progress
 from asr.text.lines import read_lines
 from asr.text.nist import parse_ctm
 from asr.transcription.captions import make_captions
-from asr.transcription.job import Meter, output_stems, task_starts
+from asr.transcription.job import Job, Meter, Results, Transcriber, task_starts
 from asr.transcription.output import OUTPUT_FORMATS
+from asr.transcription.pipeline import Watch
+from asr.transcription.results import ResultFolder, output_stems, write_failures
+from asr.transcription.sources import Source
 from asr.transcription.transcript import Transcript, Word
 
 Row = tuple[float, float, str]
@@ -135,7 +143,7 @@ def test_silence_is_written_too(kind: str) -> None:
 def test_stems_never_collide() -> None:
     names = ["x/a.wav", "y/a.wav", "x/a.flac", "x/b.wav", "x/a.wav.mp3", "./x/b.wav", "x/b"]
     names += ["x/c.wav-ch1", "x/c-ch1.wav", "x/d.wav-ch1", "x/d.wav-ch2", "/", "x/../y"]
-    stems = output_stems([utterance(name) for name in names])
+    stems = output_stems(names)
     assert len(set(stems.values())) == len(names)
     assert all(stem.name and ".." not in stem.parts for stem in stems.values())
     assert stems["x/d.wav-ch1"].name == "d-ch1"
@@ -144,8 +152,9 @@ def test_stems_never_collide() -> None:
 @given(st.lists(st.floats(0.1, 3000), max_size=9), st.sampled_from([1, 40, 300]))
 def test_a_task_is_full_or_the_last(some: list[float], times: int) -> None:
     seconds = sorted(some * times)
-    utterances = [replace(utterance(), duration=value) for value in seconds]
-    starts = task_starts(utterances)
+    starts = task_starts(
+        [Source(utterance=replace(utterance(), duration=value)) for value in seconds]
+    )
     assert starts[:1] == [0][: len(seconds)]
     for start, end in itertools.pairwise([*starts, len(seconds)]):
         sizes = [32000 * value for value in seconds[start:end]]
@@ -210,3 +219,128 @@ def test_an_input_that_does_not_tell_its_length_counts_when_it_is_done(
     clock.now = 20
     meter.update("stdin", 100, None)
     assert caplog.messages == ["transcribing: 0 of 1 inputs, 5 x real time"]
+
+
+SPOKEN = transcript((0, 0.5, "one"))
+
+
+def scripted(outcomes: dict[str, Transcript | AsrError]) -> Transcriber:
+    """Says of each source what is written down for it."""
+
+    def transcribe(sources: Sequence[Source], watch: Watch) -> Results:
+        for source in sources:
+            watch(source, 1.0, 2.0)
+            yield source, outcomes.get(source.id, SPOKEN)
+
+    return transcribe
+
+
+def sources_of(*names: str) -> list[Source]:
+    return [Source(utterance=utterance(name)) for name in names]
+
+
+def texts_in(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.glob("*.txt")}
+
+
+def test_a_job_writes_what_it_can_and_lists_what_failed(tmp_path: Path) -> None:
+    folder = ResultFolder(tmp_path, ["txt", "ctm"])
+    bad = DataError("b.wav: is empty")
+    no_such = DataError("the pattern matches no file")
+    (tmp_path / "d.ctm").mkdir()  # no file can take its place
+    job = Job(sources_of("a", "b", "c", "d"), folder, failures=[("*.x", no_such)])
+    outcomes = dict(job.run(scripted({"b": bad})))
+    assert [source.id for source in outcomes] == ["a", "b", "c", "d"]
+    assert [isinstance(outcome, Transcript) for outcome in outcomes.values()] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert (job.num_inputs, job.num_done) == (5, 2)
+    assert [name for name, _ in job.failures] == ["*.x", "b", "d"]
+    assert texts_in(tmp_path) == {"a.txt": "one\n", "c.txt": "one\n", "d.txt": "one\n"}
+    assert job.summary().startswith("1 s of audio in 0 s")
+    path = write_failures(job.failures, tmp_path)
+    assert path == tmp_path / "failures.tsv"
+    assert path.read_text().splitlines()[:3] == [
+        "input\terror",
+        "*.x\tthe pattern matches no file",
+        "b\tb.wav: is empty",
+    ]
+    write_failures([], tmp_path)
+    assert not path.exists()
+
+
+def test_a_job_that_goes_on_does_what_is_missing(tmp_path: Path) -> None:
+    first = Job(sources_of("a", "b", "c"), ResultFolder(tmp_path, ["txt"]))
+    outcomes = first.run(scripted({}))
+    for _ in range(2):
+        next(outcomes)
+    outcomes.close()
+    assert first.num_done == 1  # nobody knows what the caller made of the second
+    assert texts_in(tmp_path) == {"a.txt": "one\n", "b.txt": "one\n"}
+    again = Job(sources_of("a", "b", "c"), ResultFolder(tmp_path, ["txt"]), skip_existing=True)
+    assert [source.id for source in again.sources] == ["c"]
+    list(again.run(scripted({})))
+    other = [Source(utterance=replace(utterance("a"), offset=3.0)), *sources_of("c")]
+    displaced = Job(other, ResultFolder(tmp_path, ["txt"]), skip_existing=True)
+    assert displaced.sources == []
+    ((name, error),) = displaced.failures
+    assert name == "a"
+    assert "or a part of it that differs" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("number", "ends_all"), [(errno.ENOSPC, True), (errno.EROFS, True), (errno.EACCES, False)]
+)
+def test_a_full_disk_ends_a_job_and_one_file_that_cannot_be_written_does_not(
+    tmp_path: Path, number: int, ends_all: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "some temporary name")
+
+    job = Job(sources_of("a", "b"), ResultFolder(tmp_path, ["txt"]))
+    monkeypatch.setattr("asr.transcription.results.open_atomic", full)
+    closed: list[str] = []
+
+    def transcribe(sources: Sequence[Source], watch: Watch) -> Results:
+        try:
+            yield from scripted({})(sources, watch)
+        finally:
+            closed.append("closed")
+
+    if ends_all:
+        with pytest.raises(OSError, match=os.strerror(number)) as caught:
+            list(job.run(transcribe))
+        assert caught.value.filename == str(tmp_path)
+    else:
+        assert [str(outcome) for _, outcome in job.run(transcribe)]
+        assert len(job.failures) == 2
+    assert job.num_done == 0
+    assert closed == ["closed"]
+
+
+def test_what_a_killed_job_left_goes_and_what_another_one_writes_stays(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "other").mkdir()
+    left = [
+        tmp_path / ".a.txt.01234567.asr-tmp",
+        tmp_path / "deep" / ".b.txt.0123abcd.asr-tmp",
+    ]
+    foreign = [tmp_path / "other" / ".c.txt.01234567.asr-tmp", tmp_path / ".a.txt.swp"]
+    for path in [*left, *foreign]:
+        path.write_text("half")
+    with open_atomic(tmp_path / "live.txt") as file:
+        (writing,) = tmp_path.glob(".live.txt.*")
+        Job(sources_of("x/a", "x/deep/b"), ResultFolder(tmp_path, ["txt"]))
+        assert not any(path.exists() for path in left)
+        assert all(path.exists() for path in [*foreign, writing])
+        file.write("whole")
+    assert (tmp_path / "live.txt").read_text() == "whole"
+
+
+def test_without_a_folder_results_are_the_callers() -> None:
+    job = Job(sources_of("a"))
+    assert [outcome for _, outcome in job.run(scripted({}))] == [SPOKEN]
+    assert job.num_done == 1

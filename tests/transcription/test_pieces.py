@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from asr.config import Config
 from asr.transcription.pieces import (
     PieceLengths,
-    Segment,
     Stitcher,
     blank_step,
     no_pause,
@@ -76,35 +75,35 @@ def test_what_overlaps_is_stitched_to_what_one_piece_would_give(
     pieces = list(split_into_pieces([values], LENGTHS, no_pause))
     order.shuffle(pieces)  # type: ignore[attr-defined]
     stitcher = Stitcher(LENGTHS)
-    segments: list[Segment] = []
+    segments: dict[int, np.ndarray] = {}
     for piece in pieces:
-        segments += stitcher.add(piece, output_of(piece.values))
+        segments |= stitcher.add(piece, output_of(piece.values))
     whole = output_of(values)
-    assert np.array_equal(np.concatenate([s.log_probs for s in segments]), whole)
-    for segment in segments:
-        assert segment.log_probs[0, 0] == segment.start
-        assert len(segment.log_probs) * STEP <= 3 * LENGTHS.longest
+    assert np.array_equal(np.concatenate(list(segments.values())), whole)
+    for start, segment in segments.items():
+        assert segment[0, 0] == start
+        assert len(segment) * STEP <= 3 * LENGTHS.longest
 
 
 def test_half_of_the_overlap_is_taken_from_each_side() -> None:
     values = np.zeros(100, np.float32)
     stitcher = Stitcher(LENGTHS)
-    segments: list[Segment] = []
+    segments: dict[int, np.ndarray] = {}
     for number, piece in enumerate(split_into_pieces([values], LENGTHS, no_pause)):
-        segments += stitcher.add(piece, np.full_like(output_of(piece.values), number))
-    (segment,) = segments
+        segments |= stitcher.add(piece, np.full_like(output_of(piece.values), number))
+    (segment,) = segments.values()
     # The second piece begins at 48 and they share 48 to 60.
-    assert segment.log_probs[:, 0].tolist() == [0] * (54 // STEP) + [1] * 16
+    assert segment[:, 0].tolist() == [0] * (54 // STEP) + [1] * 16
 
 
 @given(num_units=st.integers(61, 700), seed=st.integers(0, 99))
 def test_with_pauses_and_overlaps_no_step_is_lost(num_units: int, seed: int) -> None:
     values = np.arange(num_units, dtype=np.float32)
     stitcher = Stitcher(LENGTHS)
-    segments: list[Segment] = []
+    segments: dict[int, np.ndarray] = {}
     for piece in split_into_pieces([values], LENGTHS, random_pauses(seed)):
-        segments += stitcher.add(piece, output_of(piece.values))
-    seen = np.concatenate([s.log_probs[:, 0] for s in segments])
+        segments |= stitcher.add(piece, output_of(piece.values))
+    seen = np.concatenate([segment[:, 0] for segment in segments.values()])
     assert (np.diff(seen) <= STEP).all()
     assert (np.diff(seen) > 0).all()
     assert seen[0] == 0

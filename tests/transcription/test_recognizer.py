@@ -9,11 +9,11 @@ import pytest
 import soundfile
 
 from asr.audio.stream import read_audio
-from asr.corpus.manifest import Utterance
 from asr.errors import AsrError, AudioError, ModelError
 from asr.text.tokens import TokenTable
 from asr.transcription.pieces import LONGEST_SECONDS
 from asr.transcription.recognizer import Recognizer
+from asr.transcription.sources import Source
 from asr.transcription.transcript import Alternative, Transcript, join_transcripts
 from tests.tones import RATE, TONES, write_corpus
 
@@ -124,31 +124,29 @@ def test_progress_is_told_and_readings_of_several_pieces_are_joined(
     path = tmp_path / "long.flac"
     soundfile.write(path, samples, RATE)
     told: list[tuple[str, float, float | None]] = []
-    utterances = [
-        Utterance(id=name.name, audio_filepath=name, duration=0.0) for name in (files[0], path)
-    ]
     results = {
-        utterance.id: result
-        for utterance, result in recognizer.transcribe_utterances(
-            utterances, watch=lambda u, done, all_: told.append((u.id, done, all_))
+        source.id: result
+        for source, result in recognizer.transcribe_sources(
+            map(Source.of_file, (files[0], path)),
+            watch=lambda source, done, all_: told.append((source.id, done, all_)),
         )
     }
-    transcript = results["long.flac"]
+    transcript = results[str(path)]
     assert isinstance(transcript, Transcript)
     assert transcript.text == " ".join(word for word, _, _ in words)
     seconds = len(samples) / RATE
-    assert max(done for name, done, _ in told if name == "long.flac") == pytest.approx(seconds)
-    assert {total for name, _, total in told if name == "long.flac"} == {seconds}
+    assert max(done for name, done, _ in told if name == str(path)) == pytest.approx(seconds)
+    assert {total for name, _, total in told if name == str(path)} == {seconds}
 
 
 def test_a_task_gives_the_same_bits_alone_and_in_a_job(
     recognizer: Recognizer, tmp_path: Path
 ) -> None:
-    utterances = write_corpus(tmp_path / "speech", 23, seed=4)
+    sources = [Source(utterance=u) for u in write_corpus(tmp_path / "speech", 23, seed=4)]
     starts = [0, 5, 6, 17]
-    job = list(recognizer.transcribe_utterances(utterances, starts=starts))
-    parts = [utterances[i:j] for i, j in zip(starts, [*starts[1:], 23], strict=True)]
-    alone = [result for part in parts for result in recognizer.transcribe_utterances(part)]
+    job = list(recognizer.transcribe_sources(sources, starts=starts))
+    parts = [sources[i:j] for i, j in zip(starts, [*starts[1:], 23], strict=True)]
+    alone = [result for part in parts for result in recognizer.transcribe_sources(part)]
     assert job == alone
 
 

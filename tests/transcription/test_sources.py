@@ -10,8 +10,8 @@ from asr.audio.files import RawFormat
 from asr.audio.pipes import command_output, split_command
 from asr.corpus.manifest import Utterance, write_manifest
 from asr.errors import AudioError, DataError
-from asr.transcription.job import output_stems
-from asr.transcription.sources import Source, SourceOptions, find_sources, source_opener
+from asr.transcription.results import output_stems
+from asr.transcription.sources import Source, SourceOptions, find_sources
 
 RATE = 8000
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, (RATE, 2)).astype("f4")
@@ -31,8 +31,8 @@ def ids(found: list[Source]) -> list[str]:
     return [source.utterance.id for source in found]
 
 
-def samples_of(source: Source, options: SourceOptions) -> np.ndarray:
-    with source_opener([source], RATE, options)(source.utterance) as stream:
+def samples_of(source: Source) -> np.ndarray:
+    with source.open(RATE) as stream:
         return np.concatenate(list(stream))
 
 
@@ -82,7 +82,7 @@ def test_a_manifest_gives_its_stretches(folder: Path) -> None:
     write_manifest([utterance], folder / "m.jsonl")
     (source,), _ = find_sources([str(folder / "m.jsonl")], SourceOptions())
     expected = NOISE[RATE // 2 :, 0][: RATE // 4]
-    assert samples_of(source, SourceOptions()) == pytest.approx(expected, abs=1e-4)
+    assert samples_of(source) == pytest.approx(expected, abs=1e-4)
 
 
 def test_each_channel_is_a_source_of_its_own(folder: Path) -> None:
@@ -91,17 +91,17 @@ def test_each_channel_is_a_source_of_its_own(folder: Path) -> None:
     found, _ = find_sources([str(folder)], options)
     stereo, plain, broken = (str(folder / name) for name in ("b.wav", "a.flac", "broken.wav"))
     assert ids(found) == [plain, f"{stereo}-ch1", f"{stereo}-ch2", broken]
-    assert np.array_equal(samples_of(found[2], options), NOISE[:, 1])
-    stems = output_stems([source.utterance for source in found])
+    assert np.array_equal(samples_of(found[2]), NOISE[:, 1])
+    stems = output_stems(ids(found))
     assert [str(stem) for stem in stems.values()] == ["a", "b-ch1", "b-ch2", "broken"]
 
 
 def test_one_channel_may_be_asked_for(folder: Path) -> None:
     options = SourceOptions(channel=2)
     mono, stereo = find_sources([str(folder)], options)[0]
-    assert np.array_equal(samples_of(stereo, options), NOISE[:, 1])
+    assert np.array_equal(samples_of(stereo), NOISE[:, 1])
     with pytest.raises(AudioError, match=r"a\.flac: channel 2, but it has 1"):
-        samples_of(mono, options)
+        samples_of(mono)
 
 
 def test_stdin_is_read_from_where_it_was_put(folder: Path) -> None:
@@ -110,10 +110,10 @@ def test_stdin_is_read_from_where_it_was_put(folder: Path) -> None:
     options = SourceOptions(stdin=spooled, raw=RawFormat.parse("8000:f32:2"), channel=1)
     (source,), _ = find_sources(["-"], options)
     assert ids([source]) == ["stdin"]
-    assert np.array_equal(samples_of(source, options), NOISE[:, 0])
+    assert np.array_equal(samples_of(source), NOISE[:, 0])
     spooled.write_bytes(b"")
     with pytest.raises(AudioError, match=r"^-: is empty"):
-        samples_of(source, options)
+        samples_of(source)
 
 
 def test_a_list_holds_files_features_and_commands(folder: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_list_holds_files_features_and_commands(folder: Path) -> None:
     options = SourceOptions(allow_commands=True, channel=2)
     found, failed = find_sources([str(path)], options)
     assert not failed
-    assert np.array_equal(samples_of(found[2], options), NOISE[:, 1])
+    assert np.array_equal(samples_of(found[2]), NOISE[:, 1])
 
 
 @pytest.mark.parametrize(
