@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.corpus.manifest import Utterance
@@ -72,6 +72,7 @@ def read_cues(content: str) -> list[tuple[float, float, list[str]]]:
     return cues
 
 
+@settings(deadline=None)
 @given(transcripts())
 def test_captions_keep_the_rules_and_every_letter(spoken: Transcript) -> None:
     for kind in ("srt", "vtt"):
@@ -80,7 +81,7 @@ def test_captions_keep_the_rules_and_every_letter(spoken: Transcript) -> None:
         for start, end, lines in cues:
             shown = [html.unescape(line) if kind == "vtt" else line for line in lines]
             assert start >= before
-            assert end - start >= min(1, spoken.duration / len(cues)) - 0.001
+            assert end - start >= min(1, spoken.duration / len(cues)) - 0.0015
             assert end <= spoken.duration + 0.001
             assert 1 <= len(shown) <= 2
             assert all(len(line) <= 42 for line in shown)
