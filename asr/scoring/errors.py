@@ -252,23 +252,9 @@ def _score_batch(
     normalizer: Callable[[str], str] | None,
     speakers: Mapping[str, str],
 ) -> list[UtteranceScore]:
-    reference_words, hypothesis_words = [], []
-    for utterance_id in ids:
-        reference, hypothesis = references[utterance_id], hypotheses.get(utterance_id, "")
-        if normalizer:
-            hypothesis = normalizer(hypothesis)
-            reference = (
-                normalizer(reference)
-                if isinstance(reference, str)
-                else reference.normalized(normalizer)
-            )
-        said = _split(hypothesis)
-        hypothesis_words.append(said)
-        reference_words.append(
-            tuple(alternates.choose_wording(reference, said, utterance_id))
-            if isinstance(reference, Alternates)
-            else _split(reference)
-        )
+    pairs = [_split(references[each], hypotheses.get(each, ""), normalizer, each) for each in ids]
+    reference_words = [expected for expected, _ in pairs]
+    hypothesis_words = [said for _, said in pairs]
     word_operations = _align(reference_words, hypothesis_words)
     character_operations = _align(
         [" ".join(words) for words in reference_words],
@@ -295,8 +281,28 @@ def _score_batch(
     ]
 
 
-def _split(text: str) -> tuple[str, ...]:
-    """The words; equal ones are one object, as most words of a test set are said often."""
+def _split(
+    reference: str | Alternates,
+    hypothesis: str,
+    normalizer: Callable[[str], str] | None,
+    utterance_id: str,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The words of both sides, normalized; of alternates those nearest to the hypothesis."""
+    if normalizer:
+        hypothesis = normalizer(hypothesis)
+        reference = (
+            normalizer(reference)
+            if isinstance(reference, str)
+            else reference.normalized(normalizer)
+        )
+    said = _words(hypothesis)
+    if isinstance(reference, str):
+        return _words(reference), said
+    return tuple(alternates.choose_wording(reference, said, utterance_id)), said
+
+
+def _words(text: str) -> tuple[str, ...]:
+    # Equal words are one object: most words of a test set are said often.
     return tuple(map(sys.intern, text.split()))
 
 
