@@ -114,6 +114,8 @@ def test_most_errors_come_first_then_the_alphabet() -> None:
     )
     operations = operation_counts(scored)
     assert most_common(operations, "S") == [("a", "b", 1), ("b", "c", 1), ("c", "d", 1)]
+    equal = {("S", "b", "x"): 1, ("S", "a", "z"): 1, ("S", "a", "y"): 1, ("S", "c", "a"): 2}
+    assert most_common(equal, "S") == [("c", "a", 2), ("a", "y", 1), ("a", "z", 1), ("b", "x", 1)]
     assert most_common(operations, "S", 2) == [("a", "b", 1), ("b", "c", 1)]
     assert [(w.word, w.errors) for w in word_counts(operations)] == [
         ("b", 2), ("c", 2), ("a", 1), ("d", 1),

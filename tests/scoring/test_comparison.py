@@ -137,6 +137,15 @@ def test_utterances_are_better_in_one_worse_in_one_or_equal() -> None:
     assert (values["num_a_better"], values["num_b_better"]) == (2, 1)
 
 
+def test_a_p_value_has_four_digits_or_is_said_to_be_smaller() -> None:
+    lines = "\n".join(comparison_lines(comparison_of(300, 0.4, 0.05, seed=2)))
+    assert re.search(r"MAPSSWE: z = \d+\.\d\d, p = < 0\.0001 ", lines)
+    texts = {"u": "a b", "v": "a"}
+    lines = "\n".join(comparison_lines(compare(score(texts, texts), score(texts, texts))))
+    assert "Paired bootstrap: p = 1.0000" in lines
+    assert "MAPSSWE: p = - (0 segments)" in lines
+
+
 def interval_of(num_units: int) -> Interval:
     return Interval(
         low=1, high=2, confidence=0.95, unit="speaker", num_units=num_units, standard_error=0.2
