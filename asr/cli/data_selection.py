@@ -85,29 +85,29 @@ def split(
     def utterances() -> Iterator[corpus.Utterance]:
         return (entry.utterance for entry in corpus.manifest.read_entries(manifest))
 
-    asked = unit or "speaker"
-    counts = corpus.split.count_units(utterances(), asked)
-    if not counts and asked == "speaker":
+    unit_name = unit or "speaker"
+    counts = corpus.split.count_units(utterances(), unit_name)
+    if not counts and unit_name == "speaker":
         if unit is not None:
             raise DataError(f"{manifest}: no utterance has a speaker")
-        asked = "recording"
-        counts = corpus.split.count_units(utterances(), asked)
+        unit_name = "recording"
+        counts = corpus.split.count_units(utterances(), unit_name)
         tell(
             f"note: {manifest} has no speakers: recordings are divided, and one speaker may "
             "be in several splits"
         )
-    chosen = corpus.split.choose_splits(counts, shares, "train", seed, asked)
+    chosen = corpus.split.choose_splits(counts, shares, "train", seed, unit_name)
     names = ("train", *shares)
     numbers = dict.fromkeys(names, 0)
     with ExitStack() as stack:
         files = {name: _manifest_file(output_dir / f"{name}.jsonl", stack) for name in names}
         for entry in corpus.manifest.read_entries(manifest):
-            name = chosen[corpus.split.unit_of(entry.utterance, asked)]
+            name = chosen[corpus.split.unit_of(entry.utterance, unit_name)]
             files[name](entry)
             numbers[name] += 1
     for name in names:
         num_units = sum(split_name == name for split_name in chosen.values())
-        put(f"{name:<8} {numbers[name]:,} utterances, {num_units:,} {asked}s")
+        put(f"{name:<8} {numbers[name]:,} utterances, {num_units:,} {unit_name}s")
 
 
 @click.command()
@@ -169,7 +169,7 @@ def filter_(
         match=match,
         speakers=frozenset(speakers),
     )
-    kept = 0
+    num_kept = 0
     objections: Counter[str] = Counter()
     with ExitStack() as stack:
         write = _manifest_file(output, stack)
@@ -177,10 +177,10 @@ def filter_(
             objection = conditions.objection(entry.utterance)
             if objection is None:
                 write(entry)
-                kept += 1
+                num_kept += 1
             else:
                 objections[objection] += 1
-    put(f"{kept:,} of {kept + objections.total():,} utterances kept")
+    put(f"{num_kept:,} of {num_kept + objections.total():,} utterances kept")
     for objection, count in objections.most_common():
         put(f"{count:,} left out: {objection}")
 

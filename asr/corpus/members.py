@@ -165,9 +165,9 @@ def _parse_header(header: bytes, location: str) -> tuple[str, int, bytes]:
         raise DataError(f"{location}: compressed; only plain tar files are read")
     if len(header) < _BLOCK:
         raise DataError(f"{location}: ends early; it was not written to its end")
-    stated = header[148:156].strip(b" \0")
+    sum_field = header[148:156].strip(b" \0")
     checksum = sum(header) - sum(header[148:156]) + 8 * ord(" ")
-    if not stated or set(stated) - _OCTAL or int(stated, 8) != checksum:
+    if not sum_field or set(sum_field) - _OCTAL or int(sum_field, 8) != checksum:
         raise DataError(f"{location}: not a tar file, or damaged")
     name = header[:100].rstrip(b"\0")
     prefix = header[345:500].rstrip(b"\0") if header[257:262] == b"ustar" else b""

@@ -41,18 +41,18 @@ def count_units(utterances: Iterable[Utterance], unit: SplitUnit) -> dict[str, i
     """
     counts: dict[str, int] = {}
     without = 0
-    named: list[str] = []
+    examples: list[str] = []
     for utterance in utterances:
         name = unit_of(utterance, unit)
         if name:
             counts[name] = counts.get(name, 0) + 1
         else:
             without += 1
-            named += [utterance.id] if len(named) < _NUM_NAMED else []
+            examples += [utterance.id] if len(examples) < _NUM_NAMED else []
     if without and (counts or unit != "speaker"):
-        more = ", ..." if without > len(named) else ""
+        more = ", ..." if without > len(examples) else ""
         raise DataError(
-            f"{without} utterances have no {unit}: {', '.join(named)}{more}; give each one, or "
+            f"{without} utterances have no {unit}: {', '.join(examples)}{more}; give each one, or "
             "split --by recording"
         )
     return counts

@@ -130,7 +130,7 @@ def write_cure(examination: Examination, manifest: Path, output: Path) -> Cure:
     for case in examination.cases:
         if case.manifest == name and case.audio is not None and not case.utterance.duration:
             durations[case.utterance.id] = case.audio.seconds
-    kept = written = 0
+    num_kept = num_durations = 0
     with open_rows(output) as file:
         for entry in read_good_and_bad(manifest):
             if isinstance(entry, BadLine) or entry.utterance.id in errors:
@@ -139,9 +139,9 @@ def write_cure(examination: Examination, manifest: Path, output: Path) -> Cure:
             row = moved_row(entry, output.parent)
             if utterance_id in durations:
                 row["duration"] = round(durations[utterance_id], 6)
-                written += 1
+                num_durations += 1
             write_row(file, row)
-            kept += 1
+            num_kept += 1
     with open_atomic(output.with_name(f"{output.name}.left_out.tsv")) as file:
         file.write("id\tkind\tmessage\n")
         for key, findings in errors.items():
@@ -150,9 +150,9 @@ def write_cure(examination: Examination, manifest: Path, output: Path) -> Cure:
                 cells = (label, finding.kind, finding.message)
                 file.write("\t".join(" ".join(cell.split()) for cell in cells) + "\n")
     return Cure(
-        num_kept=kept,
+        num_kept=num_kept,
         left_out={key: _kinds(findings) for key, findings in errors.items()},
-        num_durations=written,
+        num_durations=num_durations,
     )
 
 

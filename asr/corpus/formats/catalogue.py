@@ -153,12 +153,12 @@ def export_corpus(
     target = FORMATS[format_name]
     if target.write is None:
         raise DataError(f"{format_name}: a corpus's own layout, which is only read")
-    lost: Counter[str] = Counter()
-    prepared: Iterator[Utterance] = (_prepared(u, target, lost) for u in utterances)
+    losses: Counter[str] = Counter()
+    prepared: Iterator[Utterance] = (_prepared(u, target, losses) for u in utterances)
     if target.whole_files:
         prepared = _whole_files(prepared, path, report)
     target.write(prepared, path, report)
-    for field, count in lost.items():
+    for field, count in losses.items():
         if field == "white space":
             report(f"white space in the texts of {count} utterances became single spaces")
         else:
@@ -255,17 +255,17 @@ def _speaker(utterance_id: str, pattern: re.Pattern[str]) -> str:
     return speaker
 
 
-def _prepared(utterance: Utterance, target: Format, lost: Counter[str]) -> Utterance:
+def _prepared(utterance: Utterance, target: Format, losses: Counter[str]) -> Utterance:
     """As the format can hold it; what it cannot is counted."""
     _check_encoding(utterance)
-    lost.update(field for field in target.lacks if getattr(utterance, field) is not None)
+    losses.update(field for field in target.lacks if getattr(utterance, field) is not None)
     if not target.plain_text:
         return utterance
     for value in (utterance.id, utterance.speaker, utterance.text):
         _check_controls(value or "", utterance.id)
     text = None if utterance.text is None else " ".join(utterance.text.split())
     if text != utterance.text:
-        lost["white space"] += 1
+        losses["white space"] += 1
     return replace(utterance, text=text)
 
 

@@ -14,8 +14,7 @@ from asr.corpus.recordings import Stretch, audio_beside, check_channel, measure
 from asr.errors import DataError
 from asr.files import open_atomic
 from asr.progress import Report
-from asr.text import Alternates, UniqueIds, nist, parse_seconds, quoted, read_lines
-from asr.text import alternates as text_alternates
+from asr.text import Alternates, UniqueIds, alternates, nist, parse_seconds, quoted, read_lines
 
 _LABEL = re.compile(r"[0-9]+\.[0-9]+\t[0-9]+\.[0-9]+(?:\t|$)")  # as Audacity exports it
 _BAND = "\\\t"  # begins a line with the frequencies of the label before it
@@ -263,16 +262,16 @@ def _beside(path: Path, segment: nist.StmSegment, where: str) -> Path:
     return path.parent / f"{segment.recording}.stm"
 
 
-def _first_wording(alternates: Alternates) -> str:
+def _first_wording(reference: Alternates) -> str:
     words = []
     skipped = 0  # depth of alternates that are not the first
     chosen: list[bool] = []  # whether the first wording of each open mark is over
-    for part in alternates.parts:
-        if part is text_alternates.Delimiter.OPEN:
+    for part in reference.parts:
+        if part is alternates.Delimiter.OPEN:
             chosen.append(False)
-        elif part is text_alternates.Delimiter.CLOSE:
+        elif part is alternates.Delimiter.CLOSE:
             skipped -= chosen.pop()
-        elif part is text_alternates.Delimiter.OR:
+        elif part is alternates.Delimiter.OR:
             skipped += not chosen[-1]
             chosen[-1] = True
         elif not skipped:
