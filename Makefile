@@ -14,7 +14,7 @@ test: $(BIN)/asr
 docs: $(BIN)/asr
 	$(BIN)/mkdocs build --quiet
 
-$(BIN)/asr: requirements.lock tools/uv.lock pyproject.toml
+$(BIN)/asr: requirements.lock tools/uv.lock pyproject.toml setup.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement tools/uv.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements.lock
