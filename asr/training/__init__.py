@@ -3,15 +3,17 @@
 Which module for which question:
 
     trainer     what is an epoch, when is the dev set scored, what is saved?
+    task, schedule          what is prepared before the first step, and which steps are there?
     step        what changes in a step?
     loss        what is minimized?
-    batch, inputs, augment   how do utterances become padded, augmented features?
-    targets, feasibility     how are token ids held, and which utterances cannot be learnt?
+    batch, inputs, augment  how do utterances become padded, augmented features?
+    memory, bad_steps       what if a batch does not fit, or a gradient is not a number?
+    targets, feasibility    how are token ids held, and which utterances cannot be learnt?
     dev_set     how good is the network on the dev set?
     optimizer   which optimizer, at which rate?
-    processes   on which device, in how many processes?
+    processes   on which device, in how many processes, in which folders?
     checkpoints how does a stopped run go on exactly?
-    history, diagnosis, screen, page   what happened, what is going wrong, and how is it shown?
+    sums, history, diagnosis, screen, page   what happened, what goes wrong, how is it shown?
 """
 
 import lazy_loader

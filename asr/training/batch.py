@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from asr.config import Config, FeatureConfig
 from asr.corpus import PackedCorpus
 from asr.files import open_atomic
 
@@ -75,6 +77,45 @@ def make_batch(
         num_tokens=torch.tensor(num_tokens),
         statistics=None if speakers is None else torch.from_numpy(speakers.of(rows)),
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Examples:
+    """A packed corpus and its token ids: what is learnt from, or scored, batch by batch."""
+
+    corpus: PackedCorpus
+    targets: Sequence[Sequence[int]]
+    """Token ids of every utterance."""
+    budget: int
+    """Padded samples or frames in a batch."""
+    units_per_second: float
+    """Samples or frames, whichever the corpus holds."""
+
+    @classmethod
+    def of(
+        cls, corpus: PackedCorpus, targets: Sequence[Sequence[int]], config: Config
+    ) -> "Examples":
+        """In batches of `training.batch_seconds`."""
+        rate, unit = config.features.sample_rate, samples_per_unit(corpus, config.features)
+        budget = int(config.training.batch_seconds * rate / unit)
+        return cls(corpus=corpus, targets=targets, budget=budget, units_per_second=rate / unit)
+
+    def batch(self, rows: NDArray[np.int64]) -> Batch:
+        """The utterances `rows`, padded."""
+        return make_batch(self.corpus, rows.tolist(), self.targets)
+
+    def num_tokens(self, rows: NDArray[np.int64]) -> int:
+        """Of the utterances `rows` together."""
+        return sum(len(self.targets[row]) for row in rows)
+
+    def seconds(self, rows: NDArray[np.int64]) -> float:
+        """Of the utterances `rows` together, without padding."""
+        return int(self.corpus.lengths[rows].sum()) / self.units_per_second
+
+
+def samples_per_unit(corpus: PackedCorpus, features: FeatureConfig) -> int:
+    """Samples in one of what the corpus's lengths count: samples, or frames."""
+    return features.frame_shift if corpus.kind == "features" else 1
 
 
 def write_batch(batch: Batch, path: Path) -> None:

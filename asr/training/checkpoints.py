@@ -7,6 +7,7 @@ It is read with `weights_only`, so that it can run no code.
 import hashlib
 import io
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,22 @@ from asr.progress import Report
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
 _MARGIN = 16 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunState:
+    """Where a run stands and what it has seen; a checkpoint holds it beside the learner's state."""
+
+    epoch: int = 0
+    """Number of the epoch that is being trained, from 0."""
+    batch: int = 0
+    """Number of the epoch's next batch."""
+    history: tuple[dict[str, float], ...] = ()
+    """A row for each epoch that is over."""
+    samples: tuple[dict[str, str], ...] = ()
+    """Dev utterances as the best epoch heard them."""
+    findings: dict[str, str] = field(default_factory=dict)
+    """What goes wrong, in words, by kind."""
 
 
 def save_checkpoint(state: dict[str, Any], folder: Path) -> None:

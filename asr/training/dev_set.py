@@ -1,18 +1,16 @@
 """How well a network does on the dev set while it is trained: greedy decoding, unaugmented."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from lightning.fabric import Fabric
 
 from asr.batches import plan_batches
-from asr.corpus import PackedCorpus
 from asr.decoding import greedy
 from asr.model import Network, ctc_loss
 from asr.scoring import ErrorCounts, UtteranceScore, score
 from asr.text import TokenTable
-from asr.training.batch import make_batch
+from asr.training.batch import Examples
 from asr.training.inputs import input_features
 from asr.training.processes import gather
 
@@ -48,42 +46,38 @@ class DevScores:
 
 
 def score_dev(
-    network: Network,
-    corpus: PackedCorpus,
-    targets: Sequence[Sequence[int]],
-    tokens: TokenTable,
-    budget: int,
-    fabric: Fabric,
+    network: Network, examples: Examples, tokens: TokenTable, fabric: Fabric
 ) -> DevScores:
-    """Score the corpus, in batches of at most `budget` padded samples or frames.
+    """Score a network on the dev set.
 
     Processes share the batches; the outcome is that of one process, to the bit.
     """
-    own: list[tuple[int, float, str]] = []  # row, loss, hypothesis
+    share: list[tuple[int, float, str]] = []  # row, loss, hypothesis
     network.eval()
-    for rows in plan_batches(corpus.lengths, budget)[fabric.global_rank :: fabric.world_size]:
-        batch = make_batch(corpus, rows.tolist(), targets).to(fabric.device)
+    plan = plan_batches(examples.corpus.lengths, examples.budget)
+    for rows in plan[fabric.global_rank :: fabric.world_size]:
+        batch = examples.batch(rows).to(fabric.device)
         with torch.inference_mode():
             features, num_frames = input_features(network.frontend, batch)
             log_probs, num_steps = network.encoder(features, num_frames)
             losses = ctc_loss(log_probs, num_steps, batch.targets, batch.num_tokens)
         values = log_probs.cpu().numpy()
-        own += [
+        share += [
             (row, loss, tokens.decode(greedy(steps[:count]).tokens))
             for row, loss, steps, count in zip(
                 rows.tolist(), losses.tolist(), values, num_steps.tolist(), strict=True
             )
         ]
-    rows_in_order = sorted(gather(fabric, own))
+    rows_in_order = sorted(gather(fabric, share))
     scores = score(
-        {str(row): tokens.decode(targets[row]) for row, _, _ in rows_in_order},
+        {str(row): tokens.decode(examples.targets[row]) for row, _, _ in rows_in_order},
         {str(row): hypothesis for row, _, hypothesis in rows_in_order},
     )
     utterances = [
         replace(scored, id=utterance.id)
-        for scored, utterance in zip(scores.utterances, corpus.utterances, strict=True)
+        for scored, utterance in zip(scores.utterances, examples.corpus.utterances, strict=True)
     ]
-    num_tokens = sum(map(len, targets))
+    num_tokens = sum(map(len, examples.targets))
     return DevScores(
         words=scores.words,
         characters=scores.characters,

@@ -33,13 +33,13 @@ def find_infeasible(
     lengths = torch.from_numpy(corpus.lengths)
     frames = network.frontend.num_frames(lengths) if corpus.kind == "waveforms" else lengths
     steps = network.encoder.num_steps(frames)
-    found = []
+    infeasible = []
     for start in range(0, len(corpus), _CHUNK):
         needed = _required_steps(targets[start : start + _CHUNK])
         given = steps[start : start + _CHUNK]
         for place in ((given < needed) | (given == 0)).nonzero().flatten().tolist():
             utterance = corpus.utterances[start + place]
-            found.append(
+            infeasible.append(
                 Infeasible(
                     row=start + place,
                     id=utterance.id,
@@ -48,7 +48,7 @@ def find_infeasible(
                     needed=int(needed[place]),
                 )
             )
-    return found
+    return infeasible
 
 
 def _required_steps(targets: Sequence[Sequence[int]]) -> Tensor:

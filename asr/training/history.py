@@ -18,6 +18,17 @@ _GREY = "#8a8f98"  # legible on white and on black
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """How an epoch goes, so far."""
+
+    learning_rate: float
+    real_time_factor: float
+    """Seconds of audio in a second."""
+    data_wait: float
+    """Share of the time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Curve:
     """A picture of some columns by epoch."""
 

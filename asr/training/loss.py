@@ -11,7 +11,7 @@ from asr.config import Config
 from asr.model import Network, ctc_loss, required_steps
 from asr.training.augment import join_pairs
 from asr.training.batch import Batch
-from asr.training.inputs import augmented_features, draw_joined
+from asr.training.inputs import Augmentation, draw_joined, input_features
 
 
 class Objective(nn.Module):
@@ -52,17 +52,12 @@ class Objective(nn.Module):
         """
         settings = self.config.training
         views = 2 if settings.consistency else 1
-        joined = draw_joined(self.config, generator)
+        joined = draw_joined(self.config.augment, generator)
+        augmentation = Augmentation(
+            config=self.config.augment, generator=generator, joined=joined, views=views, done=done
+        )
         with torch.no_grad():
-            features, num_frames = augmented_features(
-                self.network.frontend,
-                batch,
-                self.config,
-                generator,
-                joined=joined,
-                views=views,
-                done=done,
-            )
+            features, num_frames = input_features(self.network.frontend, batch, augmentation)
         targets, num_tokens = batch.targets, batch.num_tokens
         if joined:
             targets, num_tokens = join_targets(targets, num_tokens, self.separator)

@@ -1,4 +1,4 @@
-"""The optimizer of training, its learning rate, and how it tells that memory is short."""
+"""The optimizer of training, and its learning rate."""
 
 import math
 from collections.abc import Sequence
@@ -23,8 +23,3 @@ def rate_share(step: int, num_steps: int, warmup_share: float) -> float:
         return (step + 1) / warmup
     rest = max(1, num_steps - warmup)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / rest)))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the processor's allocator, had no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -3,6 +3,7 @@
 Processes are started from outside; `asr.launch` says how many there are.
 """
 
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +19,7 @@ from lightning.fabric.strategies.ddp import DDPStrategy
 from asr.errors import ConfigError
 from asr.launch import find_launch
 from asr.model import network
+from asr.progress import Report, silent
 
 _CUDNN_WITH_BFLOAT16_CELLS = 91300
 # The others wait as long as the first process downloads, prepares and packs.
@@ -29,6 +31,34 @@ _ENVIRONMENTS = {
 }
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a run works: its process among others, its folders, and whom it tells."""
+
+    fabric: Fabric
+    folder: Path
+    """Gets what a run makes."""
+    scratch: Path
+    """Keeps what a run needs to go on."""
+    warn: Report
+    """Of what is this process's own; what all processes see alike goes to `report`."""
+
+    @property
+    def report(self) -> Report:
+        """To the user, from the first process alone."""
+        return self.warn if self.is_first else silent
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes."""
+        return bool(self.fabric.is_global_zero)
+
+
+def open_place(device: str, folder: Path, scratch: Path, report: Report) -> Place:
+    """This process's place; see `open_fabric`."""
+    return Place(fabric=open_fabric(device, folder), folder=folder, scratch=scratch, warn=report)
 
 
 def open_fabric(device: str, folder: Path) -> Fabric:

@@ -8,7 +8,6 @@ time.
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from rich.console import Console, Group, RenderableType
@@ -20,7 +19,7 @@ from rich.text import Text
 from asr.errors import visible
 from asr.progress import Report, format_seconds, is_terminal, track
 from asr.scoring import UtteranceScore, errors
-from asr.training.history import History, find_best
+from asr.training.history import History, Pace, find_best
 
 _T = TypeVar("_T")
 
@@ -31,17 +30,6 @@ _WIDE = 110  # columns that hold two tables side by side
 _OTHER_LINES = 24  # of the screen, beside the rows of epochs
 _TRACE = 24  # epochs in a line of little bars
 _BARS = "▁▂▃▄▅▆▇█"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pace:
-    """How an epoch goes, so far."""
-
-    learning_rate: float
-    real_time_factor: float
-    """Seconds of audio in a second."""
-    data_wait: float
-    """Share of the time."""
 
 
 class TrainingLines:

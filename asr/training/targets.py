@@ -1,4 +1,4 @@
-"""Token ids of many utterances in two arrays."""
+"""Transcripts as token ids: of many utterances in two arrays."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,6 +6,10 @@ from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+from asr.corpus import PackedCorpus
+from asr.errors import DataError
+from asr.text import TokenTable
 
 
 class TokenRows(Sequence[list[int]]):
@@ -51,3 +55,29 @@ class TokenRows(Sequence[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         return (self[index] for index in range(len(self)))
+
+
+def encode_texts(corpus: PackedCorpus, tokens: TokenTable) -> TokenRows:
+    """Token ids of every transcript.
+
+    Raises:
+        DataError: characters without a token, with counts; or an utterance without a transcript.
+    """
+    missing: list[int] = []
+
+    def noted() -> Iterator[str]:
+        for row, text in enumerate(corpus.column("text")):
+            if text is None:
+                missing.append(row)
+            yield text or ""
+
+    tokens.check(noted(), "training set")
+    if missing:
+        first = corpus.utterances[missing[0]].id
+        raise DataError(f"{len(missing)} utterances have no text, the first is {first}")
+    return TokenRows(tokens.encode(text) for text in texts_of(corpus))
+
+
+def texts_of(corpus: PackedCorpus) -> Iterator[str]:
+    """The transcripts, empty where there is none."""
+    return (text or "" for text in corpus.column("text"))

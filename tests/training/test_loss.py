@@ -10,7 +10,7 @@ from asr.corpus.packed import PackedCorpus
 from asr.model.ctc import ctc_loss
 from asr.model.network import Network
 from asr.training.batch import Batch, make_batch
-from asr.training.inputs import augmented_features, input_features
+from asr.training.inputs import Augmentation, input_features
 from asr.training.loss import (
     Objective,
     join_targets,
@@ -172,7 +172,8 @@ def test_masks_grow_with_the_training(batch: Batch) -> None:
     shares = []
     for done in (0.0, 0.1, 0.25, 0.5, 1.0):
         generator = torch.Generator().manual_seed(2)
-        masked, _ = augmented_features(frontend, batch, config, generator, done=done)
+        augmentation = Augmentation(config=config.augment, generator=generator, done=done)
+        masked, _ = input_features(frontend, batch, augmentation)
         shares.append(int((masked != plain).any(dim=2).sum()))
     assert shares[0] == 0
     assert shares[1] < shares[2] < shares[3] == shares[4]

@@ -11,9 +11,10 @@ from asr.corpus.packed import PackedCorpus
 from asr.model.network import Network
 from asr.text.tokens import build_tokens
 from asr.training.augment import on_host
-from asr.training.processes import open_fabric
+from asr.training.batch import Examples
+from asr.training.processes import open_place
 from asr.training.step import Learner
-from asr.training.trainer import encode_texts
+from asr.training.targets import encode_texts
 from tests.tones import CONFIG
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -44,14 +45,10 @@ def make_learner(corpus: PackedCorpus, config: Config, folder: Path, device: str
     return Learner(
         network,
         config,
-        corpus=corpus,
-        targets=encode_texts(corpus, tokens),
-        separator=tokens.separator_id,
-        budget=10**9,
+        Examples.of(corpus, encode_texts(corpus, tokens), config),
+        open_place(device, folder, folder, print),
         num_steps=100,
-        folder=folder,
-        fabric=open_fabric(device, folder),
-        report=print,
+        separator=tokens.separator_id,
     )
 
 
@@ -91,8 +88,8 @@ def test_a_step_waits_for_the_device_in_the_ctc_loss_alone(
     with no_waiting(device):
         for number in (3, 4):
             learner.step(batches[number], number)
-    learner.check()
-    assert learner.bad_steps == 0
+    learner.bad_steps.check()
+    assert learner.bad_steps.count == 0
     assert torch.isfinite(learner.sums.losses).all()
     assert not torch.equal(before, learner.network.encoder.output.weight)
 

@@ -29,7 +29,8 @@ from asr.config import Config
 from asr.corpus import PackedCorpus, Utterance
 from asr.model import Network
 from asr.model.encoder import count_parameters
-from asr.training.processes import open_fabric
+from asr.training.batch import Examples
+from asr.training.processes import open_place
 from asr.training.step import Learner
 
 SIZES = [(4, 320), (5, 512), (6, 1024)]
@@ -89,13 +90,9 @@ def measure(
         learner = Learner(
             network,
             config,
-            corpus=corpus,
-            targets=targets,
-            budget=budget,
+            Examples.of(corpus, targets, config),
+            open_place(device, Path(temporary), Path(temporary), print),
             num_steps=WARM_UP + num_steps + PROFILED,
-            folder=Path(temporary),
-            fabric=open_fabric(device, Path(temporary)),
-            report=print,
         )
         numbers = iter(range(learner.num_steps))
 

@@ -31,18 +31,17 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import asr.training.loss
-import asr.training.step
 from asr.batches import plan_batches
 from asr.config import Config, load_config
 from asr.corpus import PackedCorpus, open_packed
 from asr.model import CtcModel, Frontend, Network
 from asr.model.encoder import count_parameters
 from asr.text import build_tokens
-from asr.training.batch import Batch
+from asr.training.batch import Batch, Examples
 from asr.training.loss import Objective
-from asr.training.processes import open_fabric
+from asr.training.processes import open_place
 from asr.training.step import Learner
-from asr.training.trainer import encode_texts
+from asr.training.targets import encode_texts
 
 THREADS = 2
 ENCODERS = {"3x256": (3, 256), "4x384": (4, 384)}
@@ -52,9 +51,9 @@ SPEEDS = (0.9, 1.0, 1.1)  # of audio; features have none on either side
 TRAINING = {"batch_seconds": 80, "learning_rate": 0.001, "precision": "float32"}
 PIECES, WARM_UP = 4, 3
 PARTS = {
-    "loading": [(asr.training.step, "make_batch"), (Batch, "to")],
+    "loading": [(Examples, "batch"), (Batch, "to")],
     "features": [(Frontend, "base"), (Frontend, "finish")],
-    "augmentation": [(asr.training.loss, "augmented_features")],
+    "augmentation": [(asr.training.loss, "input_features")],
     "forward": [(CtcModel, "forward")],
     "loss": [(Objective, "forward")],
     "backward": [(Fabric, "backward")],
@@ -106,13 +105,9 @@ class Ours:
         self.learner = Learner(
             network,
             config,
-            corpus=corpus,
-            targets=encode_texts(corpus, tokens),
-            budget=budget,
+            Examples.of(corpus, encode_texts(corpus, tokens), config),
+            open_place("cpu", folder, folder, print),
             num_steps=len(self.plan),
-            folder=folder,
-            fabric=open_fabric("cpu", folder),
-            report=print,
         )
         self.encoder = network.encoder
         self.seconds, self.audio, self.flops = 0.0, 0.0, 0.0

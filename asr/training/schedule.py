@@ -1,0 +1,72 @@
+"""Which utterances each step of a run learns from: the batches of all epochs, planned once."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.config import TrainingConfig
+from asr.training.batch import Examples
+
+_BYTES = 4  # an utterance and epoch
+
+
+class Schedule:
+    """The batches of every epoch; a function of the seed and the epoch's number.
+
+    All of them are planned at the start, since the learning rate follows the number of steps. They
+    lie in a file without a name in the scratch folder: for many utterances they outgrow the rest.
+    """
+
+    def __init__(
+        self, examples: Examples, rows: NDArray[np.int64], settings: TrainingConfig, scratch: Path
+    ):
+        """Plan.
+
+        Args:
+            rows: utterances that are learnt from, in ascending order.
+            settings: of which seed and number of epochs count.
+            scratch: folder for the file.
+        """
+        self._corpus, self._seed = examples.corpus, settings.seed
+        self._ends: list[NDArray[np.int64]] = []
+        with tempfile.TemporaryFile(dir=scratch) as file:
+            for epoch in range(settings.epochs):
+                # Shortest first in epoch 0.
+                plan = examples.corpus.plan(
+                    examples.budget, rows=rows, seed=self._seed_of(epoch), shuffle=epoch > 0
+                )
+                self._ends.append(np.cumsum([len(batch) for batch in plan]))
+                file.write(np.concatenate(plan).astype(np.uint32).tobytes())
+            file.flush()
+            self._rows = np.memmap(file, np.uint32, "r", shape=(settings.epochs, len(rows)))
+        self._first_steps = np.cumsum([0, *map(len, self._ends)])
+
+    @staticmethod
+    def num_bytes(num_rows: int, epochs: int) -> int:
+        """Room on the disk that it takes."""
+        return _BYTES * num_rows * epochs
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return int(self._first_steps[-1])
+
+    def num_batches(self, epoch: int) -> int:
+        """Of an epoch."""
+        return len(self._ends[epoch])
+
+    def step(self, epoch: int, batch: int) -> int:
+        """Number in the run of the step that learns from the epoch's batch `batch`."""
+        return int(self._first_steps[epoch]) + batch
+
+    def batches(self, epoch: int, first: int = 0) -> list[NDArray[np.int64]]:
+        """The epoch's batches from `first` on; shards are read ahead for them."""
+        self._corpus.follow(self._seed_of(epoch), self._seed_of(epoch + 1))
+        rows = self._rows[epoch].astype(np.int64)
+        return np.split(rows, self._ends[epoch][:-1])[first:]
+
+    def _seed_of(self, epoch: int) -> int:
+        """Of the order of an epoch's batches."""
+        return self._seed * 1_000_003 + epoch
