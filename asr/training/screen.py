@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.measure import Measurement
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -26,7 +27,7 @@ _T = TypeVar("_T")
 _REFRESH_SECONDS = 1.0
 _DRAWING_SHARE = 0.02  # of the time, at most
 _MOST_FINDINGS = 3
-_WIDE = 110  # columns that hold two tables side by side
+_GAP = 3  # columns between two tables side by side
 _OTHER_LINES = 24  # of the screen, beside the rows of epochs
 _TRACE = 24  # epochs in a line of little bars
 _BARS = "▁▂▃▄▅▆▇█"
@@ -35,8 +36,15 @@ _BARS = "▁▂▃▄▅▆▇█"
 class TrainingLines:
     """A line for each epoch, and dev utterances below it."""
 
-    def __init__(self, epochs: int, num_steps: int, report: Report):
+    def __init__(
+        self,
+        epochs: int,
+        num_steps: int,
+        report: Report,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self.epochs, self.num_steps, self.report = epochs, num_steps, report
+        self._clock = clock
         self.step = self._first = 0
         self._started: float | None = None
 
@@ -52,7 +60,7 @@ class TrainingLines:
         taken = self.step - self._first
         if self._started is None or not taken:
             return "?"
-        each = (time.monotonic() - self._started) / taken
+        each = (self._clock() - self._started) / taken
         return format_seconds(each * (self.num_steps - self.step))
 
     def steps(
@@ -70,7 +78,7 @@ class TrainingLines:
 
     def _count(self, batches: Iterable[_T], step: int) -> Iterator[_T]:
         if self._started is None:
-            self._first, self._started = step, time.monotonic()
+            self._first, self._started = step, self._clock()
         self.step = step
         for batch in batches:
             yield batch
@@ -111,8 +119,15 @@ class TrainingLines:
 class TrainingScreen(TrainingLines):
     """One screen that is drawn anew; lines that others print to stderr go above it."""
 
-    def __init__(self, epochs: int, num_steps: int, report: Report, console: Console | None = None):
-        super().__init__(epochs, num_steps, report)
+    def __init__(
+        self,
+        epochs: int,
+        num_steps: int,
+        report: Report,
+        clock: Callable[[], float] = time.monotonic,
+        console: Console | None = None,
+    ):
+        super().__init__(epochs, num_steps, report, clock)
         self._console = console or Console(stderr=True)
         self._next_drawing = 0.0
         self._epoch, self._batch, self._num_batches = 1, 0, 1
@@ -144,11 +159,11 @@ class TrainingScreen(TrainingLines):
         for done, batch in enumerate(self._count(plan, step)):
             self._batch = done
             yield batch
-            now = time.monotonic()
+            now = self._clock()
             if now >= self._next_drawing:
                 self._pace = pace()
                 self._live.refresh()
-                drawing = time.monotonic() - now
+                drawing = self._clock() - now
                 self._next_drawing = now + max(_REFRESH_SECONDS, drawing / _DRAWING_SHARE)
         self._batch, self._pace = len(plan), pace()
         self._live.refresh()
@@ -167,14 +182,15 @@ class TrainingScreen(TrainingLines):
         if self._history:
             num_rows = max(3, self._console.height - _OTHER_LINES)
             epochs = epochs_table(self._history, num_rows)
-            if self._console.width >= _WIDE:
-                tables = Table.grid(padding=(0, 3))
-                tables.add_row(epochs, norms_table(self._history))
+            norms = norms_table(self._history)
+            if self._width(epochs) + _GAP + self._width(norms) <= self._console.width:
+                tables = Table.grid(padding=(0, _GAP))
+                tables.add_row(epochs, norms)
                 parts += [Text(), tables]
             else:
                 row = self._history[-1]
-                norms = [f"{_layer_name(key)} {row[key]:.3g}" for key in _layers(row)]
-                parts += [Text(), epochs, _line(f"gradients: {', '.join(norms)}")]
+                said = [f"{_layer_name(key)} {row[key]:.3g}" for key in _layers(row)]
+                parts += [Text(), epochs, _line(f"gradients: {', '.join(said)}")]
         for finding in self._findings[-_MOST_FINDINGS:]:
             parts.append(_line(f"! {finding}", style="yellow"))
         for name, sample in zip(_names(len(self._samples)), self._samples, strict=True):
@@ -182,6 +198,10 @@ class TrainingScreen(TrainingLines):
             parts.append(_line(f"{name} {sample.id}, CER {rate:.0f} %".lstrip(), style="dim"))
             parts += marked(sample)
         return Group(*parts)
+
+    def _width(self, table: Table) -> int:
+        """Columns that a table takes if nothing of it is cut."""
+        return Measurement.get(self._console, self._console.options, table).maximum
 
     def _progress(self) -> RenderableType:
         grid = Table.grid(padding=(0, 2))
@@ -216,9 +236,9 @@ def open_display(epochs: int, num_steps: int, report: Report) -> "TrainingLines 
 
 
 def epochs_table(history: History, num_rows: int) -> Table:
-    """The last epochs, and the best one."""
+    """The last epochs, and the best one; what fits 80 columns, `history.csv` has the rest."""
     table = Table(box=None, padding=(0, 1), header_style="dim")
-    for name in ("epoch", "loss", "dev loss", "WER %", "CER %", "rate", "x real time", "wait %"):
+    for name in ("epoch", "loss", "dev loss", "WER %", "CER %", "rate"):
         table.add_column(name, justify="right", no_wrap=True)
     best = find_best(history)
     shown = list(history[-num_rows:])
@@ -232,8 +252,6 @@ def epochs_table(history: History, num_rows: int) -> Table:
             _number(row, "dev_wer", ".2f"),
             _number(row, "dev_cer", ".2f"),
             _number(row, "learning_rate", ".1e"),
-            _number(row, "real_time_factor", ".0f"),
-            f"{100 * row['data_wait']:.1f}",
             style="bold green" if row is best else "",
         )
     return table
@@ -254,10 +272,10 @@ def norms_table(history: History) -> Table:
 def trace(values: Sequence[float]) -> str:
     """Positive numbers as a line of little bars, on a logarithmic scale."""
     logs = [math.log(value) if value > 0 and math.isfinite(value) else None for value in values]
-    known = [value for value in logs if value is not None]
-    if not known:
+    finite = [value for value in logs if value is not None]
+    if not finite:
         return ""
-    low, span = min(known), max(max(known) - min(known), 1e-9)
+    low, span = min(finite), max(max(finite) - min(finite), 1e-9)
     top = len(_BARS) - 1
     return "".join(" " if v is None else _BARS[round(top * (v - low) / span)] for v in logs)
 
