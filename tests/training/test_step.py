@@ -1,3 +1,5 @@
+import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +10,7 @@ import torch
 
 from asr.config import Config
 from asr.corpus.packed import PackedCorpus
-from asr.model.network import Network
+from asr.model import Network, ctc_loss
 from asr.text.tokens import build_tokens
 from asr.training.augment import on_host
 from asr.training.batch import Examples
@@ -94,14 +96,90 @@ def test_a_step_waits_for_the_device_in_the_ctc_loss_alone(
     assert not torch.equal(before, learner.network.encoder.output.weight)
 
 
+def without_chance(**training: object) -> Config:
+    """No augmentation and no dropout, so that a step can be computed by hand."""
+    return changed(
+        augment={name: value.default for name, value in type(CONFIG.augment).model_fields.items()},
+        encoder={"dropout": 0.0},
+        training={"precision": "float32", **training},
+    )
+
+
+def test_a_step_is_one_of_adamw_on_the_loss_of_a_token(
+    tone_corpus: dict[str, PackedCorpus], tmp_path: Path
+) -> None:
+    config = without_chance(clip_norm=0.5, weight_decay=0.1, warmup_share=0.1)
+    learner = make_learner(tone_corpus["train"], config, tmp_path, "cpu")
+    network = copy.deepcopy(learner.network)
+    rows = np.array([5, 1, 8])
+    learner.step(rows, number=3)
+    batch = learner.examples.batch(rows)
+    features, num_frames = network.frontend(batch.inputs / 32768, batch.lengths)
+    log_probs, num_steps = network.encoder(features, num_frames)
+    losses = ctc_loss(log_probs, num_steps, batch.targets, batch.num_tokens)
+    (losses.sum() / batch.num_tokens.sum()).backward()
+    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 0.5)
+    assert norm > 1  # so that it is clipped
+    rate = 0.02 * 4 / 10
+    matrices = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim == 1]
+    torch.optim.AdamW(matrices, lr=rate, weight_decay=0.1).step()
+    torch.optim.AdamW(others, lr=rate, weight_decay=0.0).step()
+    for mine, expected in zip(learner.network.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-6)
+    loss, num_tokens, skipped = learner.sums.losses.tolist()
+    assert loss == pytest.approx(losses.sum().item(), rel=1e-5)
+    assert (num_tokens, skipped) == (batch.num_tokens.sum().item(), 0)
+
+
+def test_the_rate_of_each_step_follows_the_schedule(
+    tone_corpus: dict[str, PackedCorpus], tmp_path: Path
+) -> None:
+    learner = make_learner(tone_corpus["train"], without_chance(), tmp_path, "cpu")
+    rates = []
+    for number in (0, 4, 9, 55, 99):
+        learner.step(np.array([1, 2]), number)
+        rates += [group["lr"] for group in learner.optimizer.param_groups]
+        assert learner.pace().learning_rate == rates[-1]
+    shares = [0.1, 0.5, 1.0, 0.5, 0.5 * (1 + math.cos(math.pi * 89 / 90))]
+    assert rates == pytest.approx([0.02 * share for share in shares for _ in range(2)])
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.99])
+def test_the_average_is_a_moving_one_that_follows_closely_at_first(
+    decay: float, tone_corpus: dict[str, PackedCorpus], tmp_path: Path
+) -> None:
+    config = without_chance(average_decay=decay)
+    learner = make_learner(tone_corpus["train"], config, tmp_path, "cpu")
+    name = "encoder.output.weight"
+    average = learner.network.state_dict()[name].clone()
+    for number in range(4):
+        learner.step(np.arange(4) + 4 * number, number)
+        kept = min(decay, (2 + number) / (11 + number))
+        average = kept * average + (1 - kept) * learner.network.state_dict()[name]
+        torch.testing.assert_close(learner.average.state_dict()[name], average)
+    assert torch.equal(average, learner.network.state_dict()[name]) == (decay == 0)
+
+
+def test_the_loss_falls_within_twenty_steps(
+    tone_corpus: dict[str, PackedCorpus], tmp_path: Path
+) -> None:
+    learner = make_learner(tone_corpus["train"], without_chance(), tmp_path, "cpu")
+    losses = []
+    for number in range(20):
+        learner.start_epoch()
+        learner.step(np.arange(20) + 20 * (number % 3), number)
+        losses.append(learner.sums.row(1, learner.fabric)["loss"])
+    assert losses[-1] < 0.5 * losses[0]
+
+
 @needs_gpu
 def test_a_gpu_learns_what_a_cpu_learns(
     tone_corpus: dict[str, PackedCorpus], tmp_path: Path
 ) -> None:
-    config = changed(
-        augment={name: value.default for name, value in type(CONFIG.augment).model_fields.items()},
-        encoder={"dropout": 0.0, "num_layers": 3},
-        training={"precision": "float32"},
+    config = without_chance()
+    config = config.model_copy(
+        update={"encoder": config.encoder.model_copy(update={"num_layers": 3})}
     )
     losses = []
     for device in ("cpu", "cuda"):

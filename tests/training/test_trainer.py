@@ -21,6 +21,7 @@ from asr.model.network import Network
 from asr.scoring.errors import ErrorCounts, count_errors
 from asr.text.tokens import read_tokens
 from asr.training.batch import make_batch
+from asr.training.history import find_best, read_history
 from asr.training.step import Learner
 from asr.training.trainer import train
 from asr.transcription.evaluation import evaluate
@@ -70,6 +71,37 @@ def test_a_seed_gives_the_same_weights_again(
     expected = weights(tone_run)
     for name, tensor in weights(tmp_path).items():
         assert torch.equal(tensor, expected[name]), name
+
+
+def test_the_average_of_the_best_epoch_is_written_and_not_its_last_weights(
+    tone_corpus: dict[str, PackedCorpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_epoch = Learner.start_epoch
+    averages, currents = [], []
+
+    def kept(self: Learner) -> None:
+        for states, network in ((averages, self.average), (currents, self.network)):
+            states.append({name: t.clone() for name, t in network.state_dict().items()})
+        start_epoch(self)
+
+    monkeypatch.setattr(Learner, "start_epoch", kept)
+    run(tone_corpus, tmp_path, changed(epochs=4))
+    best = find_best(read_history(tmp_path / "history.csv"))
+    assert best is not None
+    place, written = int(best["epoch"]) - 1, weights(tmp_path)
+    assert all(torch.equal(tensor, averages[place][name]) for name, tensor in written.items())
+    name = "encoder.output.weight"
+    assert not torch.equal(written[name], currents[place][name])
+    assert not any(torch.equal(written[name], each[name]) for each in averages[:place])
+
+
+def test_the_learning_rate_rises_and_falls_to_nothing(tone_run: Path) -> None:
+    rates = [row["learning_rate"] for row in read_history(tone_run / "history.csv")]
+    assert max(rates) == pytest.approx(CONFIG.training.learning_rate, rel=0.05)
+    peak = rates.index(max(rates))
+    assert peak == 1  # of 20 epochs a tenth
+    assert rates[peak:] == sorted(set(rates[peak:]), reverse=True)
+    assert rates[-1] < 0.001 * CONFIG.training.learning_rate
 
 
 COLUMNS = ("epoch", "loss", "dev_loss", "dev_wer", "gradient_layer1", "learning_rate")
