@@ -238,13 +238,12 @@ def test_a_paired_interval_and_its_p_are_those_of_all_resamples_with_words() -> 
         for d in drawn
     ]
     result = paired_bootstrap(
-        errors_a, lengths_a, errors_b, lengths_b, unit="u", confidence=0.8, num_resamples=40_000
+        errors_a, lengths_a, errors_b, lengths_b, unit="u", confidence=0.7, num_resamples=40_000
     )
     assert result is not None
-    low, inner, high = np.quantile(differences, [0.1, 0.6, 0.9], method="inverted_cdf")
-    assert inner < high
+    low, high = np.quantile(differences, [0.15, 0.85], method="inverted_cdf")
     assert (result.low, result.high) == pytest.approx((low, high))
-    assert result.confidence == 0.8
+    assert result.confidence == 0.7
     assert result.standard_error == pytest.approx(np.std(differences), rel=0.03)
     tail = min(np.mean(np.array(differences) <= 0), np.mean(np.array(differences) >= 0))
     assert result.p == pytest.approx(2 * tail, abs=0.01)
