@@ -137,7 +137,7 @@ def perplexity(model_path: Path, text: Path, unit: "Unit | None") -> None:
         scored = neural_lm.neural_perplexity(neural, read_sentences(text, unit))
         put(*_perplexity_lines(scored, unit))
         return
-    model = language_model.read_model(model_path)
+    model = language_model.read_language_model(model_path)
     unit = unit or model.unit
     found = language_model.perplexity(model, read_sentences(text, unit))
     put(*_perplexity_lines(found, unit))
@@ -147,9 +147,9 @@ def perplexity(model_path: Path, text: Path, unit: "Unit | None") -> None:
 @click.argument("model_path", metavar="FILE", type=_FILE)
 def show(model_path: Path) -> None:
     """Describe the model FILE."""
-    from asr.lm import ngram, read_model
+    from asr.lm import ngram, read_language_model
 
-    model = read_model(model_path)
+    model = read_language_model(model_path)
     shown = ", ".join(model.words[ngram.END_ID + 1 :][:_NUM_NAMED])
     put(f"model        {model_path}")
     put(f"unit         {model.unit}")

@@ -6,7 +6,7 @@ label.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,7 +38,10 @@ class Automaton(NamedTuple):
     """[label] after state 0."""
 
 
-def frozen(values: ArrayLike, dtype: type) -> NDArray[np.generic]:
+_Number = TypeVar("_Number", bound=np.generic)
+
+
+def frozen(values: ArrayLike, dtype: type[_Number]) -> NDArray[_Number]:
     """A read-only view: mapped files are, and compiled code is made for one kind of array."""
     array = np.ascontiguousarray(np.asarray(values, dtype)).view(np.ndarray)
     array.flags.writeable = False
@@ -103,7 +106,7 @@ def language_model_automaton(model: LanguageModel | None) -> Automaton:
 
 
 def _pack(num_labels: int, start: int, **arrays: ArrayLike) -> Automaton:
-    kinds = {
+    kinds: dict[str, type[np.generic]] = {
         "first_arcs": np.int64,
         "arc_keys": np.int64,
         "arc_scores": np.float32,

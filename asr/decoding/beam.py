@@ -7,6 +7,9 @@ language model, word bonus and hot words add depends on the prefix alone and sta
 Probabilities are linear, scaled in every step by the best prefix's, whose logarithm is kept; only
 ranks are logarithms. Dimensions: step, token.
 
+Arrays are borrowed (`_borrowed`) by one rule: whoever lends one uses it himself after the last use
+of what is borrowed, or holds it as the caller; and nothing that is given back is borrowed.
+
 The compiled functions stand in one file, longer than others, because Numba's cache does not see
 when a function that they call changes in another.
 """
@@ -28,7 +31,11 @@ from asr.decoding.tables import (
     SLOT,
     TIME,
     UNKNOWN_WORD,
-    Found,
+    Extension,
+    HypothesisTable,
+    Scores,
+    Tree,
+    Workspace,
 )
 
 _NOWHERE = -1
@@ -48,7 +55,7 @@ def _strip(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     if isinstance(kind, types.BaseTuple):
         kinds: Any = kind
         items = zip(kinds, _codegen.unpack_tuple(builder, value), strict=True)
-        stripped = [_strip(context, builder, own, item) for own, item in items]
+        stripped = [_strip(context, builder, inner, item) for inner, item in items]
         return context.make_tuple(builder, kind, stripped)
     return value
 
@@ -64,7 +71,8 @@ _borrowed: Any = intrinsic(_type_borrowed)
 """In compiled code: an array, or a tuple with arrays, that does not count references to itself.
 
 Numba counts them with atomic operations wherever an array is taken out of a tuple or handed on,
-which took three quarters of the search's time. Someone else has to keep the arrays.
+which took three quarters of the search's time. It frees an array after the last use of one that
+does count, and what is borrowed then dangles: hence the rule at the top of this file.
 """
 
 
@@ -120,14 +128,15 @@ def _word_range(trie, node, is_open):  # type: ignore[no-untyped-def]
 
 
 @_inlined
-def _end_word(options, trie, word_model, state, word):  # type: ignore[no-untyped-def]
+def _end_word(plan, state, word):  # type: ignore[no-untyped-def]
     """What the end of a word adds, and the language model's state after it."""
+    options, model = plan.options, plan.models.words
     if word == NO_WORD:
         return 0.0, state
-    if word_model.num_labels == 0:
+    if model.num_labels == 0:
         return options.word_bonus, state
-    label = trie.labels[word] if word >= 0 else 0
-    score, state = _advance(word_model, state, label)
+    label = plan.trie.labels[word] if word >= 0 else 0
+    score, state = _advance(model, state, label)
     score = options.word_bonus + options.word_scale * score
     return score + (options.unknown_score if word < 0 else 0.0), state
 
@@ -173,19 +182,19 @@ def _floor(candidates, heap, size, best, threshold):  # type: ignore[no-untyped-
 
 
 @_inlined
-def _offer(  # type: ignore[no-untyped-def]
-    log_prob, floor, prefix, token, word, trie_node, nodes, scratch, options, trie, models
-):
+def _offer(extension, log_prob, floor, nodes, scratch, plan):  # type: ignore[no-untyped-def]
     """Fill `scratch` with the prefix one token longer; its rank, or -inf if it is not wanted."""
-    word_model, token_model, hot = models
+    prefix, token, word, trie_node = extension
+    options, token_model, hot = plan.options, plan.models.tokens, plan.models.hot
+    potential = plan.trie.potentials[trie_node]
     parent = nodes[prefix]
     score, word_state = parent.score, parent.word_state
     if word != NO_WORD:
         if parent.ended != word:
-            added, state = _end_word(options, trie, word_model, np.int64(word_state), word)
+            added, state = _end_word(plan, np.int64(word_state), word)
             parent.ended, parent.end_score, parent.end_state = word, added, state
         score, word_state = score + parent.end_score, parent.end_state
-    ahead = log_prob + trie.potentials[trie_node]
+    ahead = log_prob + potential
     if not score + ahead + options.best_hot > floor:
         return -np.inf
     child = parent.first_child
@@ -212,30 +221,31 @@ def _offer(  # type: ignore[no-untyped-def]
     scratch.trie, scratch.word_state = trie_node, word_state
     scratch.token_state, scratch.hot_state = token_state, hot_state
     scratch.score = score
-    scratch.rank_score = score + trie.potentials[trie_node]
+    scratch.rank_score = score + potential
     return log_prob + scratch.rank_score
 
 
 @_inlined
-def _stay(step, slots, num_slots, probs, nodes, candidates, heap):  # type: ignore[no-untyped-def]
+def _stay(probs, num_slots, nodes, space):  # type: ignore[no-untyped-def]
     """Offer the prefixes of the beam themselves, with what longer paths of shorter ones give."""
+    slots, candidates = space.slots, space.candidates
     best = -np.inf
     size = 0
     for index in range(num_slots):
         slot = slots[index]
         node = nodes[slot.node]
-        blank = (slot.blank + slot.token) * probs[step, 0]
+        blank = (slot.blank + slot.token) * probs[0]
         last = 0.0
         begins, time = 0, slot.time
         if node.parent >= 0:
-            last = slot.token * probs[step, node.token]
+            last = slot.token * probs[node.token]
             above = nodes[node.parent].slot
             if above >= 0:
                 source = slots[above]
                 given = source.blank
                 if nodes[source.node].token != node.token:
                     given += source.token
-                given *= probs[step, node.token]
+                given *= probs[node.token]
                 if given > blank + last:
                     begins, time = 1, source.time
                 last += given
@@ -244,7 +254,7 @@ def _stay(step, slots, num_slots, probs, nodes, candidates, heap):  # type: igno
         log_prob = math.log(blank + last)
         rank = log_prob + node.rank_score
         best = max(best, rank)
-        place, size = _admit(candidates, heap, size, rank)
+        place, size = _admit(candidates, space.heap, size, rank)
         chosen = candidates[place]
         chosen.existing, chosen.begins, chosen.time = slot.node, begins, time
         chosen.blank, chosen.last, chosen.log = blank, last, log_prob
@@ -268,81 +278,74 @@ def _most_after_word(options, node):  # type: ignore[no-untyped-def]
 
 
 @_inlined
-def _extend(  # type: ignore[no-untyped-def]
-    index,
-    slots,
-    row,
-    weights,
-    active,
-    nodes,
-    candidates,
-    heap,
-    size,
-    best,
-    scratch,
-    options,
-    trie,
-    models,
-):
+def _lead(token, ends, inner, num_tokens, plan):  # type: ignore[no-untyped-def]
+    """Where a token leads in the trie, and which words may end with it.
+
+    Args:
+        ends: whether it ends the word before it.
+        inner: the trie's node before it.
+
+    Returns:
+        The node after it, or `_NOWHERE`; first and last place in the trie's list of words; and
+        whether it may end no word, too.
+    """
+    options, trie = plan.options, plan.trie
+    if token == options.space:
+        after = np.int64(ROOT)
+    else:
+        origin = np.int64(ROOT) if ends else inner
+        after = _below(trie, origin, token, num_tokens, options.is_open)
+    first, last, goes_on = np.int64(0), np.int64(0), True
+    if after != _NOWHERE:
+        if ends and inner != ROOT:
+            first, last = _word_range(trie, inner, options.is_open)
+            goes_on = False
+        elif options.ends_at_once:
+            first, last = trie.first_words[after], trie.first_words[after + 1]
+            goes_on = trie.first_arcs[after] < trie.first_arcs[after + 1]
+    return after, first, last, goes_on
+
+
+@_inlined
+def _extend(index, row, active, size, best, nodes, space, plan):  # type: ignore[no-untyped-def]
     """Offer the prefix of a slot with each of the active tokens added, the most probable first."""
-    slot = slots[index]
+    options, trie = plan.options, plan.trie
+    log_probs, candidates, heap = row.log_probs, space.candidates, space.heap
+    slot = space.slots[index]
     node = nodes[slot.node]
     inner = np.int64(node.trie)
     most_in, most_after = _most_in_word(options, trie, node), _most_after_word(options, node)
     floor = _floor(candidates, heap, size, best, options.beam_threshold)
     for token in active:
-        log_prob = row[token] + slot.log
+        log_prob = log_probs[token] + slot.log
         if log_prob + max(most_in, most_after) <= floor:
             break
         weight = slot.blank + slot.token
         if token == node.token:
             weight = slot.blank
-            log_prob = row[token] + (math.log(weight) if weight > 0 else -np.inf)
+            log_prob = log_probs[token] + (math.log(weight) if weight > 0 else -np.inf)
         ends = token == options.space or options.begins_word[token]
         if log_prob + (most_after if ends else most_in) <= floor:
             continue
-        if token == options.space:
-            after = np.int64(ROOT)
-        else:
-            origin = np.int64(ROOT) if ends else inner
-            after = _below(trie, origin, token, len(row), options.is_open)
-            if after == _NOWHERE:
-                continue
-        first, last = np.int64(0), np.int64(0)
-        plain = True
-        if ends and inner != ROOT:
-            first, last = _word_range(trie, inner, options.is_open)
-            plain = False
-        elif options.ends_at_once:
-            first, last = trie.first_words[after], trie.first_words[after + 1]
-            plain = trie.first_arcs[after] < trie.first_arcs[after + 1]
-        for variant in range(first - 1 if plain else first, last):
+        after, first, last, goes_on = _lead(token, ends, inner, len(log_probs), plan)
+        if after == _NOWHERE:
+            continue
+        for variant in range(first - 1 if goes_on else first, last):
             word, reached = NO_WORD, after
-            if not plain or variant >= first:
+            if not goes_on or variant >= first:
                 word = trie.words[variant] if variant >= 0 else UNKNOWN_WORD
                 reached = np.int64(ROOT) if options.ends_at_once else after
-            rank = _offer(
-                log_prob,
-                floor,
-                slot.node,
-                token,
-                word,
-                reached,
-                nodes,
-                scratch[0],
-                options,
-                trie,
-                models,
-            )
+            extension = Extension(slot.node, token, word, reached)
+            rank = _offer(extension, log_prob, floor, nodes, space.scratch[0], plan)
             if not rank > floor:
                 continue
             best = max(best, rank)
             place, size = _admit(candidates, heap, size, rank)
-            candidates[place] = scratch[0]
+            candidates[place] = space.scratch[0]
             chosen = candidates[place]
             chosen.rank = rank
             chosen.begins, chosen.time = 1, slot.time
-            chosen.blank, chosen.last, chosen.log = 0.0, weight * weights[token], log_prob
+            chosen.blank, chosen.last, chosen.log = 0.0, weight * row.probs[token], log_prob
             floor = _floor(candidates, heap, size, best, options.beam_threshold)
     return size, best
 
@@ -373,9 +376,10 @@ def _choose_tokens(row, threshold, active):  # type: ignore[no-untyped-def]
 
 
 @_inlined
-def _finish(num_slots, slots, nodes, options, trie, models):  # type: ignore[no-untyped-def]
+def _finish(num_slots, slots, nodes, plan):  # type: ignore[no-untyped-def]
     """Complete hypotheses: score, slot, last word."""
-    word_model, token_model, hot = models
+    options, trie = plan.options, plan.trie
+    word_model, token_model, hot = plan.models
     finals = []
     for index in range(num_slots):
         slot = slots[index]
@@ -399,7 +403,7 @@ def _finish(num_slots, slots, nodes, options, trie, models):  # type: ignore[no-
             if inner != ROOT:
                 word = np.int64(trie.words[variant] if variant >= 0 else UNKNOWN_WORD)
             state = np.int64(node.word_state)
-            score, state = _end_word(options, trie, word_model, state, word)
+            score, state = _end_word(plan, state, word)
             if word_model.num_labels > 0:
                 score += options.word_scale * _advance(word_model, state, 2)[0]
             if base + score > -np.inf:
@@ -408,11 +412,12 @@ def _finish(num_slots, slots, nodes, options, trie, models):  # type: ignore[no-
 
 
 @_inlined
-def _rebuild(step, candidates, heap, size, limit, slots, nodes, num_nodes, times, num_times):  # type: ignore[no-untyped-def]
+def _rebuild(step, size, limit, num_nodes, num_times, tree, space):  # type: ignore[no-untyped-def]
     """Fill `slots` with the candidates that rank above a limit; how many, and the best's weight."""
+    nodes, times, slots = tree.nodes, tree.times, space.slots
     count, top = 0, 0.0
     for place in range(size):
-        chosen = candidates[heap[place]]
+        chosen = space.candidates[space.heap[place]]
         if not chosen.rank >= limit:
             continue
         index = np.int64(chosen.existing)
@@ -442,7 +447,8 @@ def _rebuild(step, candidates, heap, size, limit, slots, nodes, num_nodes, times
 
 
 @_inlined
-def _read_out(finals, slots, nodes, times, offset):  # type: ignore[no-untyped-def]
+def _read_out(finals, slots, tree, offset):  # type: ignore[no-untyped-def]
+    nodes, times = tree.nodes, tree.times
     count, longest = len(finals), 0
     scores, log_probs = np.empty(count), np.empty(count)
     lengths, last_words = np.zeros(count, np.int32), np.empty(count, np.int32)
@@ -466,76 +472,58 @@ def _read_out(finals, slots, nodes, times, offset):  # type: ignore[no-untyped-d
             words[place, position] = nodes[node].word
             steps[place, position] = times[time].step
             node, time = nodes[node].parent, times[time].previous
-    return Found(scores, log_probs, lengths, tokens, steps, words, last_words)
+    return HypothesisTable(scores, log_probs, lengths, tokens, steps, words, last_words)
 
 
 @_inlined
-def _search(  # type: ignore[no-untyped-def]
-    log_probs, probs, options, trie, models, slots, candidates, scratch, heap, active
-):
-    # The caller keeps these.
-    log_probs, probs, options = _borrowed(log_probs), _borrowed(probs), _borrowed(options)
-    trie, models, slots = _borrowed(trie), _borrowed(models), _borrowed(slots)
-    candidates, scratch = _borrowed(candidates), _borrowed(scratch)
-    heap, active = _borrowed(heap), _borrowed(active)
-    # Room for a beam without limit is not taken before it is needed.
-    own_nodes, own_times = np.empty(1024, NODE), np.empty(1024, TIME)
-    nodes, times = _borrowed(own_nodes), _borrowed(own_times)
+def _plant(nodes, slots, models):  # type: ignore[no-untyped-def]
+    """The empty prefix, alone in the beam."""
     root = nodes[0]
     root.parent, root.token, root.word = -1, -1, NO_WORD
     root.first_child, root.sibling, root.slot, root.trie = -1, -1, 0, ROOT
     root.ended = NO_WORD
-    root.word_state, root.token_state = models[0].start, models[1].start
-    root.hot_state = models[2].start
+    root.word_state, root.token_state = models.words.start, models.tokens.start
+    root.hot_state = models.hot.start
     root.score = root.rank_score = 0.0
     slots[0].node, slots[0].time = 0, -1
     slots[0].blank, slots[0].token, slots[0].log = 1.0, 0.0, 0.0
+
+
+@_inlined
+def _search(lent_scores, lent_plan, lent_space):  # type: ignore[no-untyped-def]
+    # The caller holds what it lends.
+    scores, plan, space = _borrowed(lent_scores), _borrowed(lent_plan), _borrowed(lent_space)
+    options, slots = plan.options, space.slots
+    # Room for a beam without limit is not taken before it is needed.
+    own_tree = Tree(np.empty(1024, NODE), np.empty(1024, TIME))
+    tree = _borrowed(own_tree)
+    _plant(tree.nodes, slots, plan.models)
     num_slots, num_nodes, num_times = 1, 1, 0
     offset = 0.0
-    for step in range(len(log_probs)):
-        row = log_probs[step]
-        if row[0] >= options.blank_log_prob:
+    for step in range(len(scores.log_probs)):
+        row = Scores(scores.log_probs[step], scores.probs[step])
+        blank = row.log_probs[0]
+        if blank >= options.blank_log_prob:
             for index in range(num_slots):
                 slots[index].blank += slots[index].token
                 slots[index].token = 0.0
-            offset += row[0]
+            offset += blank
             continue
-        num_active = _choose_tokens(row, options.token_threshold, active)
-        size, best = _stay(step, slots, num_slots, probs, nodes, candidates, heap)
+        num_active = _choose_tokens(row.log_probs, options.token_threshold, space.active)
+        active = space.active[:num_active]
+        size, best = _stay(row.probs, num_slots, tree.nodes, space)
         # From the end of what was a heap, where its better ones are: the worse then give up soon.
         for index in range(num_slots - 1, -1, -1):
-            size, best = _extend(
-                index,
-                slots,
-                row,
-                probs[step],
-                active[:num_active],
-                nodes,
-                candidates,
-                heap,
-                size,
-                best,
-                scratch,
-                options,
-                trie,
-                models,
-            )
-        own_nodes = _grown(own_nodes, num_nodes + size)
-        own_times = _grown(own_times, num_times + size)
-        nodes, times = _borrowed(own_nodes), _borrowed(own_times)
+            size, best = _extend(index, row, active, size, best, tree.nodes, space, plan)
+        own_tree = Tree(
+            _grown(own_tree.nodes, num_nodes + size), _grown(own_tree.times, num_times + size)
+        )
+        tree = _borrowed(own_tree)
         for index in range(num_slots):
-            nodes[slots[index].node].slot = -1
+            tree.nodes[slots[index].node].slot = -1
+        limit = best - options.beam_threshold
         num_slots, top, num_nodes, num_times = _rebuild(
-            step,
-            candidates,
-            heap,
-            size,
-            best - options.beam_threshold,
-            slots,
-            nodes,
-            num_nodes,
-            times,
-            num_times,
+            step, size, limit, num_nodes, num_times, tree, space
         )
         if num_slots == 0:
             break
@@ -545,34 +533,28 @@ def _search(  # type: ignore[no-untyped-def]
             slots[index].token /= top
             slots[index].log -= log_top
         offset += log_top
-    finals = _finish(num_slots, slots, nodes, options, trie, models)
+    finals = _finish(num_slots, slots, tree.nodes, plan)
     finals.sort(reverse=True)
-    return _read_out(finals[: options.num_best], slots, own_nodes, own_times, offset)
+    return _read_out(finals[: options.num_best], slots, own_tree, offset)
 
 
 @_compiled
-def search(log_probs, probs, options, trie, models):  # type: ignore[no-untyped-def]
+def search(scores, plan):  # type: ignore[no-untyped-def]
     """The best complete hypotheses.
 
     Args:
-        log_probs: [step, token] float32; token 0 is the blank.
-        probs: their exponentials.
-        options: `Options`.
-        trie: `Trie`.
-        models: of words, tokens and hot words, three `Automaton`s.
+        scores: `Scores` of an utterance; token 0 is the blank.
+        plan: `Plan`.
 
     Returns:
-        A `Found`; empty if no hypothesis is allowed.
+        A `HypothesisTable`, empty if no hypothesis is allowed.
     """
-    return _search(
-        log_probs,
-        probs,
-        options,
-        trie,
-        models,
-        np.empty(options.beam, SLOT),
-        np.empty(options.beam, CANDIDATE),
+    beam, num_tokens = plan.options.beam, scores.log_probs.shape[1]
+    space = Workspace(
+        np.empty(beam, SLOT),
+        np.empty(beam, CANDIDATE),
         np.empty(1, CANDIDATE),
-        np.empty(options.beam, np.int32),
-        np.empty(log_probs.shape[1], np.int64),
+        np.empty(beam, np.int32),
+        np.empty(num_tokens, np.int64),
     )
+    return _search(scores, plan, space)

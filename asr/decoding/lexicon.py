@@ -9,7 +9,6 @@ from enum import Enum
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from asr.decoding.automaton import frozen
 from asr.decoding.tables import OUTSIDE, ROOT, Trie
@@ -18,8 +17,6 @@ from asr.files import open_atomic
 from asr.lm import LanguageModel, ngram, sentences
 from asr.text import TokenTable, quoted
 from asr.text import tokens as token_tables
-
-_WORD_START = "\u2581"  # SentencePiece's mark of a word's beginning
 
 
 class Bounds(Enum):
@@ -32,7 +29,7 @@ class Bounds(Enum):
 
 def word_bounds(tokens: TokenTable) -> Bounds:
     """How the words of a token table's sequences are told apart."""
-    if any(symbol.startswith(_WORD_START) for symbol in tokens.symbols):
+    if any(symbol.startswith(token_tables.WORD_START) for symbol in tokens.symbols):
         return Bounds.MARK
     return Bounds.SPACE if " " in tokens.symbols else Bounds.NONE
 
@@ -154,13 +151,13 @@ def build_trie(lexicon: Lexicon, model: LanguageModel | None, num_tokens: int) -
     keys = np.array(sorted(children), np.int64)
     ends.sort()
     return Trie(
-        first_arcs=_frozen_int64(np.searchsorted(keys, nodes * num_tokens)),
-        arc_keys=_frozen_int64(keys),
-        arc_nodes=frozen([children[key] for key in keys.tolist()], np.int32),  # type: ignore[arg-type]
-        first_words=_frozen_int64(np.searchsorted([node for node, _ in ends], nodes)),
-        words=frozen([word for _, word in ends], np.int32),  # type: ignore[arg-type]
-        labels=frozen(labels, np.int32),  # type: ignore[arg-type]
-        potentials=frozen(best if model else np.zeros(len(best)), np.float64),  # type: ignore[arg-type]
+        first_arcs=frozen(np.searchsorted(keys, nodes * num_tokens), np.int64),
+        arc_keys=frozen(keys, np.int64),
+        arc_nodes=frozen([children[key] for key in keys.tolist()], np.int32),
+        first_words=frozen(np.searchsorted([node for node, _ in ends], nodes), np.int64),
+        words=frozen([word for _, word in ends], np.int32),
+        labels=frozen(labels, np.int32),
+        potentials=frozen(best if model else np.zeros(len(best)), np.float64),
     )
 
 
@@ -175,7 +172,7 @@ def weigh(trie: Trie, scale: float, bonus: float, unknown: float) -> Trie:
     potentials = scale * trie.potentials + bonus
     potentials[ROOT] = 0.0
     potentials[OUTSIDE] += unknown
-    return trie._replace(potentials=frozen(potentials, np.float64))  # type: ignore[arg-type]
+    return trie._replace(potentials=frozen(potentials, np.float64))
 
 
 def spellings_by_word(lexicon: Lexicon) -> Mapping[str, list[tuple[int, ...]]]:
@@ -205,10 +202,6 @@ def spell(
         return tokens.spellings(word)
     except DataError as error:
         raise DataError(f"{where}: {quoted(word)} cannot be spelled: {error}") from error
-
-
-def _frozen_int64(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    return frozen(values, np.int64)  # type: ignore[return-value]
 
 
 def _shown(words: Sequence[str]) -> str:

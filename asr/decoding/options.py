@@ -11,9 +11,14 @@ from pathlib import Path
 import yaml
 
 from asr.config import NEURAL_LM_FILES, DecodingConfig, load_config
-from asr.decoding.decoder import Decoder
+from asr.decoding.decoder import Decoder, make_decoder
+from asr.decoding.grammar import read_grammar
+from asr.decoding.hotwords import read_hot_words
+from asr.decoding.lexicon import pronunciation_lexicon, read_lexicon
+from asr.decoding.rescoring import Rescorer
 from asr.errors import AsrError, DataError, ModelError
 from asr.files import check_inside, open_atomic, remove_folder, replace_folder
+from asr.lm import read_language_model
 from asr.text import TokenTable
 
 SETTINGS_FILE = "decoding.yaml"
@@ -141,20 +146,13 @@ def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> 
         config = config.model_copy(update={"beam": max(_BEAM, config.nbest)})
     if not (helped or lm or config.neural_lm) and config.beam == 1:
         return Decoder(tokens, config)
-    # These bring Numba, which takes half a second to import; the best path needs none of it.
-    from asr.decoding import grammar as grammars
-    from asr.decoding import hotwords as decoding_hotwords
-    from asr.decoding import lexicon as lexicons
-    from asr.lm import read_model as read_language_model
-
-    spelled = lexicons.read_lexicon(lexicon, tokens) if lexicon else None
+    spelled = read_lexicon(lexicon, tokens) if lexicon else None
     if spelled is None and (helped or config.beam > 1):
-        spelled = lexicons.pronunciation_lexicon(tokens)
+        spelled = pronunciation_lexicon(tokens)
     model = read_language_model(lm) if lm else None
     rescorer = None
     if config.neural_lm and config.neural_share and options.lm is None:
-        from asr.decoding import Rescorer
-        from asr.lm import load_neural_lm
+        from asr.lm import load_neural_lm  # brings torch
 
         rescorer = Rescorer(
             neural=load_neural_lm(folder / config.neural_lm),
@@ -162,12 +160,12 @@ def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> 
             lm_weight=config.lm_weight,
             share=config.neural_share,
         )
-    return Decoder(
+    return make_decoder(
         tokens,
         config,
         language_model=model,
         lexicon=spelled,
         rescorer=rescorer,
-        hot_words=decoding_hotwords.read_hot_words(options.hotwords) if options.hotwords else (),
-        grammar=grammars.read_grammar(options.grammar) if options.grammar else None,
+        hot_words=read_hot_words(options.hotwords) if options.hotwords else (),
+        grammar=read_grammar(options.grammar) if options.grammar else None,
     )

@@ -7,16 +7,20 @@ interpolation of logarithms. Everything else of the score stays.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from asr.decoding.hypothesis import Hypothesis
-from asr.lm import LanguageModel, NeuralLm, sentence_log_prob, sentences
+from asr.lm import LanguageModel, sentence_log_prob, sentences
+
+if TYPE_CHECKING:
+    from asr.lm import NeuralLm
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rescorer:
     """Two language models and how they share the weight of one."""
 
-    neural: NeuralLm
+    neural: "NeuralLm"
     ngram: LanguageModel | None
     """That the beam search had, of words or characters; none counts as 0."""
     lm_weight: float

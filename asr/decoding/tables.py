@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.decoding.automaton import Automaton
+
 NO_WORD, UNKNOWN_WORD = -1, -2
 """In place of a word's number: no word ends here; one that is in no list does."""
 
@@ -99,7 +101,68 @@ class Options(NamedTuple):
     """The most that a token adds by hot words."""
 
 
-class Found(NamedTuple):
+class Models(NamedTuple):
+    """What scores prefixes besides the network; one without labels adds nothing."""
+
+    words: Automaton
+    tokens: Automaton
+    hot: Automaton
+    """Labels are tokens, then a word's bound, then the end of the sentence."""
+
+
+class Plan(NamedTuple):
+    """All that a search is told, whatever the utterance."""
+
+    options: Options
+    trie: Trie
+    models: Models
+
+
+class Scores(NamedTuple):
+    """Of an utterance, [step, token], or of one step, [token]."""
+
+    log_probs: NDArray[np.float32]
+    probs: NDArray[np.float32]
+    """Their exponentials."""
+
+
+class Workspace(NamedTuple):
+    """Room for one step of a search."""
+
+    slots: NDArray[np.void]
+    """[beam] `SLOT`: the prefixes kept."""
+    candidates: NDArray[np.void]
+    """[beam] `CANDIDATE`: those that may be kept next."""
+    scratch: NDArray[np.void]
+    """[1] `CANDIDATE`: one that is not admitted yet."""
+    heap: NDArray[np.int32]
+    """[beam] numbers of candidates, the least rank first."""
+    active: NDArray[np.int64]
+    """[token] tokens that are tried, the most probable first."""
+
+
+class Tree(NamedTuple):
+    """Every prefix that has been kept, and every step at which one of their tokens began."""
+
+    nodes: NDArray[np.void]
+    """`NODE`"""
+    times: NDArray[np.void]
+    """`TIME`"""
+
+
+class Extension(NamedTuple):
+    """A prefix and what makes it one token longer."""
+
+    prefix: int
+    """Number of the node."""
+    token: int
+    word: int
+    """That ends with it, or `NO_WORD`."""
+    trie_node: int
+    """After the token."""
+
+
+class HypothesisTable(NamedTuple):
     """Hypotheses, best first; positions after a hypothesis' length are undefined."""
 
     scores: NDArray[np.float64]

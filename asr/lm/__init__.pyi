@@ -7,7 +7,7 @@ from .neural import load_neural_lm as load_neural_lm
 from .ngram import LanguageModel as LanguageModel
 from .ngram import Perplexity as Perplexity
 from .ngram import perplexity as perplexity
-from .ngram import read_model as read_model
+from .ngram import read_language_model as read_language_model
 from .ngram import sentence_log_prob as sentence_log_prob
 from .sentences import Unit as Unit
 from .sentences import read_sentences as read_sentences

@@ -215,7 +215,7 @@ def _score_rows(model: LanguageModel, rows: list[list[int]]) -> tuple[float, flo
     return float(totals[0]), float(totals[1])
 
 
-def read_model(path: Path) -> LanguageModel:
+def read_language_model(path: Path) -> LanguageModel:
     """Read an ARPA file, or a folder that `save_model` wrote.
 
     Raises:

@@ -19,7 +19,8 @@ _SPACE_LINE = "<space>"
 _PRONUNCIATIONS = "pronunciations.txt"
 TOKEN_FILES = ("tokens.txt", "tokens.model", _PRONUNCIATIONS)
 """What `write_tokens` may write into a model folder."""
-_WORD_START = "\u2581"  # SentencePiece's mark of a word's beginning
+WORD_START = "\u2581"
+"""SentencePiece's mark of a word's beginning; other programs write it for a space."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class TokenTable:
     @cached_property
     def separator(self) -> str:
         """What stands between words: a space, or nothing in languages that are written so."""
-        spaced = any(s == " " or s.startswith(_WORD_START) for s in self.symbols)
+        spaced = any(s == " " or s.startswith(WORD_START) for s in self.symbols)
         return " " if spaced or self.pronunciations is not None else ""
 
     @cached_property
@@ -74,7 +75,7 @@ class TokenTable:
         if self.pronunciations is not None:
             return " ".join(self.symbols[token] for token in ids if token != 0)
         text = "".join(self.symbols[token] for token in ids if token != 0)
-        return " ".join(text.replace(_WORD_START, " ").split())
+        return " ".join(text.replace(WORD_START, " ").split())
 
     def word_bounds(self, ids: Sequence[int]) -> list[tuple[int, int]]:
         """First and last-plus-one index of each word's tokens, spaces left out; of each phone."""
@@ -84,11 +85,11 @@ class TokenTable:
         first = 0
         for index, token in enumerate([*ids, -1]):
             symbol = " " if token < 0 else self.symbols[token]
-            if symbol == " " or (symbol.startswith(_WORD_START) and index > first):
+            if symbol == " " or (symbol.startswith(WORD_START) and index > first):
                 if index > first:
                     bounds.append((first, index))
                 first = index + 1 if symbol == " " else index
-            if symbol == _WORD_START:
+            if symbol == WORD_START:
                 first = index + 1
         return bounds
 

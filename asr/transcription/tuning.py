@@ -217,11 +217,11 @@ def _try_shares(
 ) -> Iterator[Trial]:
     """With the weights found, shares of a neural language model."""
     from asr.decoding import Rescorer
-    from asr.lm import load_neural_lm, read_model
+    from asr.lm import load_neural_lm, read_language_model
 
     rescorer = Rescorer(
         neural=load_neural_lm(neural_lm),
-        ngram=read_model(lm) if lm is not None else None,
+        ngram=read_language_model(lm) if lm is not None else None,
         lm_weight=found.lm_weight,
         share=0.0,
     )

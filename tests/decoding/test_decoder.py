@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from asr.cli import main
 from asr.config import DecodingConfig
-from asr.decoding.decoder import Decoder
+from asr.decoding.decoder import make_decoder
 from asr.decoding.grammar import Grammar, read_grammar
 from asr.decoding.hotwords import HotPhrase, read_hot_words
 from asr.decoding.hypothesis import Hypothesis, greedy
@@ -96,7 +96,7 @@ def test_an_unlimited_beam_sums_every_path(tokens: TokenTable, seed: int) -> Non
     expected: dict[str, list[float]] = {}
     for prefix, log_prob in prefix_probabilities(log_probs).items():
         expected.setdefault(tokens.decode(prefix), []).append(log_prob)
-    hypotheses = Decoder(tokens, DecodingConfig(**UNLIMITED)).decode(log_probs)
+    hypotheses = make_decoder(tokens, DecodingConfig(**UNLIMITED)).decode(log_probs)
     assert_same(hypotheses, best_scores(expected))
     for hypothesis in hypotheses:
         assert hypothesis.text == tokens.decode(hypothesis.tokens)
@@ -124,7 +124,7 @@ def test_with_a_language_model_of_words_it_finds_the_best_of_all(
         expected.setdefault(text, []).append(score)
     config = DecodingConfig(**{**UNLIMITED, "unknown_score": -0.9}, lm_weight=0.7, word_bonus=0.4)
     table = tokens if tokens is CHARACTERS else PieceTable(tokens.symbols)
-    hypotheses = Decoder(table, config, language_model=model).decode(log_probs)
+    hypotheses = make_decoder(table, config, language_model=model).decode(log_probs)
     assert_same(hypotheses, best_scores(expected))
 
 
@@ -150,7 +150,7 @@ def test_with_a_language_model_of_characters_it_finds_the_best_of_all() -> None:
         score = log_prob + 0.5 * sentence_score(model, names) - 0.3 * len(text.split())
         expected.setdefault(text, []).append(score)
     config = DecodingConfig(**UNLIMITED, lm_weight=0.5, word_bonus=-0.3)
-    hypotheses = Decoder(CHARACTERS, config, language_model=model).decode(log_probs)
+    hypotheses = make_decoder(CHARACTERS, config, language_model=model).decode(log_probs)
     assert_same(hypotheses, best_scores(expected))
 
 
@@ -192,7 +192,7 @@ def test_a_lexicon_of_phones_reads_every_prefix_in_every_way(seed: int, with_mod
         is_open=False,
     )
     config = DecodingConfig(**UNLIMITED, lm_weight=0.8, word_bonus=0.1)
-    decoder = Decoder(PHONES, config, language_model=model, lexicon=lexicon)
+    decoder = make_decoder(PHONES, config, language_model=model, lexicon=lexicon)
     hypotheses = decoder.decode(log_probs)
     listed = best_scores(expected)
     # Far down the list the copies of one text fill it.
@@ -213,7 +213,9 @@ def test_a_lexicon_of_characters_allows_no_other_word(tmp_path: Path) -> None:
             without = without[1:]
         for words in word_sequences(without, spellings, (1,)):
             expected.setdefault(" ".join(words), []).append(log_prob)
-    hypotheses = Decoder(CHARACTERS, DecodingConfig(**UNLIMITED), lexicon=lexicon).decode(log_probs)
+    hypotheses = make_decoder(CHARACTERS, DecodingConfig(**UNLIMITED), lexicon=lexicon).decode(
+        log_probs
+    )
     assert_same(hypotheses, best_scores(expected))
 
 
@@ -238,7 +240,9 @@ def test_hot_words_add_their_weight_wherever_they_stand(seed: int) -> None:
             windows = [tuple(words[i : i + size]) for i in range(len(words))]
             score += phrase.weight * size * windows.count(phrase.words)
         expected.setdefault(text, []).append(score)
-    decoder = Decoder(CHARACTERS, DecodingConfig(**UNLIMITED), language_model=model, hot_words=hot)
+    decoder = make_decoder(
+        CHARACTERS, DecodingConfig(**UNLIMITED), language_model=model, hot_words=hot
+    )
     hypotheses = decoder.decode(log_probs)
     listed = dict(best_scores(expected))
     for hypothesis in hypotheses[:50]:
@@ -249,7 +253,7 @@ def test_hot_words_add_their_weight_wherever_they_stand(seed: int) -> None:
 def test_a_beam_of_one_is_the_best_path() -> None:
     for seed in range(20):
         log_probs = random_scores(30, 4, seed)
-        (hypothesis,) = Decoder(CHARACTERS, DecodingConfig()).decode(log_probs)
+        (hypothesis,) = make_decoder(CHARACTERS, DecodingConfig()).decode(log_probs)
         assert hypothesis == greedy(log_probs)
 
 
@@ -260,7 +264,7 @@ def test_wider_beams_find_better_hypotheses() -> None:
         scores = []
         for beam in (2, 10, 100, 1000):
             config = DecodingConfig(beam=beam, beam_threshold=100)
-            (found,) = Decoder(CHARACTERS, config, language_model=model).decode(log_probs)
+            (found,) = make_decoder(CHARACTERS, config, language_model=model).decode(log_probs)
             scores.append(found.score)
         assert scores == sorted(scores)
         assert scores[0] < scores[-1]
@@ -273,9 +277,9 @@ def test_blank_steps_that_are_left_out_cost_no_more_than_said() -> None:
         scores[rng.random(6) < 0.6, 0] += 9
         scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
         log_probs = scores.astype(np.float32)
-        exact = Decoder(CHARACTERS, DecodingConfig(**UNLIMITED)).decode(log_probs)[0]
+        exact = make_decoder(CHARACTERS, DecodingConfig(**UNLIMITED)).decode(log_probs)[0]
         limits = {**UNLIMITED, "blank_threshold": 0.99}
-        skipped = Decoder(CHARACTERS, DecodingConfig(**limits)).decode(log_probs)[0]
+        skipped = make_decoder(CHARACTERS, DecodingConfig(**limits)).decode(log_probs)[0]
         num_skipped = int((np.exp(log_probs[:, 0]) >= 0.99).sum())
         difference = math.exp(exact.log_prob) - math.exp(skipped.log_prob)
         assert -1e-6 <= difference <= 0.01 * num_skipped
@@ -285,7 +289,7 @@ def test_tokens_begin_where_they_are_probable() -> None:
     path = [0, 2, 2, 0, 0, 2, 1, 1, 0, 3, 3, 3]
     log_probs = np.log(np.full((len(path), 4), 0.01, np.float32))
     log_probs[np.arange(len(path)), path] = math.log(0.97)
-    (hypothesis,) = Decoder(CHARACTERS, DecodingConfig(beam=8)).decode(log_probs)
+    (hypothesis,) = make_decoder(CHARACTERS, DecodingConfig(beam=8)).decode(log_probs)
     assert hypothesis.tokens == (2, 2, 1, 3)
     assert hypothesis.steps == greedy(log_probs).steps == (1, 5, 6, 9)
     assert hypothesis.words is not None
@@ -293,7 +297,7 @@ def test_tokens_begin_where_they_are_probable() -> None:
 
 
 def test_utterances_in_threads_give_what_each_gives_alone() -> None:
-    decoder = Decoder(CHARACTERS, DecodingConfig(beam=8, nbest=3), language_model=word_model())
+    decoder = make_decoder(CHARACTERS, DecodingConfig(beam=8, nbest=3), language_model=word_model())
     utterances = [random_scores(20 + seed, 4, seed) for seed in range(12)]
     together = decoder.decode_all(utterances, threads=4)
     assert together == [decoder.decode(log_probs) for log_probs in utterances]
@@ -302,7 +306,7 @@ def test_utterances_in_threads_give_what_each_gives_alone() -> None:
 def test_no_steps_give_no_words() -> None:
     nothing = np.zeros((0, 4), np.float32)
     for model in (None, word_model()):
-        decoder = Decoder(CHARACTERS, DecodingConfig(beam=4), language_model=model)
+        decoder = make_decoder(CHARACTERS, DecodingConfig(beam=4), language_model=model)
         (hypothesis,) = decoder.decode(nothing)
         assert hypothesis.tokens == ()
         assert hypothesis.text == ""
@@ -314,7 +318,7 @@ def test_where_no_word_is_complete_there_is_no_word(tmp_path: Path) -> None:
     path.write_text("aba a b a\n", encoding="utf-8")
     log_probs = np.log(np.array([[0.01, 0.01, 0.97, 0.01]] * 3, np.float32))
     config = DecodingConfig(beam=2, beam_threshold=2)
-    (hypothesis,) = Decoder(CHARACTERS, config, lexicon=read_lexicon(path, CHARACTERS)).decode(
+    (hypothesis,) = make_decoder(CHARACTERS, config, lexicon=read_lexicon(path, CHARACTERS)).decode(
         log_probs
     )
     assert hypothesis.text == ""
@@ -331,7 +335,7 @@ def test_where_no_word_is_complete_there_is_no_word(tmp_path: Path) -> None:
     ],
 )
 def test_scores_that_are_none_are_named(change, message: str) -> None:  # type: ignore[no-untyped-def]
-    decoder = Decoder(CHARACTERS, DecodingConfig(beam=4))
+    decoder = make_decoder(CHARACTERS, DecodingConfig(beam=4))
     with pytest.raises(DataError, match=message):
         decoder.decode(change(random_scores(5, 4, 0)))
 
@@ -364,23 +368,23 @@ def test_bad_hot_words_are_named(tmp_path: Path, text: str, message: str) -> Non
     path = tmp_path / "hot.txt"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
-        Decoder(CHARACTERS, DecodingConfig(), hot_words=read_hot_words(path))
+        make_decoder(CHARACTERS, DecodingConfig(), hot_words=read_hot_words(path))
 
 
 def test_a_hot_word_that_the_lexicon_lacks_is_named() -> None:
     lexicon = Lexicon(words=("b",), spellings=((0, (3,)),), is_open=False)
     hot = [HotPhrase(words=("a",), weight=1.0, where="hot.txt:1")]
     with pytest.raises(DataError, match=r"hot.txt:1: 'a' is not in the lexicon"):
-        Decoder(CHARACTERS, DecodingConfig(), lexicon=lexicon, hot_words=hot)
+        make_decoder(CHARACTERS, DecodingConfig(), lexicon=lexicon, hot_words=hot)
 
 
 def test_a_language_model_of_other_letters_is_named() -> None:
     words = build_model(estimate([["YES", "NO"], ["NO"]], order=2).arpa)
     with pytest.raises(DataError, match="2 of the language model's 2 words cannot be spelled"):
-        Decoder(CHARACTERS, DecodingConfig(), language_model=words)
+        make_decoder(CHARACTERS, DecodingConfig(), language_model=words)
     letters = build_model(estimate([["x", "<space>", "y"], ["x"]], order=2).arpa)
     with pytest.raises(DataError, match="characters are not the model's tokens"):
-        Decoder(CHARACTERS, DecodingConfig(), language_model=letters)
+        make_decoder(CHARACTERS, DecodingConfig(), language_model=letters)
 
 
 @pytest.fixture(scope="module")
@@ -652,7 +656,7 @@ def test_with_a_grammar_it_finds_the_best_of_all_its_sentences(
     assert len(expected) >= 3
     # A weight of 0 is for language models and lets nothing else through.
     config = DecodingConfig(**UNLIMITED, word_bonus=0.3, lm_weight=0)
-    hypotheses = Decoder(CHARACTERS, config, grammar=read_grammar(path)).decode(log_probs)
+    hypotheses = make_decoder(CHARACTERS, config, grammar=read_grammar(path)).decode(log_probs)
     assert_same(hypotheses, best_scores(expected))
 
 
@@ -672,7 +676,7 @@ def test_a_grammar_of_phones_tells_words_by_what_stands_before_them(tmp_path: Pa
         for words in word_sequences(prefix, spellings, ()):
             if words in (("a", "b"), ("ab", "a")):
                 expected.setdefault(" ".join(words), []).append(log_prob)
-    decoder = Decoder(
+    decoder = make_decoder(
         PHONES, DecodingConfig(**UNLIMITED), lexicon=lexicon, grammar=read_grammar(path)
     )
     assert_same(decoder.decode(log_probs), best_scores(expected))
@@ -682,7 +686,7 @@ def test_a_word_of_a_grammar_that_cannot_be_spelled_is_named(tmp_path: Path) -> 
     path = tmp_path / "grammar"
     path.write_text("a b\na x\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"grammar:2: 'x' cannot be spelled"):
-        Decoder(CHARACTERS, DecodingConfig(), grammar=read_grammar(path))
+        make_decoder(CHARACTERS, DecodingConfig(), grammar=read_grammar(path))
 
 
 def test_a_grammar_restricts_what_is_heard(

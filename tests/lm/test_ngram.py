@@ -26,7 +26,7 @@ from asr.lm.ngram import (
     build_model,
     load_model,
     perplexity,
-    read_model,
+    read_language_model,
     save_model,
 )
 from asr.lm.sentences import Unit, read_sentences, split_sentence
@@ -258,7 +258,7 @@ def test_an_order_that_no_sentence_reaches_has_no_ngrams(tmp_path: Path) -> None
     arpa = train([["a"], ["b"]], 5)
     assert [len(ngrams) for ngrams in arpa.orders] == [5, 4, 2, 0, 0]
     write_arpa(arpa, tmp_path / "lm.arpa")
-    model = read_model(tmp_path / "lm.arpa")
+    model = read_language_model(tmp_path / "lm.arpa")
     shorter = build_model(train([["a"], ["b"]], 3))
     expected = perplexity(shorter, [["a"]]).with_oov
     assert perplexity(model, [["a"]]).with_oov == pytest.approx(expected, rel=1e-6)
@@ -300,7 +300,9 @@ def test_the_same_model_gives_the_same_compressed_bytes(tmp_path: Path) -> None:
 def test_the_model_of_another_tool_is_read(
     history: list[str], word: str, expected: float, other_tool: Path
 ) -> None:
-    assert log_prob(read_model(other_tool), history, word) == pytest.approx(expected, abs=1e-6)
+    assert log_prob(read_language_model(other_tool), history, word) == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 def test_a_state_needs_no_shorter_form_among_the_ngrams(tmp_path: Path) -> None:
@@ -308,7 +310,7 @@ def test_a_state_needs_no_shorter_form_among_the_ngrams(tmp_path: Path) -> None:
     path = tmp_path / "lm.arpa"
     text = OTHER_TOOL.replace("-0.5 a b -0.25\n", "").replace("2=      3", "2=      2")
     path.write_text(text, encoding="utf-8")
-    model = read_model(path)
+    model = read_language_model(path)
     assert log_prob(model, ["b", "a"], "b") == pytest.approx(-0.15, abs=1e-6)
     assert log_prob(model, ["b", "a", "b"], "</s>") == pytest.approx(-0.8, abs=1e-6)
     assert log_prob(model, ["a"], "b") == pytest.approx(-0.3 - 0.7, abs=1e-6)
@@ -319,7 +321,7 @@ def test_a_word_without_unigram_has_no_probability(tmp_path: Path) -> None:
     path.write_text(
         OTHER_TOOL.replace("-1.0 <unk>\n", "").replace("1=      5", "1=      4"), encoding="utf-8"
     )
-    model = read_model(path)
+    model = read_language_model(path)
     assert log_prob(model, ["a"], "x") == -math.inf
     found = perplexity(model, [["a", "x"]])
     assert found.with_oov == math.inf
@@ -329,7 +331,7 @@ def test_a_word_without_unigram_has_no_probability(tmp_path: Path) -> None:
 def test_unk_in_capitals_is_unk(tmp_path: Path) -> None:
     path = tmp_path / "lm.arpa"
     path.write_text(OTHER_TOOL.replace("<unk>", "<UNK>"), encoding="utf-8")
-    assert log_prob(read_model(path), [], "x") == pytest.approx(-1.0)
+    assert log_prob(read_language_model(path), [], "x") == pytest.approx(-1.0)
 
 
 @pytest.mark.parametrize(
@@ -361,14 +363,14 @@ def test_a_malformed_file_is_named_with_its_line(
     assert OTHER_TOOL.count(old) == 1
     path.write_text(OTHER_TOOL.replace(old, new), encoding="utf-8")
     with pytest.raises(DataError, match=rf"bad\.arpa:{line}: .*{re.escape(says)}"):
-        read_model(path)
+        read_language_model(path)
 
 
 def test_an_ngram_that_is_listed_twice_is_named(tmp_path: Path) -> None:
     path = tmp_path / "bad.arpa"
     path.write_text(OTHER_TOOL.replace("-0.8 b </s>", "-0.8 a b"), encoding="utf-8")
     with pytest.raises(DataError, match=r"bad\.arpa: 'a b' is listed twice"):
-        read_model(path)
+        read_language_model(path)
 
 
 @pytest.mark.parametrize("length", range(0, len(OTHER_TOOL) - 1, 9))
@@ -376,7 +378,7 @@ def test_a_file_cut_anywhere_is_an_error(length: int, tmp_path: Path) -> None:
     path = tmp_path / "cut.arpa"
     path.write_text(OTHER_TOOL[:length], encoding="utf-8")
     with pytest.raises(DataError, match=r"cut\.arpa:[0-9]+: "):
-        read_model(path)
+        read_language_model(path)
 
 
 def test_a_compressed_file_that_is_cut_or_damaged_is_an_error(tmp_path: Path) -> None:
@@ -391,20 +393,20 @@ def test_a_compressed_file_that_is_cut_or_damaged_is_an_error(tmp_path: Path) ->
     ):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=r"cut\.arpa\.gz:[0-9]+: "):
-            read_model(path)
+            read_language_model(path)
 
 
 def test_a_file_that_is_not_utf_8_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "bad.arpa"
     path.write_bytes(OTHER_TOOL.encode().replace(b"-0.7 b", b"-0.7 \xe9"))
     with pytest.raises(DataError, match=r"bad\.arpa:13: not UTF-8: '\\\\xe9'"):
-        read_model(path)
+        read_language_model(path)
 
 
 def test_a_stored_model_is_the_same_and_is_mapped(tmp_path: Path) -> None:
     model = build_model(train(LARGER, 3))
     save_model(model, tmp_path / "lm")
-    again = read_model(tmp_path / "lm")
+    again = read_language_model(tmp_path / "lm")
     assert again.words == model.words
     assert again.num_ngrams == model.num_ngrams
     for name in ("first_arcs", "arc_keys", "arc_log_probs", "arc_states", "backoffs"):
@@ -439,7 +441,7 @@ def test_a_stored_model_that_is_damaged_is_an_error(
 
 
 def test_perplexity_by_hand(other_tool: Path) -> None:
-    model = read_model(other_tool)
+    model = read_language_model(other_tool)
     # <s> a b </s>; and <s> x </s>, where x and the end back off to their unigrams.
     found = perplexity(model, [["a", "b"], [], ["x"]])
     known = [-0.4, -0.2, -0.25 - 0.8, -0.9]
@@ -578,7 +580,7 @@ def test_irstlm_estimates_and_scores_the_same(
         ).stdout
 
     call("tlm", "-tr=train", "-n=3", "-lm=msb", "-te=test", "-o=irstlm.arpa")
-    theirs = perplexity(read_model(tmp_path / "irstlm.arpa"), an4["test"])
+    theirs = perplexity(read_language_model(tmp_path / "irstlm.arpa"), an4["test"])
     arpa = train(an4["train"], 3)
     ours = perplexity(build_model(arpa), an4["test"])
     assert ours.with_oov == pytest.approx(theirs.with_oov, rel=0.005)

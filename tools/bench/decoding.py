@@ -130,8 +130,8 @@ def main() -> None:
 
     from asr.config import DecodingConfig
     from asr.corpus import read_manifest
-    from asr.decoding import Decoder
-    from asr.lm import read_model
+    from asr.decoding.decoder import make_decoder
+    from asr.lm import read_language_model
     from asr.scoring import ErrorCounts, count_errors
     from asr.transcription import Recognizer
     from asr.transcription.tuning import score_dev_set
@@ -152,10 +152,10 @@ def main() -> None:
             "lm_weight": arguments.lm_weight,
             "word_bonus": arguments.word_bonus,
         }
-        decoder = Decoder(
+        decoder = make_decoder(
             recognizer.tokens,
             DecodingConfig(**options, beam_threshold=10.0, token_threshold=5.0),
-            language_model=read_model(arguments.arpa),
+            language_model=read_language_model(arguments.arpa),
         )
         results = {"asr": measure(lambda values, d=decoder: d.decode(values)[0].text, scores)}
         with tempfile.TemporaryDirectory() as temporary:

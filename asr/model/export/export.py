@@ -31,6 +31,7 @@ from asr.model.inference import InferenceNetwork
 from asr.model.network import Network, read_network
 from asr.model.onnx import FRONTEND, MODEL, OnnxNetwork
 from asr.text import TokenTable
+from asr.text import tokens as token_tables
 
 Input = Literal["waveform", "features"]
 _ROWS = ("batch",)
@@ -113,7 +114,7 @@ def write_symbols(tokens: TokenTable, path: Path) -> None:
     """A token table as other programs read it: `symbol id` lines, "▁" for a space."""
     with open_atomic(path) as file:
         for token, symbol in enumerate(tokens.symbols):
-            file.write(f"{'▁' if symbol == ' ' else symbol} {token}\n")
+            file.write(f"{token_tables.WORD_START if symbol == ' ' else symbol} {token}\n")
 
 
 def _graphs(

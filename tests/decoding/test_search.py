@@ -1,0 +1,58 @@
+"""How the compiled search holds its arrays, and what a prepared search is."""
+
+import pytest
+from numba.core.runtime import _nrt_python, rtsys
+
+from asr.config import DecodingConfig
+from asr.decoding.decoder import Decoder, make_decoder
+from asr.decoding.hypothesis import Hypothesis
+from tests.decoding.test_decoder import CHARACTERS, random_scores, word_model
+
+
+def hypotheses() -> list[list[Hypothesis]]:
+    config = DecodingConfig(beam=64, nbest=20, beam_threshold=1e6, token_threshold=1e6)
+    decoder = make_decoder(CHARACTERS, config, language_model=word_model())
+    # Long enough that the tree of prefixes grows.
+    return [decoder.decode(random_scores(200, 4, seed)) for seed in range(5)]
+
+
+def test_the_search_frees_what_it_takes() -> None:
+    hypotheses()  # compiles
+    _nrt_python.memsys_enable_stats()
+
+    def held() -> int:
+        stats = rtsys.get_allocation_stats()
+        return int(stats.alloc - stats.free)
+
+    before = held()
+    hypotheses()
+    assert rtsys.get_allocation_stats().alloc > 0
+    assert held() == before
+
+
+def test_a_search_under_other_settings_is_a_new_one() -> None:
+    log_probs = random_scores(30, 4, seed=1)
+    narrow, wide = (DecodingConfig(beam=beam, word_bonus=beam / 10) for beam in (2, 30))
+    decoder = make_decoder(CHARACTERS, narrow, language_model=word_model())
+    before = decoder.decode(log_probs)
+    other = decoder.with_settings(wide)
+    assert other.decode(log_probs) == make_decoder(
+        CHARACTERS, wide, language_model=word_model()
+    ).decode(log_probs)
+    assert decoder.decode(log_probs) == before
+    with pytest.raises(AttributeError):
+        decoder.search = None  # type: ignore[misc]
+
+
+def test_a_beam_wants_a_search() -> None:
+    for config in (DecodingConfig(beam=2), DecodingConfig(nbest=2)):
+        with pytest.raises(ValueError, match="make_decoder"):
+            Decoder(CHARACTERS, config)
+
+
+def test_a_decoder_keeps_its_language_model_or_its_lack() -> None:
+    decoder = make_decoder(CHARACTERS, DecodingConfig(beam=4), language_model=word_model())
+    with pytest.raises(ValueError, match="new decoder"):
+        decoder.with_settings(DecodingConfig(beam=4, lm_weight=0))
+    with pytest.raises(ValueError, match="new decoder"):
+        Decoder(CHARACTERS, DecodingConfig()).with_settings(DecodingConfig())
