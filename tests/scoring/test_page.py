@@ -1,9 +1,14 @@
+import base64
 import html.parser
+import io
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+from numpy.typing import NDArray
 
 from asr.audio.stream import read_audio
 from asr.page import Posteriors
@@ -13,6 +18,11 @@ from asr.scoring.errors import score
 from asr.scoring.page import MAX_EMBEDDED_BYTES, write_html
 from asr.scoring.report import Clip, ScoreReport
 from tests.scoring.test_report import SCORE, SPEAKERS, report_of
+
+
+@dataclass(frozen=True)
+class AudioStub:
+    samples: NDArray[np.float32]
 
 
 class Page(html.parser.HTMLParser):
@@ -105,8 +115,6 @@ def test_the_page_shows_every_part(tmp_path: Path) -> None:
 
 
 def write_tone(path: Path, seconds: float) -> None:
-    import soundfile
-
     times = np.arange(int(16000 * seconds)) / 16000
     soundfile.write(path, 0.3 * np.sin(2 * np.pi * 440 * times), 16000)
 
@@ -202,3 +210,61 @@ def test_what_a_report_says_of_its_model_is_in_words(tmp_path: Path) -> None:
                  "Audio 1.5 min", "Empty references 1, 0 words inserted"):  # fmt: skip
         assert part in words
     assert "dev_wer" not in words
+
+
+def test_the_sound_in_a_page_is_that_of_the_clip(tmp_path: Path) -> None:
+    write_tone(tmp_path / "tone.wav", 1.0)
+    clips = {"t-1": Clip(path=tmp_path / "tone.wav", offset=0.25, duration=0.5)}
+    write_html(report_of(SCORE, clips=clips), tmp_path / "a.html", read_audio)
+    (source,) = Page(tmp_path / "a.html").sources
+    content = base64.b64decode(source.removeprefix("data:audio/wav;base64,"))
+    heard, rate = soundfile.read(io.BytesIO(content), dtype="float32")
+    assert (rate, heard.shape) == (16000, (8000,))
+    written, _ = soundfile.read(tmp_path / "tone.wav", dtype="float32")
+    np.testing.assert_allclose(heard, written[4000:12000], atol=1e-4)
+
+
+def test_full_scale_stays_full_scale(tmp_path: Path) -> None:
+    def loud(*_: object, **__: object) -> AudioStub:
+        return AudioStub(np.array([2.0, 1.0, 0.5, -1.0, -2.0], dtype=np.float32))
+
+    clips = {"t-1": Clip(path=tmp_path / "a.wav", duration=1.0)}
+    write_html(report_of(SCORE, clips=clips), tmp_path / "a.html", loud)
+    (source,) = Page(tmp_path / "a.html").sources
+    content = base64.b64decode(source.removeprefix("data:audio/wav;base64,"))
+    heard, _ = soundfile.read(io.BytesIO(content), dtype="int16")
+    assert heard.tolist() == [32767, 32767, 16383, -32767, -32767]
+
+
+def test_the_five_worst_with_an_error_have_pictures_and_long_clips_are_linked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page.page, "draw", lambda *_: "data:image/png;base64,")
+    texts = {f"u{number}": "a" for number in range(8)}
+    said = {name: "b" if number < 7 else "a" for number, name in enumerate(texts)}
+    seconds = [0.1] * 6 + [30.0, 30.1]
+
+    def silence(*_: object, **__: object) -> AudioStub:
+        return AudioStub(np.zeros(10, dtype=np.float32))
+
+    clips = {
+        name: Clip(path=tmp_path / "a.wav", duration=each)
+        for name, each in zip(texts, seconds, strict=True)
+    }
+    write_html(report_of(score(texts, said), clips=clips), tmp_path / "a.html", silence)
+    sources = Page(tmp_path / "a.html").sources
+    assert sum(source.startswith("data:image") for source in sources) == 5
+    assert [source for source in sources if source.startswith("a.wav")] == ["a.wav#t=0.000,30.100"]
+    # An utterance without errors has no picture, though there is room for it.
+    few = report_of(score({"v": "a", "w": "a"}, {"v": "a", "w": "b"}),
+                    clips={name: Clip(path=tmp_path / "a.wav") for name in "vw"})  # fmt: skip
+    write_html(few, tmp_path / "b.html", silence)
+    assert Page(tmp_path / "b.html").sources == ["a.wav", "data:image/png;base64,", "a.wav"]
+
+
+def test_twenty_confusions_are_listed(tmp_path: Path) -> None:
+    texts = {f"u{number}": f"r{number}" for number in range(25)}
+    write_html(report_of(score(texts, dict.fromkeys(texts, "x"))), tmp_path / "a.html")
+    text = (tmp_path / "a.html").read_text(encoding="utf-8")
+    confused = text.partition("<h2>Confused</h2>")[2].partition("<h2>Deleted</h2>")[0]
+    assert confused.count("<tr><td>") == 20
