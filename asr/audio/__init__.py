@@ -4,6 +4,7 @@ Which module for which question:
 
     files     what is in this sound file, and how is it decoded, block by block?
     stream    how does it become mono samples at the model's rate, whole or as it is read?
+    mp3       how long is an MP3 file really?
     pipes     what if it comes from a command or from stdin?
 """
 

@@ -1,4 +1,5 @@
 from . import files as files
+from . import mp3 as mp3
 from . import pipes as pipes
 from .files import AudioInfo as AudioInfo
 from .files import RawFormat as RawFormat

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from asr.audio.mp3 import count_frames
 from asr.errors import AudioError, printable
 
 Samples = npt.NDArray[np.float32]
@@ -27,6 +28,8 @@ _BLOCK = 65_536  # samples decoded at a time, of all channels together
 _TAIL = 65_536  # bytes; more than the longest Ogg page (RFC 3533: 65,307)
 _STREAMED = 0x7FFF_0000  # bytes; a size from here on says "unknown", written to a pipe
 _UNKNOWN_LENGTH = 1 << 48  # samples; libsndfile's answer for a FLAC stream without a length
+_MP3_DELAY = 4  # frames; what an encoder and a decoder add at the ends, and the tag's frame
+_MP3_JUNK = 0.02  # share of an MP3 file's packets that may be none, as tags between joined files
 _AV_SLACK = 0.5  # seconds; a container's duration counts encoder delay and padding
 _ENCODINGS = {"s16": "PCM_16", "s24": "PCM_24", "s32": "PCM_32", "f32": "FLOAT", "u8": "PCM_U8"}
 
@@ -246,7 +249,8 @@ def _sound_file(path: Path, raw: RawFormat | None = None) -> Iterator[Any]:
     with sound:
         check_rate(path, sound.samplerate)
         _check_promise(path, sound)
-        yield sound
+        # libsndfile reads no further than its estimate of an MP3 file's length.
+        yield None if sound.format == "MP3" and not _knows_length(path, sound) else sound
 
 
 def _check_refused(path: Path, error: soundfile.LibsndfileError) -> None:
@@ -272,6 +276,10 @@ def _check_promise(path: Path, sound: Any) -> None:
         with path.open("rb") as file:
             counts = re.search(rb"sample_count -i (\d+)", file.read(1024))
         num_promised, num_held = int(counts[1]) if counts else 0, sound.frames
+    elif sound.format == "MP3":
+        run = count_frames(path)
+        if run is not None and run.promised_bytes:
+            num_promised, num_held = run.promised_bytes, run.num_bytes
     elif sound.format == "OGG":
         num_promised, num_held = _ogg_page(path)
     else:
@@ -283,6 +291,14 @@ def _check_promise(path: Path, sound: Any) -> None:
     if num_held + 1 < num_promised < _STREAMED:
         unit = "samples" if sound.format == "NIST" else "bytes"
         raise audio_error(path, f"truncated: {num_promised} {unit} expected, {num_held} there")
+
+
+def _knows_length(path: Path, sound: Any) -> bool:
+    """Whether libsndfile's length of an MP3 file is that of its frames, the encoder's delay cut."""
+    run = count_frames(path)
+    if run is None or not run.is_clean:
+        return False
+    return bool(0 <= run.num_samples - sound.frames <= _MP3_DELAY * run.samples_per_frame)
 
 
 def _ogg_page(path: Path) -> tuple[int, int]:
@@ -379,7 +395,7 @@ def _av_blocks(container: Any, path: Path, start: int, stop: int | None) -> Iter
     position = 0
     last = _UNKNOWN_LENGTH if stop is None else stop
     with explained(path):
-        for decoded in container.decode(stream):
+        for decoded in _decoded(container, path):
             for frame in resampler.resample(decoded):
                 block = frame.to_ndarray().T.astype(np.float32)
                 yield block[max(0, start - position) : max(0, last - position)]
@@ -394,7 +410,27 @@ def _av_blocks(container: Any, path: Path, start: int, stop: int | None) -> Iter
         raise audio_error(path, f"nothing at {start / stream.rate:g} s, it ends at {seconds:g} s")
 
 
+def _decoded(container: Any, path: Path) -> Iterator[Any]:
+    """Frames of sound; of an MP3 file without what stands between joined files, as FFmpeg does."""
+    stream = container.streams.audio[0]
+    if container.format.name != "mp3":
+        yield from container.decode(stream)
+        return
+    num_junk = 0
+    for number, packet in enumerate(container.demux(stream)):
+        try:
+            frames = packet.decode()
+        except pyav(path).error.InvalidDataError:
+            num_junk += 1
+            if num_junk > 2 + _MP3_JUNK * number:
+                raise
+            continue
+        yield from frames
+
+
 def _av_seconds(container: Any) -> float | None:
+    if container.format.name == "mp3":
+        return None  # an estimate
     stream = container.streams.audio[0]
     if stream.duration:
         return float(stream.duration * stream.time_base)
