@@ -85,8 +85,8 @@ def add_silence(
     room = int(_largest(num_padded, waveforms.shape[1] + 2.0 * longest))
     source = torch.arange(room, device=waveforms.device) - before[:, None]
     padded = waveforms.gather(1, source.clamp(0, waveforms.shape[1] - 1))
-    own = (source >= 0) & (source < num_samples[:, None])
-    return padded.masked_fill(~own, 0.0), num_padded
+    inside = (source >= 0) & (source < num_samples[:, None])
+    return padded.masked_fill(~inside, 0.0), num_padded
 
 
 def reverberate(

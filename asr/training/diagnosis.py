@@ -15,11 +15,11 @@ def diagnose_sets(train_set: PackedCorpus, dev_set: PackedCorpus, budget: int) -
     """What train and dev set have in common that they must not, and utterances too long."""
     findings = {}
     alike = np.flatnonzero(np.isin(train_set.digests, dev_set.digests)).tolist()
-    known = {int(train_set.digests[row]): train_set.utterances[row].id for row in alike}
+    by_digest = {int(train_set.digests[row]): train_set.utterances[row].id for row in alike}
     twice = [
-        f"{u.id} is {known[int(digest)]}"
+        f"{u.id} is {by_digest[int(digest)]}"
         for u, digest in zip(dev_set.utterances, dev_set.digests, strict=True)
-        if int(digest) in known
+        if int(digest) in by_digest
     ]
     if twice:
         findings["same audio"] = (

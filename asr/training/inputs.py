@@ -14,8 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from asr.config import AugmentConfig, FeatureConfig
-from asr.corpus import PackedCorpus
-from asr.corpus import statistics as feature_statistics
+from asr.corpus import PackedCorpus, statistics
 from asr.model import Frontend
 from asr.progress import track
 from asr.training.augment import (
@@ -127,7 +126,7 @@ def draw_joined(config: AugmentConfig, generator: Generator) -> bool:
 
 def measure_statistics(
     corpus: PackedCorpus, config: FeatureConfig, keys: Iterable[Hashable | None]
-) -> feature_statistics.GroupStatistics:
+) -> statistics.GroupStatistics:
     """Mean and standard deviation of each bin over each group of utterances, not augmented.
 
     Args:
@@ -136,7 +135,7 @@ def measure_statistics(
         keys: of each utterance; those with the same one are a group, one without is its own.
     """
     frontend = Frontend(config)
-    groups = feature_statistics.group_rows(keys)
+    groups = statistics.group_rows(keys)
     moments = np.zeros((int(groups.max()) + 1, 3, config.num_bins))
     unit = samples_per_unit(corpus, config)
     plan = corpus.plan(_STATISTICS_SECONDS * config.sample_rate // unit)
@@ -145,6 +144,4 @@ def measure_statistics(
     for rows in track(plan, total=len(plan), label="statistics", unit="batches"):
         base, num_frames = base_features(frontend, make_batch(corpus, rows.tolist(), no_targets))
         np.add.at(moments, groups[rows], frontend.moments(base, num_frames).numpy())
-    return feature_statistics.GroupStatistics(
-        groups=groups, values=feature_statistics.statistics(moments)
-    )
+    return statistics.GroupStatistics(groups=groups, values=statistics.statistics(moments))

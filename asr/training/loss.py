@@ -124,13 +124,13 @@ def view_divergence(
     steps = num_steps[: len(first)]
     there = _divergence(first, second.detach())
     back = _divergence(second, first.detach())
-    return _sum_own(0.5 * (there + back), steps)
+    return _sum_steps(0.5 * (there + back), steps)
 
 
 def _divergence(log_probs: Tensor, target: Tensor) -> Float[Tensor, "batch step"]:
     return (target.exp() * (target - log_probs)).sum(dim=2)
 
 
-def _sum_own(values: Float[Tensor, "batch step"], num_steps: Tensor) -> Float[Tensor, " batch"]:
+def _sum_steps(values: Float[Tensor, "batch step"], num_steps: Tensor) -> Float[Tensor, " batch"]:
     position = torch.arange(values.shape[1], device=values.device)
     return values.masked_fill(position >= num_steps[:, None], 0.0).sum(dim=1)

@@ -19,9 +19,8 @@ import torch
 from asr.config import Config, fingerprint_rows
 from asr.corpus import PackedCorpus
 from asr.errors import StoppedError
-from asr.model import encoder, write_model
+from asr.model import encoder, network, write_model
 from asr.model import folder as model_folder
-from asr.model import network as networks
 from asr.progress import Report
 from asr.training.checkpoints import RunState, load_checkpoint, save_checkpoint
 from asr.training.dev_set import DevScores, score_dev
@@ -177,7 +176,7 @@ class _Run:
     def _keep_best(self, scores: DevScores) -> tuple[dict[str, str], ...]:
         """Keep the weights, since no epoch before made as few errors; give what they heard."""
         if self.place.is_first:
-            networks.write_weights(self.learner.average.state_dict(), self._best)
+            network.write_weights(self.learner.average.state_dict(), self._best)
         return tuple(
             {"id": s.id, "reference": s.reference, "hypothesis": s.hypothesis or ""}
             for s in scores.examples(9)
@@ -212,10 +211,10 @@ class _Run:
         """The model folder with the best epoch's weights, the curves and the page."""
         task, folder = self.task, self.place.folder
         best = self.learner.average
-        networks.load_weights(best, self._best)
+        network.load_weights(best, self._best)
         origin = self._origin()
         write_model(folder / "model", task.config, task.tokens, origin)
-        networks.write_weights(best.state_dict(), folder / "model" / model_folder.WEIGHTS)
+        network.write_weights(best.state_dict(), folder / "model" / model_folder.WEIGHTS)
         draw_curves(self.state.history, folder / "curves.png")
         write_training_report(
             folder / "training.html",
