@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from asr import text
+from asr import text, transcription
 from asr.cli.terminal import put, put_json, tell
 from asr.corpus import checks
 from asr.files import open_atomic
@@ -83,9 +83,8 @@ def check(
         count_unknown=table.count_unknown if table is not None else None,
     )
     if model is not None:
-        from asr.transcription import Recognizer, fit
-
-        examination = fit.add_model_findings(examination, Recognizer.load(model, device=device))
+        recognizer = transcription.Recognizer.load(model, device=device)
+        examination = transcription.fit.add_model_findings(examination, recognizer)
     if output_dir is None and formats == ["json"]:
         put_json(_rendered(examination, "json", Path(), table))
     else:

@@ -1,3 +1,4 @@
+from . import fit as fit
 from . import tuning as tuning
 from .evaluation import evaluate as evaluate
 from .evaluation import write_evaluation as write_evaluation

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from asr.audio import AudioStream, RawFormat, open_audio, pipes, stream_samples
+from asr.audio import AudioStream, RawFormat, Samples, open_audio, pipes, stream_samples
 from asr.audio import files as audio_files
 from asr.corpus import Utterance, is_feature_path, is_manifest, read_manifest, recordings
 from asr.errors import AudioError, DataError, printable
 from asr.files import walk_once
 
 STDIN = "-"
-Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
