@@ -157,11 +157,11 @@ def test_embedded_sound_is_bounded(tmp_path: Path) -> None:
 
 
 def test_utterances_are_counted_by_their_rate(tmp_path: Path) -> None:
-    reference = " ".join("abcdefghij" * 2)
-    wrong = [0, 1, 2, 3, 20, 20, 21, 40]
+    reference = " ".join("abcdefghij" * 10)
+    wrong = [0, 1, 10, 11, 100, 100, 101, 200]
     texts = {f"u{number}": reference for number in range(len(wrong))}
     said = {
-        name: " ".join(["x"] * min(count, 20) + [*reference.split()[count:], *"y" * (count - 20)])
+        name: " ".join(["x"] * min(count, 100) + [*reference.split()[count:], *"y" * (count - 100)])
         for name, count in zip(texts, wrong, strict=True)
     }
     write_html(report_of(score({**texts, "v": ""}, {**said, "v": ""})), tmp_path / "a.html")
