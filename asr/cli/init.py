@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from asr.cli.terminal import put, report
+from asr.recipe import new, own_corpus
 
 _FILE = click.Path(path_type=Path)
 
@@ -37,8 +38,6 @@ def init(
     """
     if (audio is None) == (text is None):
         raise click.UsageError("either --audio or --text is needed")
-    from asr.recipe import new, own_corpus
-
     if text is not None:
         new.write_sentences_recipe(folder, text, voices=voices, hours=hours, language=language)
     else:

@@ -2,18 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import yaml
 
+from asr import audio, decoding, model
 from asr.cli.installation import describe_installation
 from asr.cli.terminal import put, put_json
 from asr.config import Config, load_conf
 from asr.corpus import is_manifest, read_manifest
 from asr.errors import DataError
-
-if TYPE_CHECKING:
-    from asr.model import LoadedModel
 
 
 @click.command()
@@ -53,48 +52,37 @@ def _conf_schema() -> dict[str, Any]:
 
 
 def _describe_conf(path: Path) -> list[str]:
-    import yaml
-
     config = load_conf(path)
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip().split("\n")
 
 
 def _describe_model(folder: Path) -> list[str]:
-    from asr.decoding import options
-    from asr.model import read_model
-
-    model = read_model(folder)
-    features, encoder = model.config.features, model.config.encoder
+    loaded = model.read_model(folder)
+    features, encoder = loaded.config.features, loaded.config.encoder
     step_ms = features.frame_shift_ms * encoder.subsampling
     directions = "two directions" if encoder.bidirectional else "one direction"
-    shown = ", ".join("space" if s == " " else s for s in model.tokens.symbols[1:31])
-    more = f" and {len(model.tokens) - 31} more" if len(model.tokens) > 31 else ""
+    shown = ", ".join("space" if s == " " else s for s in loaded.tokens.symbols[1:31])
+    more = f" and {len(loaded.tokens) - 31} more" if len(loaded.tokens) > 31 else ""
     return [
         f"model        {folder}",
         f"features     {features.num_bins} values ({features.convention} {features.kind}) every "
         f"{features.frame_shift_ms:g} ms, audio at {features.sample_rate} Hz",
         f"encoder      {encoder.num_layers} {encoder.cell} layers of {encoder.hidden_size}, "
         f"{directions}; a step is {step_ms:g} ms",
-        _describe_network(folder, model),
-        f"tokens       {len(model.tokens)} with the blank: {shown}{more}",
-        f"decoding     {options.read_decoding(folder).describe()}",
-        *(f"{key:<12} {value}" for key, value in model.training.items()),
+        _describe_network(folder, loaded),
+        f"tokens       {len(loaded.tokens)} with the blank: {shown}{more}",
+        f"decoding     {decoding.options.read_decoding(folder).describe()}",
+        *(f"{key:<12} {value}" for key, value in loaded.training.items()),
     ]
 
 
-def _describe_network(folder: Path, model: "LoadedModel") -> str:
-    from asr.model import onnx
-
-    if (folder / onnx.MODEL).exists():
-        return f"network      {onnx.MODEL}, {(folder / onnx.MODEL).stat().st_size / 1e6:.1f} MB"
-    from asr.model import encoder as encoders
-    from asr.model import folder as model_folder
-    from asr.model import read_network
-
-    network = read_network(
-        folder / model_folder.WEIGHTS, model.config, len(model.tokens), "cpu"
-    ).network
-    return f"parameters   {encoders.count_parameters(network):,}"
+def _describe_network(folder: Path, loaded: "model.LoadedModel") -> str:
+    exported = folder / model.onnx.MODEL
+    if exported.exists():
+        return f"network      {exported.name}, {exported.stat().st_size / 1e6:.1f} MB"
+    weights = folder / model.folder.WEIGHTS
+    network = model.read_network(weights, loaded.config, len(loaded.tokens), "cpu").network
+    return f"parameters   {model.encoder.count_parameters(network):,}"
 
 
 def _describe_manifest(path: Path) -> list[str]:
@@ -118,13 +106,11 @@ def _describe_manifest(path: Path) -> list[str]:
 
 
 def _describe_audio(path: Path) -> list[str]:
-    from asr.audio import inspect_audio
-
-    audio = inspect_audio(path)
+    info = audio.inspect_audio(path)
     return [
         f"audio        {path}",
-        f"format       {audio.format}",
-        f"duration     {audio.duration:.3f} s, {audio.num_samples} samples",
-        f"rate         {audio.sample_rate} Hz",
-        f"channels     {audio.num_channels}",
+        f"format       {info.format}",
+        f"duration     {info.duration:.3f} s, {info.num_samples} samples",
+        f"rate         {info.sample_rate} Hz",
+        f"channels     {info.num_channels}",
     ]

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 
+from asr import corpus, transcription
 from asr.cli.terminal import put, report
+from asr.cli.transcription import require_model
 
 _FILE = click.Path(path_type=Path)
 
@@ -31,17 +33,12 @@ def tune(
     The language model and lexicon are copied into the folder, `decoding.yaml` is written, and
     `asr transcribe` and `asr evaluate` use them from then on.
     """
-    from asr.cli.transcription import require_model
-
     if lm is lexicon is neural is None:
         raise click.UsageError("nothing to tune: give --lm, --lexicon or --neural")
     require_model(model)
-    from asr.corpus import read_manifest
-    from asr.transcription import tuning
-
-    found = tuning.tune(
+    tuning = transcription.tune(
         model,
-        read_manifest(manifest),
+        corpus.read_manifest(manifest),
         lm=lm,
         lexicon=lexicon,
         neural_lm=neural,
@@ -49,5 +46,5 @@ def tune(
         report=report,
     )
     if table is not None:
-        tuning.write_table(found, table)
-    put(*found.summary().split("\n"))
+        transcription.tuning.write_table(tuning, table)
+    put(*tuning.summary().split("\n"))

@@ -1,3 +1,6 @@
+from . import encoder as encoder
+from . import folder as folder
+from . import onnx as onnx
 from .ctc import ctc_loss as ctc_loss
 from .ctc import required_steps as required_steps
 from .encoder import CtcModel as CtcModel
