@@ -9,7 +9,7 @@ Which module for which question:
     lexicon, grammar, hotwords   which words may, must or should be heard?
     rescoring   how does a neural language model rank readings anew?
     compilation   where is compiled code kept?
-    alignment, viterbi   where does each token of a known text lie?
+    alignment, viterbi   where does each token of a known text lie, and how many steps does it need?
 """
 
 import lazy_loader

@@ -2,6 +2,7 @@ from . import lexicon as lexicon
 from . import options as options
 from .alignment import TokenSpan as TokenSpan
 from .alignment import align as align
+from .alignment import required_steps as required_steps
 from .decoder import Decoder as Decoder
 from .hypothesis import Hypothesis as Hypothesis
 from .hypothesis import greedy as greedy

@@ -51,11 +51,18 @@ def greedy(log_probs: NDArray[np.float32]) -> Hypothesis:
     Args:
         log_probs: [step, token] of one utterance, without padding.
     """
-    best = log_probs.argmax(axis=1)
-    begins = best != np.concatenate([[-1], best[:-1]])
-    steps = np.flatnonzero(begins & (best != 0))
+    path = log_probs.argmax(axis=1)
+    steps, _ = token_runs(path)
     return Hypothesis(
-        tokens=tuple(int(token) for token in best[steps]),
-        steps=tuple(int(step) for step in steps),
+        tokens=tuple(path[steps].tolist()),
+        steps=tuple(steps.tolist()),
         log_prob=float(log_probs.max(axis=1).sum()) if len(log_probs) else 0.0,
     )
+
+
+def token_runs(path: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First step and the one after the last of each run of equal tokens that are no blank."""
+    bounds = np.flatnonzero(np.diff(path, prepend=-1, append=-1))
+    starts, ends = bounds[:-1], bounds[1:]
+    speech = path[starts] != 0
+    return starts[speech], ends[speech]

@@ -4,7 +4,7 @@ Which module for which question:
 
     features  what does the encoder see?
     encoder   how do convolutions and recurrent layers turn it into log-probabilities?
-    ctc       what is the loss, and which transcripts have no path?
+    ctc       what is the loss?
     network   how do features and encoder stand together, as trained and stored?
     stream    how does a network with one direction run as audio arrives?
     inference what can a network at work do, torch's or ONNX's, and which has a folder? (no torch)

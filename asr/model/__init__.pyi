@@ -2,7 +2,6 @@ from . import encoder as encoder
 from . import folder as folder
 from . import onnx as onnx
 from .ctc import ctc_loss as ctc_loss
-from .ctc import required_steps as required_steps
 from .encoder import CtcModel as CtcModel
 from .features import Frontend as Frontend
 from .folder import LoadedModel as LoadedModel

@@ -1,4 +1,4 @@
-"""Connectionist temporal classification: loss and feasibility (Graves et al. 2006).
+"""Connectionist temporal classification: the loss (Graves et al. 2006).
 
 Dimension names: batch (utterances), step (model outputs in time), token (the token table in
 `log_probs`, the transcript's tokens in `targets`). Token 0 is the blank.
@@ -17,8 +17,8 @@ def ctc_loss(
 ) -> Float[Tensor, " batch"]:
     """Negative log-probability of each transcript, in nats; 0 where no path exists.
 
-    An utterance without a path (`num_steps < required_steps`) adds no gradient: callers count
-    such utterances with `required_steps`, which is exact.
+    An utterance without a path adds no gradient: callers count such utterances with
+    `asr.decoding.required_steps`, which is exact.
     """
     return torch.nn.functional.ctc_loss(
         log_probs.transpose(0, 1).float(),
@@ -28,17 +28,3 @@ def ctc_loss(
         reduction="none",
         zero_infinity=True,
     )
-
-
-def required_steps(
-    targets: Int[Tensor, "batch target"], num_tokens: Int[Tensor, " batch"]
-) -> Int[Tensor, " batch"]:
-    """Fewest steps that can spell each transcript: its tokens, and a blank between equal ones.
-
-    Source:
-        The rule is exact for `torch.nn.functional.ctc_loss`: infinite if and only if there are
-        fewer steps (tests/model/test_ctc.py).
-    """
-    position = torch.arange(1, targets.shape[1], device=targets.device)
-    repeats = (targets[:, 1:] == targets[:, :-1]) & (position < num_tokens[:, None])
-    return num_tokens + repeats.sum(dim=1)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +24,13 @@ _MOST_PADDED = 1.25  # longest row by shortest; what is more costs more than it 
 _Arrays = list[NDArray[np.float32]]
 
 
+class InputKind(Enum):
+    """What an utterance is given as, by its number of dimensions."""
+
+    SAMPLES = 1
+    FRAMES = 2
+
+
 class OnnxNetwork:
     """A network of an exported model folder: arrays in, arrays out."""
 
@@ -37,8 +45,13 @@ class OnnxNetwork:
         """
         self.threads = threads or len(os.sched_getaffinity(0))
         self._model = _session(folder / MODEL)
-        self._takes_features = len(self._model.get_inputs()[0].shape) == 3
-        self._frontend = _session(folder / FRONTEND) if self._takes_features else None
+        # The first dimension is the batch.
+        rank = len(self._model.get_inputs()[0].shape) - 1
+        if rank not in (kind.value for kind in InputKind):
+            raise ModelError(f"{folder / MODEL}: takes neither samples nor frames")
+        self._takes = InputKind(rank)
+        has_frontend = self._takes is InputKind.FRAMES
+        self._frontend = _session(folder / FRONTEND) if has_frontend else None
         width = self._model.get_outputs()[0].shape[-1]
         if width != num_tokens:
             raise ModelError(
@@ -58,7 +71,8 @@ class OnnxNetwork:
         """
         if statistics is not None:
             raise ModelError("an exported model does not normalize by speaker")
-        if inputs[0].ndim == 2 and not self._takes_features:
+        given = InputKind(inputs[0].ndim)
+        if given is InputKind.FRAMES and self._takes is InputKind.SAMPLES:
             raise DataError(
                 f"{MODEL}: takes audio only; export the model with --input features for stored "
                 "features"
@@ -91,7 +105,7 @@ class OnnxNetwork:
 
     def _run(self, inputs: Sequence[NDArray[np.float32]]) -> _Arrays:
         values, lengths = padded(inputs)
-        if values.ndim == 2 and self._frontend is not None:
+        if InputKind(inputs[0].ndim) is InputKind.SAMPLES and self._frontend is not None:
             values, lengths = _call(self._frontend, values, lengths)
         log_probs, num_steps = _call(self._model, values, lengths)
         return [row[:steps] for row, steps in zip(log_probs, num_steps.tolist(), strict=True)]

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from asr.corpus import PackedCorpus
+from asr.decoding import required_steps
 from asr.files import open_atomic
-from asr.model import Network, required_steps
+from asr.model import Network
 
 _CHUNK = 10_000  # utterances looked at together
 

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 from asr.config import Config
-from asr.model import Network, ctc_loss, required_steps
+from asr.decoding import required_steps
+from asr.model import Network, ctc_loss
 from asr.training.augment import join_pairs
 from asr.training.batch import Batch
 from asr.training.inputs import Augmentation, draw_joined, input_features

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.corpus import checks
-from asr.decoding import best_path
+from asr.decoding import best_path, greedy, required_steps
 from asr.errors import AsrError, DataError
 from asr.progress import track
 from asr.transcription.recognizer import Recognizer
@@ -106,10 +106,8 @@ def _fit(
     log_probs: NDArray[np.float32],
     recognizer: Recognizer,
 ) -> Fit:
-    needed = len(tokens) + int((tokens[1:] == tokens[:-1]).sum())
-    greedy = log_probs.argmax(axis=1)
-    starts = np.flatnonzero(np.diff(greedy, prepend=-1))
-    heard = recognizer.tokens.decode([int(token) for token in greedy[starts] if token])
+    needed = int(required_steps(tokens, np.array(len(tokens))))
+    heard = recognizer.tokens.decode(greedy(log_probs).tokens)
     deficit = None
     if needed <= len(log_probs):
         path = best_path(np.array(log_probs, np.float32, order="C"), tokens)

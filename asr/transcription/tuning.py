@@ -141,7 +141,7 @@ def tune(
         report(f"warning: {warning}")
     dev = score_dev_set(recognizer, utterances)
     trials: list[Trial] = []
-    for trial in search(
+    for trial in try_weights(
         lambda config: dev.count(decoder.with_settings(config)), with_model=lm is not None
     ):
         if not trials or trial.rank < min(other.rank for other in trials):
@@ -160,7 +160,9 @@ def tune(
     return tuning
 
 
-def search(count: Callable[[DecodingConfig], ErrorCounts], *, with_model: bool) -> Iterator[Trial]:
+def try_weights(
+    count: Callable[[DecodingConfig], ErrorCounts], *, with_model: bool
+) -> Iterator[Trial]:
     """Try weights, and yield each trial once.
 
     Args:

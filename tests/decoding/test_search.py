@@ -1,12 +1,29 @@
 """How the compiled search holds its arrays, and what a prepared search is."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from numba.core.runtime import _nrt_python, rtsys
 
 from asr.config import DecodingConfig
 from asr.decoding.decoder import Decoder, make_decoder
 from asr.decoding.hypothesis import Hypothesis
+from tests.conftest import ROOT
 from tests.decoding.test_decoder import CHARACTERS, random_scores, word_model
+
+_COUNTED = """
+import numba
+from numba import extending
+
+extending.intrinsic = lambda _: numba.njit(lambda values: values)
+
+from tests.decoding.test_search import hypotheses
+
+print(hypotheses())
+"""
 
 
 def hypotheses() -> list[list[Hypothesis]]:
@@ -14,6 +31,20 @@ def hypotheses() -> list[list[Hypothesis]]:
     decoder = make_decoder(CHARACTERS, config, language_model=word_model())
     # Long enough that the tree of prefixes grows.
     return [decoder.decode(random_scores(200, 4, seed)) for seed in range(5)]
+
+
+def test_borrowed_arrays_give_what_counted_ones_do(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _COUNTED],
+        # What lies outside of an array is an error there.
+        env={**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{hypotheses()}\n"
 
 
 def test_the_search_frees_what_it_takes() -> None:

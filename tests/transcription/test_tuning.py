@@ -19,7 +19,7 @@ from asr.recipe.standard import model_stages
 from asr.scoring.errors import ErrorCounts
 from asr.training.trainer import train
 from asr.transcription.recognizer import Recognizer
-from asr.transcription.tuning import Trial, search, tune
+from asr.transcription.tuning import Trial, try_weights, tune
 from tests.tones import CONFIG, write_corpus
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def test_the_search_ends_beside_the_least_of_a_bowl(weight: float, bonus: float)
         bowl = 300 * (config.lm_weight - weight) ** 2 + 40 * (config.word_bonus - bonus) ** 2
         return errors(bowl + 5 * (config.beam < 32))
 
-    trials = list(search(count, with_model=True))
+    trials = list(try_weights(count, with_model=True))
     points = [(t.lm_weight, t.word_bonus, t.beam) for t in trials]
     assert len(set(points)) == len(points)
     found = best_of(trials)
@@ -50,14 +50,14 @@ def test_the_search_ends_beside_the_least_of_a_bowl(weight: float, bonus: float)
 
 
 def test_of_equals_the_least_help_is_taken() -> None:
-    found = best_of(list(search(lambda _: errors(3), with_model=True)))
+    found = best_of(list(try_weights(lambda _: errors(3), with_model=True)))
     assert found.lm_weight <= 0.2
     assert found.word_bonus == 0
     assert found.beam == 8
 
 
 def test_without_a_model_no_weight_is_searched() -> None:
-    trials = list(search(lambda config: errors(config.word_bonus**2), with_model=False))
+    trials = list(try_weights(lambda config: errors(config.word_bonus**2), with_model=False))
     assert {trial.lm_weight for trial in trials} == {1.0}
 
 

@@ -17,7 +17,7 @@ from asr.decoding import options
 from asr.errors import ModelError
 from asr.files import open_atomic
 from asr.model.export.encoder import add_encoder
-from asr.model.export.features import add_base, add_finish, add_noise
+from asr.model.export.features import add_base, add_finish, add_noise_floor
 from asr.model.export.graph import Graph, Shape
 from asr.model.features import Frontend
 from asr.model.folder import (
@@ -134,7 +134,7 @@ def _graphs(
         graphs[FRONTEND] = alone.model(inputs, described, {})
         inputs = {"features": base_shape, "num_frames": _ROWS}
         base, num_frames = "features", "num_frames"
-    stored = add_noise(graph, frontend, base) if config.features.kind == "fbank" else base
+    stored = add_noise_floor(graph, frontend, base) if config.features.kind == "fbank" else base
     features = add_finish(graph, frontend, stored, num_frames)
     of_features = [node.name for node in graph.nodes]
     log_probs, num_steps = add_encoder(graph, network.encoder, features, num_frames)

@@ -29,7 +29,7 @@ _FLOAT, _DOUBLE = 1, 11  # ONNX's numbers of types
 def add_base(graph: Graph, frontend: Frontend, waveforms: str, num_samples: str) -> tuple[str, str]:
     """`Frontend.base`: [batch, frame, base bin] and the frames of each row, as names of values.
 
-    The noise floor is in cepstra, but not in energies: `add_noise` adds it to these.
+    The noise floor is in cepstra, but not in energies: `add_noise_floor` adds it to these.
 
     Args:
         waveforms: [batch, sample], in [-1, 1]; at least as long as a frame.
@@ -45,7 +45,7 @@ def add_base(graph: Graph, frontend: Frontend, waveforms: str, num_samples: str)
     floor = graph.constant(FLOOR[config.convention])
     base = graph.add("Log", graph.add("Max", energies, floor))
     if config.kind == "mfcc":
-        base = add_noise(graph, frontend, base)
+        base = add_noise_floor(graph, frontend, base)
         base = graph.add("MatMul", base, graph.constant(_array(frontend.dct)))
     num_frames = _add_num_frames(graph, frontend, num_samples)
     return base, num_frames
@@ -73,7 +73,7 @@ def add_finish(graph: Graph, frontend: Frontend, base: str, num_frames: str) -> 
     return graph.masked(graph.add("Cast", features, to=_FLOAT), inside)
 
 
-def add_noise(graph: Graph, frontend: Frontend, base: str) -> str:
+def add_noise_floor(graph: Graph, frontend: Frontend, base: str) -> str:
     """`Frontend.with_noise` of log energies."""
     if frontend.config.noise_floor_db is None:
         return base
