@@ -14,7 +14,7 @@ from asr.corpus import formats
 from asr.corpus.manifest import find_manifest, read_manifest, write_manifest
 from asr.progress import silent
 from asr.recipe.stage import Work
-from asr.recipe.standard import pack
+from asr.recipe.standard import model_stages
 from tests.tones import CONFIG, write_corpus
 
 # What reads a manifest {m}; {model} is a model's folder, {out} a path that is free.
@@ -112,7 +112,7 @@ def test_training_data_are_packed_from_either(folder: Path, name: str) -> None:
         manifest = work.path("manifests") / name.replace("train", split)
         write_manifest(read_manifest(folder / "m.jsonl.gz"), manifest)
         assert find_manifest(work.path("manifests"), split) == manifest
-    pack(work)
+    next(stage for stage in model_stages() if stage.name == "pack").run(work)
     assert len(read_manifest(work.path("packed/train/manifest.jsonl"))) == 3
 
 
