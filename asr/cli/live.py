@@ -3,31 +3,28 @@
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING
 
 import click
 
+from asr import audio, transcription
 from asr.cli.terminal import put_transcript, tell
 from asr.errors import visible
-
-if TYPE_CHECKING:
-    from asr.audio import AudioStream
-    from asr.transcription import LiveResult, Recognizer, Source, SourceOptions
 
 LIVE_FORMATS = ("txt", "json", "ctm")
 
 
 def transcribe_live(
-    recognizer: "Recognizer", name: str, kind: str, options: "SourceOptions"
+    recognizer: "transcription.Recognizer",
+    name: str,
+    kind: str,
+    options: "transcription.SourceOptions",
 ) -> int:
     """Print a line, or an object, for each stretch of speech when it has ended.
 
     What is going on appears on stderr: on a terminal in one line that changes, elsewhere in a line
     for each change.
     """
-    from asr.transcription import find_sources, output
-
-    sources, failures = find_sources([name], options)
+    sources, failures = transcription.find_sources([name], options)
     for _, error in failures:
         raise error
     if len(sources) != 1:
@@ -39,29 +36,31 @@ def transcribe_live(
     )
     show = _partial_shower()
 
-    def put(result: "LiveResult") -> None:
+    def put(result: "transcription.LiveResult") -> None:
         for transcript in result.finished:
             show("")
-            put_transcript(output.OUTPUT_FORMATS[kind](sources[0].utterance, transcript), kind)
+            put_transcript(
+                transcription.output.OUTPUT_FORMATS[kind](sources[0].utterance, transcript), kind
+            )
         show(result.text)
 
     with ExitStack() as stack:
-        audio = stack.enter_context(_open(recognizer, sources[0]))
-        for block in audio:
+        sound = stack.enter_context(_open(recognizer, sources[0]))
+        for block in sound:
             put(stream.accept(block))
         put(stream.finish())
-        for warning in audio.warnings():
+        for warning in sound.warnings():
             tell(f"warning: {warning}")
     return 0
 
 
-def _open(recognizer: "Recognizer", source: "Source") -> "AbstractContextManager[AudioStream]":
-    from asr.audio import pipes
-
+def _open(
+    recognizer: "transcription.Recognizer", source: "transcription.Source"
+) -> "AbstractContextManager[audio.AudioStream]":
     rate = recognizer.config.features.sample_rate
     if not source.is_stdin:
         return source.open(rate)
-    return pipes.open_pipe(
+    return audio.pipes.open_pipe(
         sys.stdin.fileno(), sample_rate=rate, channel=source.channel, raw=source.raw
     )
 

@@ -8,17 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
+from asr import audio, corpus, decoding, transcription
 from asr.cli.live import LIVE_FORMATS, transcribe_live
 from asr.cli.terminal import put, put_transcript, report, tell
 from asr.errors import StoppedError, printable
-
-if TYPE_CHECKING:
-    from asr.transcription import Recognizer, Source, SourceOptions, Transcript
-    from asr.transcription import job as jobs
 
 _F = TypeVar("_F", bound=Callable[..., object])
 _DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
@@ -78,7 +75,7 @@ def transcribe(
     ray: str | None,
     device: str,
     threads: int | None,
-    **decoding: Any,
+    **settings: Any,
 ) -> int:
     """Turn audio files, folders of them, patterns, manifests, wav.scp or stdin (-) into text.
 
@@ -92,69 +89,62 @@ def transcribe(
     if ray is not None:
         _check_ray(ray, inputs, live, allow_commands)
     # Workers are given the devices; here the model is only looked at.
-    recognizer = _load(model, device if ray is None else "cpu", threads, decoding)
+    recognizer = _load(model, device if ray is None else "cpu", threads, settings)
     if live:
         with _stopped_by_sigterm():
             return transcribe_live(recognizer, inputs[0], kinds[0], options)
-    from asr.audio import pipes
-    from asr.transcription import find_sources, results
-    from asr.transcription import job as jobs
-    from asr.transcription import sources as audio_sources
-
     with ExitStack() as stack:
         stack.enter_context(_stopped_by_sigterm())
-        if audio_sources.STDIN in inputs:
-            spool = stack.enter_context(pipes.spooled(sys.stdin.buffer))
+        if transcription.sources.STDIN in inputs:
+            spool = stack.enter_context(audio.pipes.spooled(sys.stdin.buffer))
             options = replace(options, stdin=spool)
-        sources, failures = find_sources(inputs, options)
+        sources, failures = transcription.find_sources(inputs, options)
         single = len(inputs) == 1 and [source.id for source in sources] == [
-            "stdin" if inputs[0] == audio_sources.STDIN else str(Path(inputs[0]))
+            "stdin" if inputs[0] == transcription.sources.STDIN else str(Path(inputs[0]))
         ]
         if output_dir is None and len(sources) > 1 and kinds[0] in ("srt", "vtt", "tsv"):
             raise click.UsageError(f"--format {kinds[0]} of several inputs needs --output-dir")
-        folder = None if output_dir is None else results.ResultFolder(output_dir, kinds)
-        whole = jobs.Job(sources, folder, failures=failures, skip_existing=skip_existing)
+        folder = None if output_dir is None else transcription.ResultFolder(output_dir, kinds)
+        whole = transcription.Job(sources, folder, failures=failures, skip_existing=skip_existing)
         for name, error in whole.failures:
             _complain(name, error)
-        transcriber = jobs.in_this_process(recognizer)
+        transcriber = transcription.job.in_this_process(recognizer)
         if ray is not None:
-            transcriber = _on_ray(ray, recognizer, model, device, decoding)
+            transcriber = _on_ray(ray, recognizer, model, device, settings)
         return _run(whole, transcriber, output_dir, None if output_dir else kinds[0], single)
 
 
 def _on_ray(
-    address: str, recognizer: "Recognizer", model: Path, device: str, decoding: dict[str, Any]
-) -> "jobs.Transcriber":
+    address: str,
+    recognizer: "transcription.Recognizer",
+    model: Path,
+    device: str,
+    settings: dict[str, Any],
+) -> "transcription.job.Transcriber":
     """By the workers of a cluster."""
-    from asr.decoding import DecodingOptions
-    from asr.transcription import cluster
-
-    setup = cluster.Setup(
+    setup = transcription.cluster.Setup(
         model=model,
-        decoding=DecodingOptions(**decoding),
+        decoding=decoding.DecodingOptions(**settings),
         threads=recognizer.threads,
         device=device,
     )
-    return lambda sources, _: cluster.transcribe_on_ray(
+    return lambda sources, _: transcription.cluster.transcribe_on_ray(
         address, sources, setup, recognizer.config, report
     )
 
 
 def _check_ray(address: str, inputs: Sequence[str], live: bool, allow_commands: bool) -> None:
     """Say what does not go with --ray before anything is loaded."""
-    from asr.transcription import cluster
-    from asr.transcription import sources as audio_sources
-
-    if live or audio_sources.STDIN in inputs:
+    if live or transcription.sources.STDIN in inputs:
         raise click.UsageError("--ray takes files; - and --live are transcribed here")
     if allow_commands:
         raise click.UsageError("--ray runs no commands of a wav.scp; leave --allow-commands out")
-    cluster.check_address(address)
+    transcription.cluster.check_address(address)
 
 
 def _run(
-    job: "jobs.Job",
-    transcriber: "jobs.Transcriber",
+    job: "transcription.Job",
+    transcriber: "transcription.job.Transcriber",
     output_dir: Path | None,
     printed: str | None,
     is_single: bool,
@@ -184,27 +174,27 @@ def _run(
     return _report_failures(job.failures, job.num_inputs, output_dir)
 
 
-def _put(source: "Source", transcript: "Transcript", kind: str, is_single: bool) -> None:
-    from asr.transcription import output
-
-    text = output.OUTPUT_FORMATS[kind](source.utterance, transcript)
+def _put(
+    source: "transcription.Source",
+    transcript: "transcription.Transcript",
+    kind: str,
+    is_single: bool,
+) -> None:
+    text = transcription.output.OUTPUT_FORMATS[kind](source.utterance, transcript)
     named = kind == "txt" and not is_single
     put_transcript(f"{printable(source.id)}\t{text}" if named else text, kind)
 
 
 def _source_options(
     recursive: bool, channel: str, raw: str | None, allow_commands: bool
-) -> "SourceOptions":
-    from asr.audio import RawFormat
-    from asr.transcription import SourceOptions
-
+) -> "transcription.SourceOptions":
     if channel not in ("mix", "each") and not re.fullmatch("[1-9][0-9]{0,3}", channel):
         raise click.UsageError(f"--channel {channel}: mix, each or a number from 1 is expected")
     try:
-        raw_format = None if raw is None else RawFormat.parse(raw)
+        raw_format = None if raw is None else audio.RawFormat.parse(raw)
     except ValueError as error:
         raise click.UsageError(f"--raw {error}") from error
-    return SourceOptions(
+    return transcription.SourceOptions(
         recursive=recursive,
         channel=channel if channel in ("mix", "each") else int(channel),  # type: ignore[arg-type]
         raw=raw_format,
@@ -215,10 +205,9 @@ def _source_options(
 @contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
     """SIGTERM as an exception, so that temporary files go away; commands end at once."""
-    from asr.audio import pipes
 
     def stop(*_: object) -> None:
-        pipes.kill_commands()
+        audio.pipes.kill_commands()
         raise StoppedError("stopped by SIGTERM")
 
     if threading.current_thread() is not threading.main_thread():
@@ -228,7 +217,7 @@ def _stopped_by_sigterm() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        pipes.kill_commands()
+        audio.pipes.kill_commands()
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -247,23 +236,20 @@ def evaluate(
     output_dir: Path | None,
     device: str,
     threads: int | None,
-    **decoding: Any,
+    **settings: Any,
 ) -> int:
     """Transcribe the utterances of MANIFEST and score them against its texts.
 
     An utterance that cannot be read counts as deletions, is listed in failures.tsv, and makes the
     exit code 1.
     """
-    from asr.corpus import read_manifest
-
-    utterances = read_manifest(manifest)
-    recognizer = _load(model, device, threads, decoding)
-    from asr.transcription import evaluate as evaluate_model
-    from asr.transcription import write_evaluation
-
-    evaluation = evaluate_model(recognizer, utterances, name=str(model), test_set=manifest.name)
+    utterances = corpus.read_manifest(manifest)
+    recognizer = _load(model, device, threads, settings)
+    evaluation = transcription.evaluate(
+        recognizer, utterances, name=str(model), test_set=manifest.name
+    )
     if output_dir is not None:
-        write_evaluation(evaluation, utterances, recognizer, output_dir)
+        transcription.write_evaluation(evaluation, utterances, recognizer, output_dir)
     for name, error in evaluation.failures:
         _complain(name, error)
     put(*evaluation.summary().removesuffix("\n").split("\n"))
@@ -288,13 +274,12 @@ def require_model(folder: Path) -> None:
         raise click.UsageError(f"{folder}: not a model folder (it has no config.yaml)")
 
 
-def _load(model: Path, device: str, threads: int | None, decoding: dict[str, Any]):  # type: ignore[no-untyped-def]
+def _load(model: Path, device: str, threads: int | None, settings: dict[str, Any]):  # type: ignore[no-untyped-def]
     require_model(model)
-    from asr.decoding import DecodingOptions
-    from asr.transcription import Recognizer
-
-    options = DecodingOptions(**decoding)
-    recognizer = Recognizer.load(model, device=device, threads=threads, decoding=options)
+    options = decoding.DecodingOptions(**settings)
+    recognizer = transcription.Recognizer.load(
+        model, device=device, threads=threads, decoding=options
+    )
     for warning in recognizer.warnings:
         tell(f"warning: {warning}")
     return recognizer
@@ -308,15 +293,13 @@ def _complain(name: str, error: Exception) -> None:
 def _report_failures(
     failures: Sequence[tuple[str, Exception]], num_inputs: int, output_dir: Path | None
 ) -> int:
-    from asr.transcription import results
-
     if not failures:
         if output_dir is not None:
-            results.write_failures([], output_dir)
+            transcription.results.write_failures([], output_dir)
         return 0
     said = f"{len(failures)} of {num_inputs} inputs failed"
     try:
-        path = results.write_failures(failures, output_dir or Path())
+        path = transcription.results.write_failures(failures, output_dir or Path())
     except OSError as error:
         tell(f"{said}; {error.filename}: {error.strerror}")
     else:

@@ -76,14 +76,14 @@ def check_fits(fits: Sequence[Fit]) -> Iterator[checks.Finding]:
         if fit.deficit is None:
             message = f"{fit.needed} steps needed, {fit.steps} there: {_cut(fit.case)}"
             yield fit.case.finding("infeasible", message, fit.needed)
-    found = [(fit.deficit, fit) for fit in fits if fit.deficit is not None]
-    if not found:
+    gaps = [(fit.deficit, fit) for fit in fits if fit.deficit is not None]
+    if not gaps:
         return
-    deficits = np.array([deficit for deficit, _ in found])
+    deficits = np.array([deficit for deficit, _ in gaps])
     median = float(np.median(deficits))
     deviation = _MAD_TO_DEVIATION * float(np.median(np.abs(deficits - median)))
     limit = max(_MIN_DEFICIT, median + _DEVIATIONS * deviation)
-    for deficit, fit in sorted(found, key=lambda pair: -pair[0]):
+    for deficit, fit in sorted(gaps, key=lambda pair: -pair[0]):
         if deficit > limit:
             message = (
                 f"{deficit:.1f} nats a token below what is heard ({median:.1f} is usual): "

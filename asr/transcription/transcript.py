@@ -147,11 +147,11 @@ def _words(
     else:
         bounds = [(word.first, word.last, word.text) for word in hypothesis.words]
     for first, last, text in bounds:
-        own = spans[first:last]
-        logs = [math.log(max(span.probability, 1e-10)) for span in own]
+        of_word = spans[first:last]
+        logs = [math.log(max(span.probability, 1e-10)) for span in of_word]
         yield Word(
             text=text,
-            start=start + own[0].start * step_seconds,
-            end=start + own[-1].end * step_seconds,
+            start=start + of_word[0].start * step_seconds,
+            end=start + of_word[-1].end * step_seconds,
             confidence=math.exp(sum(logs) / len(logs)),
         )
