@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from asr import corpus
-from asr.cli.terminal import put, put_json, tell
+from asr.cli.terminal import put, put_json, report
 from asr.errors import DataError
 
 _FILE = click.Path(path_type=Path)
@@ -92,7 +92,7 @@ def split(
             raise DataError(f"{manifest}: no utterance has a speaker")
         unit_name = "recording"
         counts = corpus.split.count_units(utterances(), unit_name)
-        tell(
+        report(
             f"note: {manifest} has no speakers: recordings are divided, and one speaker may "
             "be in several splits"
         )

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 import click
 
 from asr import audio, transcription
-from asr.cli.terminal import put_transcript, tell
+from asr.cli.terminal import put_transcript, report
 from asr.errors import visible
 
 LIVE_FORMATS = ("txt", "json", "ctm")
@@ -30,7 +30,7 @@ def transcribe_live(
     if len(sources) != 1:
         raise click.UsageError(f"--live takes one input, {name} means {len(sources)}")
     stream = recognizer.stream()
-    tell(
+    report(
         f"listening; text comes at most {stream.latency:.2f} s after its sound and is final after "
         f"a pause of {stream.endpoint_seconds:g} s"
     )
@@ -50,7 +50,7 @@ def transcribe_live(
             put(stream.accept(block))
         put(stream.finish())
         for warning in sound.warnings():
-            tell(f"warning: {warning}")
+            report(f"warning: {warning}")
     return 0
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from asr.cli.terminal import put, report, tell
+from asr.cli.terminal import put, report
 
 if TYPE_CHECKING:
     from asr.lm import Estimate, Perplexity, Unit
@@ -98,7 +98,7 @@ def _train_ngrams(text: Path, order: int, output: Path, unit: "Unit", prune: lis
     for number, discounts in enumerate(estimated.discounts, start=1):
         if not discounts.estimated:
             shown = ", ".join(f"{value:g}" for value in discounts.values)
-            tell(f"note: order {number}: too little text to estimate discounts; {shown} are used")
+            report(f"note: order {number}: too little text to estimate discounts; {shown} are used")
 
 
 @lm.command()

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from asr import audio, scoring
+from asr.cli import terminal
 from asr.cli.terminal import put, put_json, tell
 from asr.errors import DataError
 from asr.text import find_normalizer
@@ -83,7 +84,7 @@ def score(
     else:
         put(*scoring.report.report_lines(report))
     for note in (*pair.notes, *scoring.report.report_notes(report)):
-        tell(f"note: {note}")
+        terminal.report(f"note: {note}")
     return _threshold(scored.words.rate, max_wer)
 
 
@@ -111,7 +112,7 @@ def compare(
         pair, speakers = _read(ref, path, utt2spk, allow_extra)
         scores.append(_score(pair, normalize, speakers, allow_extra))
         for note in pair.notes:
-            tell(f"note: {path}: {note}")
+            terminal.report(f"note: {path}: {note}")
     result = scoring.comparison.compare(*scores)
     if output_format == "json":
         put_json(json.dumps(scoring.comparison.comparison_values(result), indent=1))
@@ -119,9 +120,11 @@ def compare(
         put(*scoring.comparison.comparison_lines(result))
     for name, one in zip("AB", scores, strict=True):
         if one.missing:
-            tell(f"note: {name}: {len(one.missing)} without a hypothesis, counted as deletions")
+            terminal.report(
+                f"note: {name}: {len(one.missing)} without a hypothesis, counted as deletions"
+            )
     for note in scoring.comparison.comparison_notes(result):
-        tell(f"note: {note}")
+        terminal.report(f"note: {note}")
     return 0
 
 

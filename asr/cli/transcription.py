@@ -162,7 +162,7 @@ def _run(
                     _complain(source.id, outcome)
                     continue
                 for warning in outcome.warnings:
-                    tell(f"warning: {warning}")
+                    report(f"warning: {warning}")
                 if printed is not None:
                     _put(source, outcome, printed, is_single)
     except (OSError, StoppedError, KeyboardInterrupt):
@@ -170,7 +170,7 @@ def _run(
         tell(f"{job.num_done} of {job.num_inputs} inputs were transcribed{hint}")
         raise
     if len(job.sources) > 1 or output_dir is not None:
-        tell(job.summary())
+        report(job.summary())
     return _report_failures(job.failures, job.num_inputs, output_dir)
 
 
@@ -281,7 +281,7 @@ def _load(model: Path, device: str, threads: int | None, settings: dict[str, Any
         model, device=device, threads=threads, decoding=options
     )
     for warning in recognizer.warnings:
-        tell(f"warning: {warning}")
+        report(f"warning: {warning}")
     return recognizer
 
 

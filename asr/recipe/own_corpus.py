@@ -66,23 +66,23 @@ def divide(
         DataError: fewer than three utterances with a transcript, or no such division.
     """
     clean = find_normalizer(config.normalizer)
-    found = [
+    corpus = [
         replace(u, text=None if u.text is None else normalize(clean(u.text))) for u in utterances
     ]
-    without = [u.id for u in found if not u.text]
+    without = [u.id for u in corpus if not u.text]
     if without:
         report(f"{len(without)} utterances have no words: left out; the first is {without[0]}")
-    found = [u for u in found if u.text]
-    if len(found) < len(_NAMES):
+    corpus = [u for u in corpus if u.text]
+    if len(corpus) < len(_NAMES):
         raise DataError(
-            f"{len(found)} utterances with a transcript: too few for train, dev and test sets"
+            f"{len(corpus)} utterances with a transcript: too few for train, dev and test sets"
         )
-    unit, counts = _choose_unit(found, report)
+    unit, counts = _choose_unit(corpus, report)
     shares = {"dev": config.dev, "test": config.test}
     for seed in range(config.seed, config.seed + _NUM_SEEDS):
         chosen = corpus_split.choose_splits(counts, shares, "train", seed, unit)
         splits: dict[str, list[Utterance]] = {name: [] for name in _NAMES}
-        for utterance in found:
+        for utterance in corpus:
             splits[chosen[corpus_split.unit_of(utterance, unit)]].append(utterance)
         missing = _characters(splits["dev"]) - _characters(splits["train"])
         if not missing:
@@ -144,26 +144,26 @@ def divide_sentences(
         DataError: no sentence has a word in it.
     """
     clean = find_normalizer(config.normalizer)
-    found = [
+    corpus = [
         synthesis.Sentence(text=normalize(clean(spoken)), spoken=spoken) for spoken in sentences
     ]
-    found = [sentence for sentence in found if sentence.text]
-    if not found:
+    corpus = [sentence for sentence in corpus if sentence.text]
+    if not corpus:
         raise DataError("the sentences have no words")
-    if len(found) < _FEW_SENTENCES:
-        return {"train": found, "dev": found, "test": found}
+    if len(corpus) < _FEW_SENTENCES:
+        return {"train": corpus, "dev": corpus, "test": corpus}
     splits: dict[synthesis.Split, list[synthesis.Sentence]] = {"train": [], "dev": [], "test": []}
     held_out: list[tuple[synthesis.Split, synthesis.Sentence]] = []
-    for sentence in found:
+    for sentence in corpus:
         bucket = hashlib.sha256(sentence.text.encode()).digest()[0] % 10
         if bucket > 1:
             splits["train"].append(sentence)
         else:
             held_out.append(("dev" if bucket else "test", sentence))
-    known = {character for sentence in splits["train"] for character in sentence.text}
+    characters = {character for sentence in splits["train"] for character in sentence.text}
     for name, sentence in held_out:
-        splits[name if set(sentence.text) <= known else "train"].append(sentence)
-    return {name: part or found for name, part in splits.items()}
+        splits[name if set(sentence.text) <= characters else "train"].append(sentence)
+    return {name: part or corpus for name, part in splits.items()}
 
 
 def _choose_unit(
