@@ -35,8 +35,9 @@ class Recipe:
 def load_recipe(folder: Path) -> Recipe:
     """Import `recipe.py` of a folder, as part of a package that holds the folder's modules.
 
-    So `from .corpus import Corpus` works wherever the folder is. A name that is no folder is that
-    of a recipe which comes with the package.
+    So `from .corpus import Corpus` works wherever the folder is, and `from ..other import corpus`
+    where recipe `other` is beside it. A name that is no folder is that of a recipe which comes with
+    the package.
 
     Raises:
         ConfigError: no recipe there, it fails to import, or its stages do not fit together.
@@ -104,12 +105,14 @@ def default_work_folder(recipe: Recipe, conf: str | None = None) -> Path:
 
 def _import_recipe(folder: Path) -> ModuleType:
     top = folder.resolve()
-    package = f"recipe_{fingerprint(str(top))}"
-    for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
+    above = f"recipes_{fingerprint(str(top.parent))}"
+    package = f"{above}.recipe_{fingerprint(str(top))}"
+    for name in [n for n in sys.modules if n == above or n.startswith(f"{above}.")]:
         del sys.modules[name]
-    spec = ModuleSpec(package, None, is_package=True)
-    spec.submodule_search_locations = [str(top)]
-    sys.modules[package] = importlib.util.module_from_spec(spec)
+    for name, path in ((above, top.parent), (package, top)):
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(path)]
+        sys.modules[name] = importlib.util.module_from_spec(spec)
     importlib.invalidate_caches()
     try:
         return importlib.import_module(f"{package}.recipe")

@@ -191,21 +191,35 @@ def _tune(work: Work) -> None:
 
 def _evaluate(work: Work) -> None:
     """Transcribe the test set, score it, and write the report."""
-    utterances = corpus.read_manifest(_manifest(work, "test"))
-    best_path = decoding.DecodingOptions(beam=1)
     with replace_folder(work.path("test")) as folder:
-        if decoding.options.has_decoding(work.path("model")):
-            summary = _score_test_set(work, utterances, decoding.DecodingOptions(), folder)
-            summary += "\nThe best path, without help:\n"
-            summary += _score_test_set(work, utterances, best_path, folder / "best_path")
-        else:
-            summary = _score_test_set(work, utterances, best_path, folder)
+        summary = score_set(work, "test", folder)
     with open_atomic(work.path("result.txt")) as file:
         file.write(summary)
 
 
-def _score_test_set(
+def score_set(work: Work, name: str, folder: Path) -> str:
+    """Transcribe and score the set of `manifests/<name>.jsonl`; its report goes into `folder`.
+
+    Where decoding was tuned the best path is scored as well, into `folder/best_path`.
+
+    Returns:
+        What `result.txt` says of it.
+
+    Raises:
+        DataError: audio that cannot be read.
+    """
+    utterances = corpus.read_manifest(_manifest(work, name))
+    best_path = decoding.DecodingOptions(beam=1)
+    if not decoding.options.has_decoding(work.path("model")):
+        return _score(work, name, utterances, best_path, folder)
+    summary = _score(work, name, utterances, decoding.DecodingOptions(), folder)
+    summary += "\nThe best path, without help:\n"
+    return summary + _score(work, name, utterances, best_path, folder / "best_path")
+
+
+def _score(
     work: Work,
+    test_set: str,
     utterances: "Sequence[corpus.Utterance]",
     options: decoding.DecodingOptions,
     folder: Path,
@@ -214,11 +228,11 @@ def _score_test_set(
         work.path("model"), device=work.device, decoding=options
     )
     name = f"{work.folder.parent.name}/{work.folder.name}"
-    evaluation = transcription.evaluate(recognizer, utterances, name=name, test_set="test")
+    evaluation = transcription.evaluate(recognizer, utterances, name=name, test_set=test_set)
     if evaluation.failures:
         failed_id, error = evaluation.failures[0]
         raise DataError(
-            f"{len(evaluation.failures)} test utterances cannot be read, the first is "
+            f"{len(evaluation.failures)} utterances of {test_set} cannot be read, the first is "
             f"{failed_id}: {error}"
         )
     transcription.write_evaluation(evaluation, utterances, recognizer, folder)

@@ -169,10 +169,8 @@ def prepare(source: Path, folder: Path, corpus: Corpus) -> None:
     readers: dict[str, Reader] = {}
     subsets = {}
     for name in corpus.subsets:
-        root = _find_root(source, name)
-        of_subset = _read_speakers(root / "SPEAKERS.TXT", name)
-        subsets[name] = _read_subset(root, name, of_subset, corpus)
-        readers |= of_subset
+        subsets[name] = read_subset(source, name, all_speakers=corpus.all_speakers)
+        readers |= _read_speakers(_find_root(source, name) / "SPEAKERS.TXT", name)
     sets = {
         "train": [u for name in corpus.train for u in subsets[name]],
         "dev": [u for name in corpus.dev for u in subsets[name]],
@@ -190,6 +188,22 @@ def prepare(source: Path, folder: Path, corpus: Corpus) -> None:
     _check_disjoint(sets, source)
     for name, utterances in sets.items():
         write_manifest(utterances, folder / f"{name}.jsonl")
+
+
+def read_subset(source: Path, subset: str, *, all_speakers: bool) -> list[Utterance]:
+    """The utterances of a subset, by speaker and chapter.
+
+    Args:
+        source: as for `prepare`.
+        subset: one of `PUBLISHED`.
+        all_speakers: whether every speaker that was published must be there.
+
+    Raises:
+        DataError: as `prepare`.
+    """
+    root = _find_root(source, subset)
+    readers = _read_speakers(root / "SPEAKERS.TXT", subset)
+    return _read_utterances(root, subset, readers, all_speakers)
 
 
 def _find_root(source: Path, subset: str) -> Path:
@@ -221,8 +235,8 @@ def _read_speakers(path: Path, subset: str) -> dict[str, Reader]:
     return readers
 
 
-def _read_subset(
-    root: Path, subset: str, readers: dict[str, Reader], corpus: Corpus
+def _read_utterances(
+    root: Path, subset: str, readers: dict[str, Reader], all_speakers: bool
 ) -> list[Utterance]:
     folder = root / subset
     texts: dict[Path, str] = {}
@@ -233,7 +247,7 @@ def _read_subset(
             )
         texts |= _read_chapter(chapter)
     published = PUBLISHED[subset]
-    if corpus.all_speakers and len(texts) != published.num_utterances:
+    if all_speakers and len(texts) != published.num_utterances:
         raise DataError(
             f"{folder}: {len(texts)} utterances, expected {published.num_utterances}; with "
             "corpus.all_speakers=false those speakers that are there are taken"

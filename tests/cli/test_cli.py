@@ -520,7 +520,7 @@ def test_recipes_are_listed(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[0] for line in lines] == [
         f"recipes/{name}"
-        for name in ("an4", "digits", "fsdd", "librispeech", "speechocean762", "yesno")
+        for name in ("an4", "digits", "english", "fsdd", "librispeech", "speechocean762", "yesno")
     ]
 
 

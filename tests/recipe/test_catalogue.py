@@ -9,7 +9,7 @@ from asr.cli import main
 from asr.recipe.definition import load_recipe
 from tests.conftest import ROOT
 
-RECIPES = ["an4", "digits", "fsdd", "librispeech", "speechocean762", "yesno"]
+RECIPES = ["an4", "digits", "english", "fsdd", "librispeech", "speechocean762", "yesno"]
 
 
 def listed(capsys: pytest.CaptureFixture[str]) -> list[str]:
