@@ -4,6 +4,7 @@ import ast
 import importlib
 import pkgutil
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -77,3 +78,23 @@ def test_a_face_names_every_module(name: str) -> None:
     words = set(re.findall(r"[a-z_0-9]+", face.__doc__ or ""))
     modules = {module.name for module in pkgutil.iter_modules(face.__path__)}
     assert not modules - words
+
+
+def test_no_public_name_is_defined_in_two_packages() -> None:
+    places: dict[str, set[str]] = defaultdict(set)
+    for path, tree in sources():
+        if path.parts[0] == "cli" or path.name == "__init__.py":
+            continue
+        for node in tree.body:
+            names: list[str] = []
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names = [node.name]
+            elif isinstance(node, ast.Assign):
+                names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                names = [node.target.id]
+            package = path.parts[0] if len(path.parts) > 1 else "asr"
+            for name in names:
+                if not name.startswith("_"):
+                    places[name].add(package)
+    assert {name: sorted(where) for name, where in places.items() if len(where) > 1} == {}
