@@ -26,6 +26,15 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(1)
 
 
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings draw no curves, which take longer than a short training itself."""
+    from asr.training import page, trainer
+
+    monkeypatch.setattr(trainer, "draw_curves", lambda _history, _path: None)
+    monkeypatch.setattr(page, "draw_curve", lambda _history, _curve: b"")
+
+
 @pytest.fixture(scope="session")
 def corpora() -> Path:
     folder = Path(os.environ.get("ASR_CORPORA", ROOT.parent / "shared" / "corpora"))
@@ -40,7 +49,7 @@ def tone_corpus(tmp_path_factory: pytest.TempPathFactory) -> "dict[str, PackedCo
 
     folder = tmp_path_factory.mktemp("tones")
     for split, count in {"train": 60, "dev": 12}.items():
-        utterances = tones.write_corpus(folder / split, count, seed=len(split))
+        utterances = tones.write_corpus(folder / split, count, seed=len(split), longest_pause=0.8)
         pack(utterances, folder / "packed" / split, tones.CONFIG.features)
     return {split: open_packed(folder / "packed" / split) for split in ("train", "dev")}
 
@@ -49,7 +58,9 @@ def tone_corpus(tmp_path_factory: pytest.TempPathFactory) -> "dict[str, PackedCo
 def tone_run(
     tone_corpus: "dict[str, PackedCorpus]", tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
+    """A training's folder, whose model is certain of what tones it hears."""
     from asr.training.trainer import train
+    from asr.transcription.recognizer import Recognizer
 
     folder = tmp_path_factory.mktemp("trained")
     scratch = folder / "scratch"
@@ -65,4 +76,6 @@ def tone_run(
         report=lines.append,
     )
     (folder / "lines.txt").write_text("\n".join(lines), encoding="utf-8")
+    recognizer = Recognizer.load(folder / "model", device="cpu")
+    tones.assert_certain(recognizer, tones.write_corpus(folder / "unseen", 40, 77, 0.8))
     return folder

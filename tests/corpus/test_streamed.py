@@ -27,6 +27,8 @@ from asr.training.step import Learner
 from asr.training.trainer import train
 from tests import tones
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 ALL = 10**9  # bytes of a window that holds everything
 SMALL = 260_000  # of one that holds a quarter of the tones
 

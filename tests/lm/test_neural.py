@@ -71,8 +71,8 @@ def test_a_sentence_that_is_always_the_same_is_no_surprise(unit: str) -> None:
     sentence = ["to", "be", "or", "not", "to", "be"] if unit == "word" else characters
     settings = {"hidden_size": 32, "dropout": 0.0, "learning_rate": 0.02, "epochs": 40}
     learnt = trained([sentence] * 10, unit=unit, batch_size=5, **settings)
-    assert neural_perplexity(learnt, [sentence]).with_oov < 1.05
-    assert neural_perplexity(learnt, [sentence[::-1]]).with_oov > 2
+    assert neural_perplexity(learnt, [sentence]).with_oov < 1.1
+    assert neural_perplexity(learnt, [sentence[::-1]]).with_oov > 10
     text = next(sample(learnt, seed=3, temperature=0.1))
     assert text == (" " if unit == "word" else "").join(sentence)
 

@@ -1,13 +1,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from asr.cli import main
 from asr.config import TokenConfig
 from asr.corpus.manifest import read_manifest
 from asr.text.tokens import build_tokens
-from asr.transcription.recognizer import Recognizer, Transcript
+from asr.transcription.recognizer import Recognizer
 from tests.conftest import ROOT
 
 SETTINGS = (
@@ -34,20 +35,23 @@ def test_all_test_utterances_are_scored(work: Path) -> None:
     assert "Scored 130 sentences, 0 not present in hyp." in result
 
 
-def test_audio_gives_the_text_that_its_published_features_give(work: Path, corpora: Path) -> None:
+def test_audio_gives_the_probabilities_that_its_published_features_give(
+    work: Path, corpora: Path
+) -> None:
     recognizer = Recognizer.load(work / "model", device="cpu")
     audio = {path.stem: path for path in sorted((corpora / "an4" / "wav").rglob("*.*"))}
     utterances = [u for u in read_manifest(work / "manifests" / "test.jsonl") if u.id in audio]
     assert len(utterances) == 12
-    from_features = list(recognizer.transcribe_utterances(utterances))
+    from_features = list(recognizer.score_utterances(utterances))
     # The speakers stay, by whom features are normalized.
     heard = [replace(u, audio_filepath=audio[u.id]) for u in utterances]
-    from_audio = list(recognizer.transcribe_utterances(heard))
-    for (_, expected), (_, found) in zip(from_features, from_audio, strict=True):
-        assert isinstance(expected, Transcript)
-        assert isinstance(found, Transcript)
-        assert found.text == expected.text
-        assert found.log_prob == pytest.approx(expected.log_prob, abs=0.01)
+    from_audio = list(recognizer.score_utterances(heard))
+    # Not their texts: a network of two epochs is certain of none.
+    for (_, expected), (_, scores) in zip(from_features, from_audio, strict=True):
+        assert isinstance(expected, list)
+        assert isinstance(scores, list)
+        for first, second in zip(expected, scores, strict=True):
+            np.testing.assert_allclose(second, first, atol=0.01, rtol=0)
 
 
 def test_the_dictionary_pronounces_every_word_and_the_letter_a_as_one(work: Path) -> None:

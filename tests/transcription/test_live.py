@@ -205,7 +205,6 @@ def live_model(
         update={
             "features": tones.CONFIG.features.model_copy(update={"normalization": "global"}),
             "encoder": tones.CONFIG.encoder.model_copy(update={"bidirectional": False}),
-            "training": tones.CONFIG.training.model_copy(update={"epochs": 40}),
         }
     )
     train(
@@ -217,6 +216,8 @@ def live_model(
         device="cpu",
         report=lambda _: None,
     )
+    recognizer = Recognizer.load(folder / "model", device="cpu")
+    tones.assert_certain(recognizer, tones.write_corpus(folder / "unseen", 40, 77, 0.8))
     return folder / "model"
 
 

@@ -9,13 +9,14 @@ import pytest
 import soundfile
 
 from asr.audio.stream import read_audio
+from asr.corpus import Utterance
 from asr.errors import AsrError, AudioError, ModelError
 from asr.text.tokens import TokenTable
 from asr.transcription.pieces import LONGEST_SECONDS
 from asr.transcription.recognizer import Recognizer
 from asr.transcription.sources import Source
 from asr.transcription.transcript import Alternative, Transcript, join_transcripts
-from tests.tones import RATE, TONES, write_corpus
+from tests.tones import RATE, TONES, assert_certain, write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -100,14 +101,28 @@ def long_speech(num_words: int, gap: float) -> tuple[np.ndarray, list[tuple[str,
     return samples + 0.003 * random.standard_normal(len(samples)), words
 
 
+def assert_certain_of_long(
+    recognizer: Recognizer,
+    samples: np.ndarray,
+    words: list[tuple[str, float, float]],
+    path: Path,
+) -> None:
+    soundfile.write(path, samples, RATE)
+    text = " ".join(word for word, _, _ in words)
+    assert_certain(
+        recognizer, [Utterance(id=path.name, audio_filepath=path, duration=0.0, text=text)]
+    )
+
+
 @pytest.mark.parametrize(
     "gap", [pytest.param(0.1, id="without pauses"), pytest.param(0.4, id="with pauses")]
 )
 def test_a_long_recording_gives_its_words_where_they_are(
-    recognizer: Recognizer, gap: float
+    recognizer: Recognizer, gap: float, tmp_path: Path
 ) -> None:
     samples, words = long_speech(400, gap)
     assert len(samples) > 3 * LONGEST_SECONDS * RATE
+    assert_certain_of_long(recognizer, samples, words, tmp_path / "certain.wav")
     transcript = recognizer.transcribe(samples, sample_rate=RATE)
     assert [word.text for word in transcript.words] == [word for word, _, _ in words]
     assert transcript.text == " ".join(word for word, _, _ in words)
@@ -122,7 +137,7 @@ def test_progress_is_told_and_readings_of_several_pieces_are_joined(
 ) -> None:
     samples, words = long_speech(200, 0.3)
     path = tmp_path / "long.flac"
-    soundfile.write(path, samples, RATE)
+    assert_certain_of_long(recognizer, samples, words, path)
     told: list[tuple[str, float, float | None]] = []
     results = {
         source.id: result

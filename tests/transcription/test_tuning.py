@@ -2,6 +2,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from asr.scoring.errors import ErrorCounts
 from asr.training.trainer import train
 from asr.transcription.recognizer import Recognizer
 from asr.transcription.tuning import Trial, try_weights, tune
-from tests.tones import CONFIG, write_corpus
+from tests.tones import CONFIG, assert_certain, write_corpus
 
 if TYPE_CHECKING:
     from asr.corpus.packed import PackedCorpus
@@ -188,6 +189,7 @@ def test_nothing_to_tune_is_refused(tone_run: Path, capsys: pytest.CaptureFixtur
     assert "give --lm, --lexicon or --neural" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_model_of_phones_writes_words_through_its_pronunciations(
     tone_corpus: "dict[str, PackedCorpus]",
     tmp_path: Path,
@@ -208,7 +210,11 @@ def test_a_model_of_phones_writes_words_through_its_pronunciations(
     )
     model = tmp_path / "model"
     utterances = write_corpus(tmp_path / "dev", 10, seed=50)
-    write_manifest(utterances, tmp_path / "dev.jsonl")
+    spoken = {"la": "L AA", "mi": "M IY"}
+    assert_certain(
+        Recognizer.load(model, device="cpu"),
+        [replace(u, text=" ".join(spoken[w] for w in str(u.text).split())) for u in utterances],
+    )
     path = str(utterances[0].audio_filepath)
     assert main(["transcribe", str(model), path, "--device", "cpu"]) == 0
     phones = capsys.readouterr().out.split()
