@@ -589,10 +589,10 @@ def test_openmps_threads_do_not_wait_at_work_whatever_brings_torch(
 
 
 def test_an_end_of_file_where_none_should_be_is_no_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(root: Path) -> None:
-        raise EOFError(root)
+    def fail() -> None:
+        raise EOFError
 
-    monkeypatch.setattr("asr.recipe.run.find_recipes", fail)
+    monkeypatch.setattr("asr.recipe.catalogue.available_recipes", fail)
     with pytest.raises(EOFError):
         main(["recipes"])
 
