@@ -79,7 +79,9 @@ def write_corpus(
 
 
 MARGIN = 1.0
-"""By which the networks that tests train are certain, in nats. Most are so by 3."""
+"""By which the networks that tests train are certain, in nats.
+
+With six seeds in place of one, the tones' was so by 2 and more."""
 
 
 def readings(log_probs: NDArray[np.float32], tokens: "TokenTable", margin: float) -> set[str]:
@@ -104,16 +106,26 @@ def readings(log_probs: NDArray[np.float32], tokens: "TokenTable", margin: float
 
 
 def assert_certain(
-    recognizer: "Recognizer", utterances: Iterable[Utterance], margin: float = MARGIN
+    recognizer: "Recognizer",
+    utterances: Iterable[Utterance],
+    margin: float = MARGIN,
+    *,
+    spaces: bool = True,
 ) -> None:
-    """Each utterance has one reading within the margin, and it is the text."""
+    """Each utterance has one reading within the margin, and it is the text.
+
+    Without `spaces`, it is so but for them.
+    """
     for utterance, parts in recognizer.score_utterances(utterances):
         assert isinstance(parts, list), parts
         texts = {""}
         for log_probs in parts:
             heard = readings(log_probs, recognizer.tokens, margin)
             texts = {f"{text} {more}".strip() for text in texts for more in heard}
-        assert texts == {utterance.text}, (
-            f"{utterance.id}: {utterance.text!r} is not all that the trained network reads "
+        expected = utterance.text or ""
+        if not spaces:
+            expected, texts = expected.replace(" ", ""), {text.replace(" ", "") for text in texts}
+        assert texts == {expected}, (
+            f"{utterance.id}: {expected!r} is not all that the trained network reads "
             f"within {margin} nats, but {texts}: train it longer, or on an easier task"
         )
