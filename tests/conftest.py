@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 # Before anything imports torch: results to the bit depend on the number of threads, and a model
 # that is trained here should be the same on any machine of the kind. Programs inherit it.
-os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
@@ -19,11 +19,11 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
+def _restore_threads() -> Iterator[None]:
     """What a test sets with `threads=` holds for all of torch; not for the next test."""
     yield
     if (torch := sys.modules.get("torch")) is not None:
-        torch.set_num_threads(1)
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture
