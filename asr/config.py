@@ -1,21 +1,17 @@
-"""Every setting of the toolkit, typed, and the reading of configuration files.
+"""Every setting of the toolkit, typed, and how plain values are checked against them.
 
-A file states only what differs from these defaults. The classes stand together in this module,
-below everything that computes, so that a configuration is checked before torch is imported.
+The classes stand together in this module, below everything that computes, so that a configuration
+is checked before torch is imported. `asr.config_files` reads and writes the files that state them.
 """
 
 import difflib
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from asr.errors import ConfigError
-from asr.files import open_atomic
 
 
 class Settings(BaseModel):
@@ -355,151 +351,8 @@ class Config(Settings):
             )
         return self
 
-    def part(self, names: Sequence[str]) -> dict[str, Any]:
-        """The sections or `section.key` values named, as plain values."""
-        values = self.model_dump(mode="json")
-        return {name: _lookup(values, name) for name in names}
-
-    def files(self, names: Sequence[str]) -> dict[str, Path]:
-        """The files and folders that those sections or values name, by `section.key`."""
-        values = self.model_dump()
-        return {key: path for name in names for key, path in _paths(name, _lookup(values, name))}
-
-
-def _lookup(values: Mapping[str, Any], dotted: str) -> Any:
-    for key in dotted.split("."):
-        values = values[key]
-    return values
-
-
-def _paths(key: str, value: Any) -> Iterator[tuple[str, Path]]:
-    if isinstance(value, Path):
-        yield key, value
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _paths(f"{key}.{name}", inner)
-    elif isinstance(value, list | tuple):
-        for number, inner in enumerate(value):
-            yield from _paths(f"{key}.{number}", inner)
-
 
 _T = TypeVar("_T", bound=Settings)
-
-
-def fingerprint(values: object) -> str:
-    """Sixteen hexadecimal digits that change when any of the (JSON) values does."""
-    text = json.dumps(values, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def fingerprint_rows(rows: Iterable[object]) -> str:
-    """The fingerprint of the list of them, which need not be in memory."""
-    digest = hashlib.sha256(b"[")
-    for number, row in enumerate(rows):
-        text = json.dumps(row, sort_keys=True, ensure_ascii=False)
-        digest.update(f"{', ' if number else ''}{text}".encode())
-    digest.update(b"]")
-    return digest.hexdigest()[:16]
-
-
-def load_config(path: Path, kind: type[_T], overrides: Sequence[str] = ()) -> _T:
-    """Read a YAML file as `kind`, changed by `section.key=value` overrides.
-
-    Raises:
-        ConfigError: unreadable, not YAML, an unknown key or a bad value, each by name; or a `base`,
-            which only a recipe's configuration may have.
-    """
-    return _parsed_alone(_read_values(path), kind, overrides, path)
-
-
-# Settings of training that model folders of their time still state. What the network does is the
-# same with and without them.
-_REMOVED = {
-    "augment": ("window_seconds", "window_probability"),
-    "encoder": ("recurrent_dropout",),
-    "training": ("label_smoothing",),
-}
-
-
-def load_model_config(path: Path) -> Config:
-    """Read the `config.yaml` of a model folder, as `load_config` does.
-
-    It may be older than this program: settings of training that have gone since are passed over.
-
-    Raises:
-        ConfigError: as `load_config`.
-    """
-    values = _read_values(path)
-    for section, keys in _REMOVED.items():
-        settings = values.get(section)
-        if isinstance(settings, dict):
-            values[section] = {key: settings[key] for key in settings if key not in keys}
-    return _parsed_alone(values, Config, (), path)
-
-
-def load_conf(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a recipe's configuration, as `load_config` does.
-
-    `base: default.yaml` names a file beside it, whose values hold where this one has none.
-
-    Raises:
-        ConfigError: as `load_config`, or the base is no `.yaml` file or has a base itself.
-    """
-    values = _read_values(path)
-    if (base := values.pop("base", None)) is not None:
-        if not str(base).endswith((".yaml", ".yml")):
-            raise ConfigError(f"{path}: base: the name of another .yaml file is expected")
-        below = _read_values(path.parent / str(base))
-        if "base" in below:
-            raise ConfigError(f"{path}: base {base} has a base itself; one is enough")
-        values = _merged(below, values)
-    return _parsed(values, Config, overrides, path)
-
-
-def _parsed_alone(
-    values: dict[str, Any], kind: type[_T], overrides: Sequence[str], path: Path
-) -> _T:
-    """`_parsed`, of a file that has no base."""
-    if "base" in values:
-        raise ConfigError(
-            f"{path}: base: only a recipe's configuration has one; here every value is stated"
-        )
-    return _parsed(values, kind, overrides, path)
-
-
-def _parsed(values: dict[str, Any], kind: type[_T], overrides: Sequence[str], path: Path) -> _T:
-    for override in overrides:
-        _apply_override(values, override)
-    return parse_settings(values, kind, where=str(path))
-
-
-def _read_values(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        # Not the line, nor the reason, which may quote it: the file may be one that another names.
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark is not None else ""
-        column = f", character {mark.column + 1}" if mark is not None else ""
-        raise ConfigError(f"{path}{line}: not YAML{column}") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not YAML") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a mapping of sections is expected")
-    return values
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of both; where both have one, that of `above`, section by section."""
-    merged = {**below, **above}
-    for key in below.keys() & above.keys():
-        if isinstance(below[key], dict) and isinstance(above[key], dict):
-            merged[key] = _merged(below[key], above[key])
-    return merged
 
 
 def parse_settings(values: Mapping[str, Any], kind: type[_T], where: str) -> _T:
@@ -512,47 +365,6 @@ def parse_settings(values: Mapping[str, Any], kind: type[_T], where: str) -> _T:
         return kind.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{where}: {_explain(error, kind)}") from error
-
-
-def plain_values(settings: Settings) -> dict[str, Any]:
-    """The values as JSON has them, but paths still as paths: what they name is known as files."""
-    values: dict[str, Any] = _keep_paths(settings.model_dump(mode="json"), settings.model_dump())
-    return values
-
-
-def _keep_paths(plain: Any, original: Any) -> Any:
-    if isinstance(original, Path):
-        return original
-    if isinstance(original, Mapping) and isinstance(plain, dict):
-        return {
-            key: _keep_paths(value, inner)
-            for (key, value), inner in zip(plain.items(), original.values(), strict=True)
-        }
-    if isinstance(original, list | tuple) and isinstance(plain, list):
-        return [_keep_paths(*pair) for pair in zip(plain, original, strict=True)]
-    return plain
-
-
-def write_config(config: Settings, path: Path) -> None:
-    """Write every value, resolved, as YAML; atomically."""
-    values = config.model_dump(mode="json")
-    with open_atomic(path) as file:
-        file.write(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-
-
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    dotted, equals, text = override.partition("=")
-    if not equals or not dotted:
-        raise ConfigError(f"--set {override}: KEY=VALUE is expected, as training.epochs=20")
-    *sections, key = dotted.split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"--set {override}: {section} is not a section")
-    try:
-        values[key] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not YAML") from error
 
 
 def _explain(error: ValidationError, kind: type[Settings]) -> str:

@@ -10,7 +10,8 @@ import yaml
 from asr import audio, decoding, model
 from asr.cli.installation import describe_installation
 from asr.cli.terminal import put, put_json
-from asr.config import Config, load_conf
+from asr.config import Config
+from asr.config_files import load_conf
 from asr.corpus import is_manifest, read_manifest
 from asr.errors import DataError
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from asr.config import NEURAL_LM_FILES, DecodingConfig, load_config
+from asr.config import NEURAL_LM_FILES, DecodingConfig
+from asr.config_files import load_config
 from asr.decoding.decoder import Decoder, make_decoder
 from asr.decoding.grammar import read_grammar
 from asr.decoding.hotwords import read_hot_words

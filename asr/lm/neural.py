@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import nll_loss
 
-from asr.config import NEURAL_LM_FILES, NeuralLmConfig, load_config, write_config
+from asr.config import NEURAL_LM_FILES, NeuralLmConfig
+from asr.config_files import load_config, write_config
 from asr.errors import AsrError, DataError, ModelError
 from asr.files import replace_folder
 from asr.lm.ngram import END_ID, START_ID, UNKNOWN_ID, Perplexity

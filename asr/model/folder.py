@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asr.config import Config, load_model_config, write_config
+from asr.config import Config
+from asr.config_files import load_model_config, write_config
 from asr.errors import AsrError, ModelError
 from asr.files import check_inside, open_atomic
 from asr.text import TokenTable, read_tokens, write_tokens

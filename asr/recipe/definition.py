@@ -15,10 +15,12 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-from asr.config import Config, Settings, fingerprint, load_conf, parse_settings, plain_values
+from asr.config import Config, Settings, parse_settings
+from asr.config_files import load_conf
 from asr.errors import AsrError, ConfigError
 from asr.recipe.catalogue import locate_recipe, recipe_hint
 from asr.recipe.stage import Stage, first_line, is_within
+from asr.values import fingerprint, plain_values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from asr.config import fingerprint
 from asr.errors import AsrError, DataError
 from asr.files import open_atomic, walk_once
 from asr.recipe.stage import Stage, Work, is_within
+from asr.values import fingerprint, named_files, section_values
 
 _LONGEST_VALUE = 40  # characters of a setting that are shown in a reason
 _MOST_REASONS = 3
@@ -72,11 +72,11 @@ class Ledger:
         """All that the outcome of a stage depends on, as JSON values."""
         left_out = [path for o in self.stages if self._is_left_out(o) for path in o.outputs]
         needs = [need for need in stage.needs if not is_within(need, left_out)]
-        named = self.work.config.files(stage.settings)
+        named = named_files(self.work.config, stage.settings)
         reads_corpus = stage.reads_corpus or len(needs) < len(stage.needs)
         return {
             "version": stage.version,
-            "settings": self.work.config.part(stage.settings),
+            "settings": section_values(self.work.config, stage.settings),
             "needs": {need: self._digest(need, stage) for need in needs}
             | {str(path): outside_identity(path) for path in stage.reads}
             | {f"what {key} names": outside_identity(path) for key, path in named.items()},

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from asr.config import fingerprint
 from asr.errors import ConfigError
 from asr.files import check_listed_folders, claim
 from asr.launch import find_launch
@@ -17,6 +16,7 @@ from asr.recipe import processes, work_folder
 from asr.recipe.definition import Recipe, nearest
 from asr.recipe.ledger import Ledger, StagePlan
 from asr.recipe.stage import Stage, Work, is_within
+from asr.values import fingerprint
 
 
 def plan(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from asr.config import write_config
+from asr.config_files import write_config
 from asr.errors import AsrError
 from asr.files import open_atomic, remove_leftovers
 from asr.recipe.stage import Stage, Work

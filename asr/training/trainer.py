@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from asr.config import Config, fingerprint_rows
+from asr.config import Config
 from asr.corpus import PackedCorpus
 from asr.errors import StoppedError
 from asr.model import encoder, network, write_model
@@ -31,6 +31,7 @@ from asr.training.processes import Place, open_place
 from asr.training.screen import TrainingLines, open_display
 from asr.training.step import Learner
 from asr.training.task import Task, prepare_task
+from asr.values import fingerprint_rows
 from asr.version import program_version
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from asr.config import load_conf
+from asr.config_files import load_conf
 from asr.errors import ConfigError, ModelError
 from asr.model import read_model
 

@@ -7,7 +7,8 @@ import pytest
 import soundfile
 
 from asr.cli import main
-from asr.config import Config, RecordingsConfig, SentencesConfig, load_config
+from asr.config import Config, RecordingsConfig, SentencesConfig
+from asr.config_files import load_config
 from asr.corpus.manifest import Utterance, read_manifest
 from asr.errors import DataError
 from asr.recipe.new import CorpusShape, choose_settings

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from asr.config import load_conf
 from asr.errors import AsrError, ConfigError, DataError
 from asr.files import LIST, replace_folder
 from asr.recipe.catalogue import find_recipes
@@ -28,7 +27,6 @@ from asr.recipe.definition import (
 from asr.recipe.ledger import list_files
 from asr.recipe.run import plan, run_recipe
 from asr.recipe.stage import Stage, Work
-from tests.conftest import ROOT
 
 CORPUS = '''
 from asr.config import Settings
@@ -777,45 +775,6 @@ def test_a_configuration_is_given_by_name_or_file(root: Path, tmp_path: Path) ->
     (recipe.folder / "conf").mkdir()
     (recipe.folder / "conf" / "long.yaml").write_text("training: {epochs: 7}\n")
     assert load_recipe_config(recipe, "long").training.epochs == 7
-
-
-def test_a_configuration_states_what_differs_from_its_base(tmp_path: Path) -> None:
-    (tmp_path / "base.yaml").write_text(
-        "encoder: {num_layers: 2, dropout: 0.1}\ntokens: {kind: bpe}"
-    )
-    (tmp_path / "own.yaml").write_text("base: base.yaml\nencoder: {dropout: 0.3}\nlm: {order: 3}")
-    config = load_conf(tmp_path / "own.yaml", ["encoder.num_layers=4"])
-    assert (config.encoder.num_layers, config.encoder.dropout) == (4, 0.3)
-    assert (config.tokens.kind, config.lm.order) == ("bpe", 3)
-    (tmp_path / "base.yaml").write_text("base: own.yaml")
-    with pytest.raises(ConfigError, match=r"own.yaml: base base.yaml has a base itself"):
-        load_conf(tmp_path / "own.yaml")
-    (tmp_path / "base.yaml").unlink()
-    with pytest.raises(ConfigError, match=r"base.yaml: No such file"):
-        load_conf(tmp_path / "own.yaml")
-
-
-@pytest.mark.parametrize(
-    "content",
-    ["root:$6$secret: x: y", "- [secret", "{secret: *secret}", "!secret x", "secret", "\x1bsecret"],
-)
-def test_what_a_base_holds_is_not_shown(tmp_path: Path, content: str) -> None:
-    (tmp_path / "shadow.yaml").write_text(content)
-    (tmp_path / "shadow").write_text(content)
-    for base, message in (("shadow.yaml", r"shadow\.yaml"), ("shadow", "another .yaml file")):
-        (tmp_path / "own.yaml").write_text(f"base: {base}\n")
-        with pytest.raises(ConfigError, match=message) as caught:
-            load_conf(tmp_path / "own.yaml")
-        assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "path",
-    sorted((ROOT / "conf").glob("*/*.yaml")),
-    ids=lambda path: f"{path.parent.name}-{path.stem}",
-)
-def test_every_configuration_is_one(path: Path) -> None:
-    load_conf(path)
 
 
 def test_the_corpus_section_is_checked_and_filled_in(root: Path) -> None:

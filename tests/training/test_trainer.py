@@ -13,7 +13,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from asr.config import Config, fingerprint
+from asr.config import Config
 from asr.corpus.packed import PackedCorpus
 from asr.errors import DataError, StoppedError, TrainingError
 from asr.model.features import Frontend
@@ -26,6 +26,7 @@ from asr.training.step import Learner
 from asr.training.trainer import train
 from asr.transcription.evaluation import evaluate
 from asr.transcription.recognizer import Recognizer
+from asr.values import fingerprint
 from tests.tones import CONFIG, write_corpus
 
 

@@ -32,7 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import asr.training.loss
 from asr.batches import plan_batches
-from asr.config import Config, load_config
+from asr.config import Config
+from asr.config_files import load_config
 from asr.corpus import PackedCorpus, open_packed
 from asr.model import CtcModel, Frontend, Network
 from asr.model.encoder import count_parameters

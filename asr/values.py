@@ -1,0 +1,73 @@
+"""Settings as plain values: sections of them, the files that they name, and fingerprints."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from asr.config import Config, Settings
+
+
+def plain_values(settings: Settings) -> dict[str, Any]:
+    """The values as JSON has them, but paths still as paths: what they name is known as files."""
+    values: dict[str, Any] = _keep_paths(settings.model_dump(mode="json"), settings.model_dump())
+    return values
+
+
+def section_values(config: Config, names: Sequence[str]) -> dict[str, Any]:
+    """The sections or `section.key` values named, as plain values."""
+    values = config.model_dump(mode="json")
+    return {name: _lookup(values, name) for name in names}
+
+
+def named_files(config: Config, names: Sequence[str]) -> dict[str, Path]:
+    """The files and folders that those sections or values name, by `section.key`."""
+    values = config.model_dump()
+    return {key: path for name in names for key, path in _paths(name, _lookup(values, name))}
+
+
+def fingerprint(values: object) -> str:
+    """Sixteen hexadecimal digits that change when any of the (JSON) values does."""
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fingerprint_rows(rows: Iterable[object]) -> str:
+    """The fingerprint of the list of them, which need not be in memory."""
+    digest = hashlib.sha256(b"[")
+    for number, row in enumerate(rows):
+        text = json.dumps(row, sort_keys=True, ensure_ascii=False)
+        digest.update(f"{', ' if number else ''}{text}".encode())
+    digest.update(b"]")
+    return digest.hexdigest()[:16]
+
+
+def _keep_paths(plain: Any, original: Any) -> Any:
+    if isinstance(original, Path):
+        return original
+    if isinstance(original, Mapping) and isinstance(plain, dict):
+        return {
+            key: _keep_paths(value, inner)
+            for (key, value), inner in zip(plain.items(), original.values(), strict=True)
+        }
+    if isinstance(original, list | tuple) and isinstance(plain, list):
+        return [_keep_paths(*pair) for pair in zip(plain, original, strict=True)]
+    return plain
+
+
+def _lookup(values: Mapping[str, Any], dotted: str) -> Any:
+    for key in dotted.split("."):
+        values = values[key]
+    return values
+
+
+def _paths(key: str, value: Any) -> Iterator[tuple[str, Path]]:
+    if isinstance(value, Path):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _paths(f"{key}.{name}", inner)
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _paths(f"{key}.{number}", inner)

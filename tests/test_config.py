@@ -1,0 +1,55 @@
+import pytest
+
+from asr.config import Config, DecodingConfig, parse_settings
+from asr.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"features": {"low_freq": 4000, "high_freq": 3000}},
+            "features: low_freq 4000 < high_freq",
+        ),
+        ({"features": {"sample_rate": 8000, "high_freq": 4001}}, "high_freq 4001 <= 4000 Hz"),
+        (
+            {"features": {"kind": "mfcc", "num_mel_bins": 12}},
+            "num_ceps 13 exceeds num_mel_bins 12",
+        ),
+        (
+            {"augment": {"join_probability": 0.5}, "features": {"normalization": "speaker"}},
+            "where: the whole: augment.join_probability: utterances that are joined",
+        ),
+        ({"trianing": {}}, r"trianing: unknown key; did you mean training\?"),
+        (
+            {"lm": {"neural": {"epoch": 1}}},
+            r"lm\.neural\.epoch: unknown key; did you mean epochs\?",
+        ),
+        ({"tokens": {"xyzzy": 1}}, "unknown key; known keys: kind, vocabulary_size$"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_settings(values, Config, "where")
+
+
+def test_edges_of_what_can_be() -> None:
+    values = {"kind": "mfcc", "num_mel_bins": 13, "sample_rate": 8000, "high_freq": 4000}
+    features = parse_settings({"features": values}, Config, "where").features
+    assert (features.num_base_bins, features.num_bins, features.frame_shift) == (13, 13, 80)
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (DecodingConfig(), "best path"),
+        (DecodingConfig(beam=4), "beam 4, weight 1, word bonus 0"),
+        (
+            DecodingConfig(lm="a.arpa", lexicon="b.txt", neural_lm="n", neural_share=0.25),
+            "beam 1, lm a.arpa, lexicon b.txt, n with a share of 0.25, weight 1, word bonus 0",
+        ),
+        (DecodingConfig(neural_lm="n"), "best path"),
+    ],
+)
+def test_decoding_in_a_line(config: DecodingConfig, line: str) -> None:
+    assert config.describe() == line
