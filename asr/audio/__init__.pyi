@@ -1,11 +1,11 @@
 from . import files as files
 from . import mp3 as mp3
 from . import pipes as pipes
-from .files import AudioInfo as AudioInfo
-from .files import RawFormat as RawFormat
-from .files import Samples as Samples
 from .files import inspect_audio as inspect_audio
 from .files import open_sound as open_sound
+from .sound import AudioInfo as AudioInfo
+from .sound import RawFormat as RawFormat
+from .sound import Samples as Samples
 from .stream import AudioStream as AudioStream
 from .stream import Resampler as Resampler
 from .stream import as_int16 as as_int16

@@ -10,90 +10,29 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import soundfile
 
+from asr.audio import containers
 from asr.audio.mp3 import count_frames
-from asr.errors import AudioError, printable
+from asr.audio.sound import (
+    ENCODINGS,
+    AudioInfo,
+    RawFormat,
+    Samples,
+    SoundSource,
+    audio_error,
+    check_rate,
+)
+from asr.errors import AudioError
 
-Samples = npt.NDArray[np.float32]
-
-_MIN_RATE, _MAX_RATE = 1000, 768_000  # Hz; what lies outside is a damaged header
 _BLOCK = 65_536  # samples decoded at a time, of all channels together
 _TAIL = 65_536  # bytes; more than the longest Ogg page (RFC 3533: 65,307)
 _STREAMED = 0x7FFF_0000  # bytes; a size from here on says "unknown", written to a pipe
 _UNKNOWN_LENGTH = 1 << 48  # samples; libsndfile's answer for a FLAC stream without a length
 _MP3_DELAY = 4  # frames; what an encoder and a decoder add at the ends, and the tag's frame
-_MP3_JUNK = 0.02  # share of an MP3 file's packets that may be none, as tags between joined files
-_AV_SLACK = 0.5  # seconds; a container's duration counts encoder delay and padding
-_ENCODINGS = {"s16": "PCM_16", "s24": "PCM_24", "s32": "PCM_32", "f32": "FLOAT", "u8": "PCM_U8"}
-
-# Demuxers that FFmpeg may use: none that follows links to other files or hosts (hls, concat, sdp).
-AV_FORMATS = "mov,matroska,webm,asf,avi,flv,aac,ac3,eac3,amr,mpegts,mpeg,mp3,ape,wv,tta,wav,ogg"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RawFormat:
-    """What samples without a header are, as `16000:s16:1`; little-endian."""
-
-    sample_rate: int
-    """Hz."""
-    encoding: str = "s16"
-    """`s16`, `s24`, `s32`, `f32` or `u8`."""
-    num_channels: int = 1
-
-    @classmethod
-    def parse(cls, text: str) -> "RawFormat":
-        """The format that `RATE[:ENCODING[:CHANNELS]]` names.
-
-        Raises:
-            ValueError: it is not that.
-        """
-        match = re.fullmatch(r"(\d{1,6})(?::(\w+))?(?::(\d{1,4}))?", text)
-        rate, encoding, channels = match.groups() if match else ("0", None, None)
-        raw = cls(
-            sample_rate=int(rate), encoding=encoding or "s16", num_channels=int(channels or 1)
-        )
-        is_possible = raw.encoding in _ENCODINGS and _MIN_RATE <= raw.sample_rate <= _MAX_RATE
-        if not is_possible or not 1 <= raw.num_channels <= 1024:
-            raise ValueError(
-                f"{text}: RATE[:ENCODING[:CHANNELS]] is expected, as 16000:s16:1; encodings are "
-                + ", ".join(_ENCODINGS)
-            )
-        return raw
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SoundSource:
-    """A stretch of sound while its file is open."""
-
-    sample_rate: int
-    """Hz."""
-    num_channels: int
-    num_samples: int | None
-    """In one channel, as far as the header tells."""
-    blocks: Iterator[Samples]
-    """[sample, channel], in [-1, 1]; to be taken once."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AudioInfo:
-    """What a file says of itself."""
-
-    duration: float
-    """Seconds."""
-    sample_rate: int
-    """Hz."""
-    num_channels: int
-    num_samples: int
-    """In one channel, at `sample_rate`."""
-    format: str
-    """Container and encoding, as `WAV PCM_16`."""
 
 
 @contextmanager
@@ -126,15 +65,15 @@ def open_sound(
                 blocks=_sound_blocks(sound, path, start, stop),
             )
             return
-    with _container(path) as container:
-        rate = check_rate(path, int(container.streams.audio[0].rate or 0))
+    with containers.open_container(path) as container:
+        rate = containers.container_rate(container, path)
         start, stop = _stretch(rate, offset, duration)
-        seconds = _av_seconds(container)
+        seconds = containers.container_seconds(container)
         yield SoundSource(
             sample_rate=rate,
             num_channels=container.streams.audio[0].channels,
             num_samples=None if seconds is None else _length(round(seconds * rate), start, stop),
-            blocks=_av_blocks(container, path, start, stop),
+            blocks=containers.container_blocks(container, path, start, stop),
         )
 
 
@@ -147,7 +86,7 @@ def inspect_audio(path: Path) -> AudioInfo:
     _check_file(path)
     with _sound_file(path) as sound:
         if sound is None:
-            return _inspect_container(path)
+            return containers.inspect_container(path)
         num_samples = sound.frames
         if not 0 < num_samples < _UNKNOWN_LENGTH:
             num_samples = sum(len(block) for block in _sound_blocks(sound, path, 0, None))
@@ -170,24 +109,6 @@ def count_channels(path: Path, raw: RawFormat | None = None) -> int:
     """
     with open_sound(path, raw=raw) as source:
         return source.num_channels
-
-
-def audio_error(path: Path, cause: str) -> AudioError:
-    """An error in one line, whatever the name of the file and the text of a library hold."""
-    return AudioError(f"{printable(path)}: {' '.join(cause.split())}")
-
-
-def check_rate(path: Path, rate: int) -> int:
-    """The rate, if a file can have it.
-
-    Raises:
-        AudioError: it cannot.
-    """
-    if not _MIN_RATE <= rate <= _MAX_RATE:
-        raise audio_error(
-            path, f"a sample rate of {rate} Hz; {_MIN_RATE} to {_MAX_RATE} Hz can be read"
-        )
-    return rate
 
 
 def _check_file(path: Path) -> None:
@@ -229,7 +150,7 @@ def _sound_file(path: Path, raw: RawFormat | None = None) -> Iterator[Any]:
     if raw is not None:
         layout = {
             "format": "RAW",
-            "subtype": _ENCODINGS[raw.encoding],
+            "subtype": ENCODINGS[raw.encoding],
             "endian": "LITTLE",
             "samplerate": raw.sample_rate,
             "channels": raw.num_channels,
@@ -339,121 +260,3 @@ def _sound_blocks(sound: Any, path: Path, start: int, stop: int | None) -> Itera
         raise _damaged(path, error) from error
     if has_length and position < last:
         raise audio_error(path, f"truncated: {sound.frames} samples expected, {position} there")
-
-
-def pyav(path: Path) -> Any:
-    """PyAV's module, which installations that only transcribe may be without.
-
-    Raises:
-        AudioError: it is not there; `path` is what it was to read.
-    """
-    try:
-        import av
-    except ImportError as error:
-        raise audio_error(path, "its format, if it is audio, needs PyAV: pip install av") from error
-    return av
-
-
-@contextmanager
-def _container(path: Path) -> Iterator[Any]:
-    """The file opened by FFmpeg."""
-    av = pyav(path)
-    av.logging.set_level(None)
-    # A file object, so that a name that looks like an URL or protocol is only a name.
-    with path.open("rb") as file:
-        with explained(path):
-            options = {"format_whitelist": AV_FORMATS}
-            container = av.open(file, metadata_errors="ignore", options=options)
-        with container:
-            if not container.streams.audio:
-                raise audio_error(path, f"no sound in it, only {_kinds(container)}")
-            if container.streams.audio[0].codec_context is None:
-                raise audio_error(path, "sound of a kind that cannot be decoded")
-            yield container
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn FFmpeg's errors into AudioError while the block runs."""
-    av = pyav(path)
-    try:
-        yield
-    except (av.error.FFmpegError, OSError, ValueError, RuntimeError) as error:
-        cause = getattr(error, "strerror", None) or str(error)
-        raise audio_error(path, f"not audio that can be read, or damaged ({cause})") from error
-
-
-def _kinds(container: Any) -> str:
-    return ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-
-
-def _av_blocks(container: Any, path: Path, start: int, stop: int | None) -> Iterator[Samples]:
-    """Decoded from the beginning, as seeking is inexact in these containers."""
-    av = pyav(path)
-    stream = container.streams.audio[0]
-    resampler = av.AudioResampler(format="fltp", rate=stream.rate)
-    position = 0
-    last = _UNKNOWN_LENGTH if stop is None else stop
-    with explained(path):
-        for decoded in _decoded(container, path):
-            for frame in resampler.resample(decoded):
-                block = frame.to_ndarray().T.astype(np.float32)
-                yield block[max(0, start - position) : max(0, last - position)]
-                position += len(block)
-            if position >= last:
-                return
-    seconds = position / stream.rate
-    expected = _av_seconds(container)
-    if expected is not None and seconds + _AV_SLACK < expected:
-        raise audio_error(path, f"truncated: {expected:.2f} s expected, {seconds:.2f} s there")
-    if start >= position:
-        raise audio_error(path, f"nothing at {start / stream.rate:g} s, it ends at {seconds:g} s")
-
-
-def _decoded(container: Any, path: Path) -> Iterator[Any]:
-    """Frames of sound; of an MP3 file without what stands between joined files, as FFmpeg does."""
-    stream = container.streams.audio[0]
-    if container.format.name != "mp3":
-        yield from container.decode(stream)
-        return
-    num_junk = 0
-    for number, packet in enumerate(container.demux(stream)):
-        try:
-            frames = packet.decode()
-        except pyav(path).error.InvalidDataError:
-            num_junk += 1
-            if num_junk > 2 + _MP3_JUNK * number:
-                raise
-            continue
-        yield from frames
-
-
-def _av_seconds(container: Any) -> float | None:
-    if container.format.name == "mp3":
-        return None  # an estimate
-    stream = container.streams.audio[0]
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    if container.duration and len(container.streams) == 1:
-        return float(container.duration / 1_000_000)  # FFmpeg's AV_TIME_BASE, microseconds
-    return None
-
-
-def _inspect_container(path: Path) -> AudioInfo:
-    with _container(path) as container:
-        rate = check_rate(path, int(container.streams.audio[0].rate or 0))
-        stream = container.streams.audio[0]
-        seconds = _av_seconds(container)
-        if seconds is None:
-            count = sum(len(block) for block in _av_blocks(container, path, 0, None))
-        else:
-            count = round(seconds * rate)
-        if not count:
-            raise audio_error(path, "no samples")
-        return AudioInfo(
-            duration=count / rate,
-            sample_rate=rate,
-            num_channels=stream.channels,
-            num_samples=count,
-            format=f"{container.format.name.partition(',')[0]} {stream.codec_context.name}",
-        )

@@ -14,20 +14,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 
-from asr.audio.files import (
-    AV_FORMATS,
-    RawFormat,
-    Samples,
-    SoundSource,
-    audio_error,
-    check_rate,
-    explained,
-    pyav,
-)
+from asr.audio.containers import open_piped_container
+from asr.audio.sound import RawFormat, Samples, SoundSource, audio_error
 from asr.audio.stream import AudioStream
 from asr.errors import AudioError, DataError
 
@@ -105,7 +97,9 @@ def open_pipe(
     """
     with ExitStack() as stack:
         if raw is None:
-            source = stack.enter_context(_open_container(descriptor))
+            source = stack.enter_context(
+                open_piped_container(_Pipe(descriptor), _STDIN, _READ_BYTES)
+            )
         elif raw.encoding not in _RAW_TYPES:
             raise audio_error(_STDIN, f"--live with --raw takes {', '.join(_RAW_TYPES)}")
         else:
@@ -156,34 +150,6 @@ def _run(
         raise AudioError(f"{command}: exit code {failed[-1]}{': ' if complaint else ''}{complaint}")
 
 
-@contextmanager
-def _open_container(descriptor: int) -> Iterator[SoundSource]:
-    av = pyav(_STDIN)
-    av.logging.set_level(None)
-    with explained(_STDIN):
-        container = av.open(
-            _Pipe(descriptor),
-            metadata_errors="ignore",
-            buffer_size=_READ_BYTES,
-            # Not 5 MB and 5 s to find out what comes.
-            options={
-                "format_whitelist": AV_FORMATS,
-                "probesize": str(_READ_BYTES),
-                "analyzeduration": "0",
-            },
-        )
-    with container:
-        streams = container.streams.audio
-        if not streams or streams[0].codec_context is None:
-            raise audio_error(_STDIN, "no sound in it that can be decoded")
-        yield SoundSource(
-            sample_rate=check_rate(_STDIN, int(streams[0].rate or 0)),
-            num_channels=streams[0].channels,
-            num_samples=None,
-            blocks=_container_blocks(container),
-        )
-
-
 class _Pipe:
     """What FFmpeg reads from: as many bytes as there are, without waiting for more."""
 
@@ -209,13 +175,3 @@ def _raw_blocks(descriptor: int, raw: RawFormat) -> Iterator[Samples]:
             full_scale = 1 << (8 * dtype.itemsize - 1)
             offset = full_scale if dtype.kind == "u" else 0
             yield ((values.astype(np.float64) - offset) / full_scale).astype(np.float32)
-
-
-def _container_blocks(container: Any) -> Iterator[Samples]:
-    av = pyav(_STDIN)
-    stream = container.streams.audio[0]
-    resampler = av.AudioResampler(format="fltp", rate=stream.rate)
-    with explained(_STDIN):
-        for decoded in container.decode(stream):
-            for frame in resampler.resample(decoded):
-                yield frame.to_ndarray().T.astype(np.float32)

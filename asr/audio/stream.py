@@ -8,14 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.audio.files import (
-    RawFormat,
-    Samples,
-    SoundSource,
-    audio_error,
-    check_rate,
-    open_sound,
-)
+from asr.audio.files import open_sound
+from asr.audio.sound import RawFormat, Samples, SoundSource, audio_error, check_rate
 from asr.errors import printable
 
 _SAMPLES = Path("samples")  # what errors call audio that is in memory

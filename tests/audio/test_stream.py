@@ -12,7 +12,8 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.audio.files import RawFormat, inspect_audio
+from asr.audio.files import inspect_audio
+from asr.audio.sound import RawFormat
 from asr.audio.stream import open_audio, read_audio, stream_samples, to_mono
 from asr.errors import AudioError
 

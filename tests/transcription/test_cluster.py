@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.audio.files import RawFormat
+from asr.audio import RawFormat
 from asr.cli import main
 from asr.corpus.manifest import Utterance
 from asr.decoding.options import DecodingOptions
@@ -35,7 +35,7 @@ from tests.tones import CONFIG, write_corpus
 JOB = """
 import os, sys
 import asr.transcription.job
-from asr.audio.files import RawFormat
+from asr.audio import RawFormat
 from asr.cli import main
 asr.transcription.job._TASK_INPUTS = 8
 os.sched_getaffinity = lambda _: {0, 1}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.audio.files import RawFormat
+from asr.audio import RawFormat
 from asr.audio.pipes import command_output, split_command
 from asr.corpus.manifest import Utterance, write_manifest
 from asr.errors import AudioError, DataError
