@@ -157,13 +157,37 @@ class EncoderConfig(Settings):
     """Output channels of the subsampling convolutions."""
 
 
+class InitConfig(Settings):
+    """Fine-tuning: the model that training starts from, and how; nothing of it counts without."""
+
+    model: Path | None = None
+    """A model folder, or the name of a model that comes with the package; none is random weights.
+    What it normalizes features with, where that was measured on its training set, is kept."""
+    keep_tokens: bool = True
+    """Keep the model's characters or byte-pair units, and add the characters that the transcripts
+    need; otherwise they are those of the transcripts alone. Phones are always the recipe's."""
+    freeze_share: float = Field(0.1, ge=0, le=1)
+    """Share of the steps, the first ones, in which nothing but the output layer is trained."""
+    lower_rate: float = Field(0.3, ge=0, le=1)
+    """Share of the learning rate that all below the output layer is trained with afterwards."""
+    replay: Path | None = None
+    """Manifest of what the model was trained on, some of which is learnt again in each epoch, so
+    that less of it is forgotten."""
+    replay_share: float = Field(0.2, gt=0, lt=1)
+    """Share of an epoch's utterances that are drawn from `replay`."""
+    old_test: Path | None = None
+    """Manifest on which the recipe's result says how much was forgotten; not learnt from."""
+
+
 class TrainingConfig(Settings):
     """How the network is trained."""
 
     seed: int = Field(1, ge=0)
     """Of everything random."""
-    epochs: int = Field(40, ge=1)
-    """Passes over the training set."""
+    init: InitConfig = InitConfig()
+    """The model that it starts from."""
+    epochs: int = Field(40, ge=0)
+    """Passes over the training set; 0, with `init` only, gives the model that it starts from."""
     batch_seconds: float = Field(60.0, gt=0)
     """Padded audio in a batch."""
     stream: bool = False
@@ -196,6 +220,12 @@ class TrainingConfig(Settings):
     """Time from one checkpoint to the next; 0 is one a step."""
     max_bad_steps: int = Field(10, ge=0)
     """Steps without a finite gradient that are left out before training stops."""
+
+    @model_validator(mode="after")
+    def _check_epochs(self) -> Self:
+        if not self.epochs and self.init.model is None:
+            raise ValueError("epochs 0 without init.model: nothing would be learnt; give 1 or more")
+        return self
 
 
 NEURAL_LM_FILES = ("config.yaml", "weights.safetensors", "words.txt")

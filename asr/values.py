@@ -8,6 +8,8 @@ from typing import Any
 
 from asr.config import Config, Settings
 
+_ABSENT = object()
+
 
 def plain_values(settings: Settings) -> dict[str, Any]:
     """The values as JSON has them, but paths still as paths: what they name is known as files."""
@@ -16,14 +18,17 @@ def plain_values(settings: Settings) -> dict[str, Any]:
 
 
 def section_values(config: Config, names: Sequence[str]) -> dict[str, Any]:
-    """The sections or `section.key` values named, as plain values."""
-    values = config.model_dump(mode="json")
-    return {name: _lookup(values, name) for name in names}
+    """The sections or `section.key` values named, as plain values.
+
+    Without a model to start from, `training.init` is left out: it changes nothing.
+    """
+    values = _without_idle(config, config.model_dump(mode="json"))
+    return {name: value for name in names if (value := _lookup(values, name)) is not _ABSENT}
 
 
 def named_files(config: Config, names: Sequence[str]) -> dict[str, Path]:
     """The files and folders that those sections or values name, by `section.key`."""
-    values = config.model_dump()
+    values = _without_idle(config, config.model_dump())
     return {key: path for name in names for key, path in _paths(name, _lookup(values, name))}
 
 
@@ -56,8 +61,17 @@ def _keep_paths(plain: Any, original: Any) -> Any:
     return plain
 
 
+def _without_idle(config: Config, values: dict[str, Any]) -> dict[str, Any]:
+    if config.training.init.model is None:
+        del values["training"]["init"]
+    return values
+
+
 def _lookup(values: Mapping[str, Any], dotted: str) -> Any:
+    """`_ABSENT` where there is none."""
     for key in dotted.split("."):
+        if key not in values:
+            return _ABSENT
         values = values[key]
     return values
 

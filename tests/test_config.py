@@ -20,6 +20,8 @@ from asr.errors import ConfigError
             {"augment": {"join_probability": 0.5}, "features": {"normalization": "speaker"}},
             "where: the whole: augment.join_probability: utterances that are joined",
         ),
+        ({"training": {"epochs": 0}}, r"training: epochs 0 without init\.model: nothing would be"),
+        ({"training": {"init": {"modell": "m"}}}, r"modell: unknown key; did you mean model\?"),
         ({"trianing": {}}, r"trianing: unknown key; did you mean training\?"),
         (
             {"lm": {"neural": {"epoch": 1}}},
@@ -37,6 +39,8 @@ def test_edges_of_what_can_be() -> None:
     values = {"kind": "mfcc", "num_mel_bins": 13, "sample_rate": 8000, "high_freq": 4000}
     features = parse_settings({"features": values}, Config, "where").features
     assert (features.num_base_bins, features.num_bins, features.frame_shift) == (13, 13, 80)
+    training = {"epochs": 0, "init": {"model": "m"}}
+    assert parse_settings({"training": training}, Config, "where").training.epochs == 0
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,23 @@ def test_sections_and_the_files_that_they_name() -> None:
     }
 
 
+def test_fine_tuning_is_no_setting_without_a_model_to_start_from() -> None:
+    """A work folder of a version without it stays as it is: nothing is trained anew."""
+    init = {"replay": "old.jsonl", "freeze_share": 0.5}
+    config = Config.model_validate({"training": {"init": init}})
+    names = ["training", "training.init.replay", "training.seed"]
+    values = section_values(config, names)
+    assert list(values) == ["training", "training.seed"]
+    assert "init" not in values["training"]
+    assert named_files(config, names) == {}
+    config = Config.model_validate({"training": {"init": {"model": "m", **init}}})
+    assert section_values(config, names)["training"]["init"]["freeze_share"] == 0.5
+    assert named_files(config, names) == {
+        "training.init.model": Path("m"),
+        "training.init.replay": Path("old.jsonl"),
+    }
+
+
 def test_a_fingerprint_is_of_values_and_not_of_their_order() -> None:
     assert fingerprint({"a": 1, "b": [2, "ä"]}) == fingerprint({"b": [2, "ä"], "a": 1})
     assert fingerprint({"a": 1}) != fingerprint({"a": 2})

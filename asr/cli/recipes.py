@@ -1,5 +1,6 @@
 """`asr recipes` and `asr run`."""
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ def recipes() -> None:
 @click.option("--conf", metavar="NAME|FILE", help="Configuration; the default is `default`.")
 @click.option("--work", type=click.Path(path_type=Path), help="Work folder; work/RECIPE/NAME.")
 @click.option("--corpus", type=click.Path(path_type=Path), help="Local copy of the corpus.")
+@click.option("--init", "model", metavar="MODEL", help="Model folder that training starts from.")
 @click.option("--from", "first", metavar="STAGE", help="First stage, by name or number.")
 @click.option("--to", "last", metavar="STAGE", help="Last stage, by name or number.")
 @click.option("--stage", type=int, metavar="N", help="The same as --from, by number.")
@@ -38,6 +40,7 @@ def run(
     conf: str | None,
     work: Path | None,
     corpus: Path | None,
+    model: str | None,
     first: str | None,
     last: str | None,
     stage: int | None,
@@ -54,6 +57,8 @@ def run(
     """
     first = _one_of("--from", first, "--stage", stage)
     last = _one_of("--to", last, "--stop-stage", stop_stage)
+    if model is not None:
+        overrides += (f"training.init.model={json.dumps(model)}",)  # as YAML has a string, too
     recipe = definition.load_recipe(recipe_folder)
     config = definition.load_recipe_config(recipe, conf, overrides)
     folder = work or definition.default_work_folder(recipe, conf)

@@ -7,6 +7,7 @@ optional `decoding.yaml`, with the language model and lexicon that it names (see
 network and what decoding adds; no torch.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from asr.errors import AsrError, ModelError
 from asr.files import check_inside, open_atomic
 from asr.text import TokenTable, read_tokens, write_tokens
 from asr.text import tokens as token_tables
+from asr.values import fingerprint
 
 WEIGHTS = "weights.safetensors"
 
@@ -64,6 +66,27 @@ def read_model(folder: Path) -> LoadedModel:
         raise ModelError(str(error)) from error
     tokens = read_tokens(folder)
     return LoadedModel(config=config, tokens=tokens, training=_read_training(folder))
+
+
+def locate_model(model: Path) -> Path:
+    """The folder of a model as users name it: by that folder."""
+    return model
+
+
+def content_hash(folder: Path) -> str:
+    """Sixteen hexadecimal digits that change with a model's weights, tokens or settings.
+
+    What is added for decoding, and where and when the files were written, is no part of it.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    digests = {}
+    for name in ("config.yaml", WEIGHTS, *token_tables.TOKEN_FILES):
+        if (folder / name).is_file():
+            with (folder / name).open("rb") as file:
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return fingerprint(digests)
 
 
 def is_exported(folder: Path) -> bool:
