@@ -5,10 +5,11 @@ Which module for which question:
     hypothesis  what comes out, and what is the best path?
     decoder     which search runs, with which helps?
     options     what do a model folder and a caller say of that?
-    beam, tables, automaton  how does the compiled prefix search work, and on which tables?
+    beam, prefixes, endings  how does the compiled prefix search work?
+    tables, automaton        on which tables?
     lexicon, grammar, hotwords   which words may, must or should be heard?
     rescoring   how does a neural language model rank readings anew?
-    compilation   where is compiled code kept?
+    compilation, borrowing   where is compiled code kept, and how does it hold arrays?
     alignment, viterbi   where does each token of a known text lie, and how many steps does it need?
 """
 

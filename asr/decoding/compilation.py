@@ -1,18 +1,25 @@
 """Functions compiled by Numba, whose code is kept on the disk where that can be done.
 
 Numba by itself fails where it finds no folder to write to, where the disk is full and, from then
-on, where a file of its cache is damaged. Here such a cache is as good as none.
+on, where a file of its cache is damaged. Here such a cache is as good as none. Numba does not see
+either when what a function takes from another file has changed; here all their sources count.
 """
 
 import contextlib
+import functools
 import hashlib
 import pickle
+import re
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 from numba.core.serialize import dumps
+
+_IMPORT = re.compile(rb"^from ([\w.]+) import ", re.MULTILINE)
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -26,6 +33,13 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         return dispatcher
 
     return decorate
+
+
+inlined = compiled(error_model="numpy", forceinline=True)
+"""For functions that others call in an inner loop.
+
+Arguments are many arrays each: a call that stays a call costs as much as what it does.
+"""
 
 
 class _Code(CompileResultCacheImpl):  # type: ignore[misc, unused-ignore]
@@ -47,6 +61,14 @@ class _Cache(FunctionCache):  # type: ignore[misc, unused-ignore]
 
     _impl_class = _Code
 
+    def __init__(self, function: Callable[..., Any]):
+        super().__init__(function)
+        self._cache_file = IndexDataCacheFile(
+            cache_path=self._cache_path,
+            filename_base=self._impl.filename_base,
+            source_stamp=_digest(function.__module__),
+        )
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         # Damaged pickles raise whatever they like.
         try:
@@ -59,3 +81,19 @@ class _Cache(FunctionCache):  # type: ignore[misc, unused-ignore]
     def save_overload(self, sig: Any, data: Any) -> None:
         with contextlib.suppress(Exception):
             super().save_overload(sig, data)
+
+
+@functools.cache
+def _digest(module: str) -> str:
+    """Of the sources of a module and of those of its package that it imports from."""
+    package = module.partition(".")[0]
+    sources: dict[str, bytes] = {}
+    waiting = {module}
+    while waiting:
+        name = waiting.pop()
+        path = getattr(sys.modules.get(name), "__file__", None)
+        sources[name] = Path(path).read_bytes() if path else b""
+        imported = {match.decode() for match in _IMPORT.findall(sources[name])}
+        waiting |= {other for other in imported if other.partition(".")[0] == package}
+        waiting -= sources.keys()
+    return hashlib.sha256(b"".join(sources[name] for name in sorted(sources))).hexdigest()

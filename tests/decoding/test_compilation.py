@@ -16,6 +16,11 @@ print(best_path(log_probs, np.array([1, 2])))
 print(sum(best_path.stats.cache_hits.values()))
 """
 
+_TOTAL = """
+from sums.total import total
+print(total(), sum(total.stats.cache_hits.values()))
+"""
+
 
 def hits(folder: Path, prefix: str = "") -> int:
     """How often the code of a function was found in a folder, in which its code is kept."""
@@ -78,3 +83,38 @@ def test_a_damaged_cache_is_written_anew(
     damage(path)
     assert hits(tmp_path) == 0
     assert hits(tmp_path) == 1
+
+
+def test_what_a_function_takes_from_other_files_is_compiled_anew_when_it_changes(
+    tmp_path: Path,
+) -> None:
+    package = tmp_path / "sums"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "terms.py").write_text("from sums.numbers import SECOND\nFIRST = 1\n")
+    (package / "total.py").write_text(
+        "from asr.decoding.compilation import compiled\n"
+        "from sums.terms import FIRST, SECOND\n\n"
+        "@compiled()\n"
+        "def total():\n"
+        "    return FIRST + SECOND\n"
+    )
+    totals = []
+    for second in (1, 1, 2):
+        # Of one length, and of one age: what it holds has to tell.
+        (package / "numbers.py").write_text(f"SECOND = {second}\n")
+        os.utime(package / "numbers.py", (10**9, 10**9))
+        done = subprocess.run(
+            [sys.executable, "-Bc", _TOTAL],
+            env={
+                **os.environ,
+                "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+                "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        totals.append(done.stdout.strip())
+    assert totals == ["2 0", "2 1", "3 0"]
