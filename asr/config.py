@@ -261,7 +261,12 @@ class LanguageModelConfig(Settings):
     unit: Literal["word", "character"] = "word"
     """What it predicts."""
     text: Path | None = None
-    """File that it is estimated from, a sentence a line; none means the training transcripts."""
+    """File that it is estimated from, a sentence a line, perhaps packed by gzip or xz; none means
+    the training transcripts."""
+    vocabulary: int = Field(0, ge=0)
+    """Most frequent words of the text that the n-grams have, others are `<unk>`; 0 is all."""
+    max_ngrams: int = Field(0, ge=0)
+    """N-grams that are left after pruning by relative entropy; 0 prunes none."""
     lexicon: bool = False
     """Recognize no words but those of that text."""
     neural: NeuralLmConfig = NeuralLmConfig()

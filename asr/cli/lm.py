@@ -1,6 +1,8 @@
 """`asr lm`: language models."""
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,8 @@ import click
 from asr.cli.terminal import put, report
 
 if TYPE_CHECKING:
-    from asr.lm import Estimate, Perplexity, Unit
+    from asr.lm import Estimate, LanguageModel, Perplexity, Unit
+    from asr.lm import arpa as arpa_files
 
 _FILE = click.Path(path_type=Path)
 _SUFFIXES = (".arpa", ".arpa.gz")
@@ -24,9 +27,26 @@ def _counts(_context: click.Context, _option: click.Parameter, value: str) -> li
         raise click.BadParameter(f"{value!r} is not a list of counts, as 0,1") from None
 
 
+def _weights(_context: click.Context, _option: click.Parameter, value: str | None) -> list[float]:
+    try:
+        return [float(weight) for weight in (value or "").split(",") if weight]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of weights, as 0.7,0.3") from None
+
+
+def _vocabulary(
+    _context: click.Context, _option: click.Parameter, value: str | None
+) -> int | Path | None:
+    if value is None or Path(value).is_file():
+        return None if value is None else Path(value)
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is neither a file nor a number of words")
+    return int(value)
+
+
 @click.group()
 def lm() -> None:
-    """Language models: train, perplexity, show, sample."""
+    """Language models: train, prune, interpolate, perplexity, show, sample."""
 
 
 @lm.command()
@@ -41,6 +61,12 @@ def lm() -> None:
     metavar="COUNTS",
     help="For order 2, 3, ...: leave out n-grams seen so often or less, as 0,1.",
 )
+@click.option(
+    "--vocabulary",
+    callback=_vocabulary,
+    metavar="FILE|N",
+    help="A word a line, or the N most frequent of TEXT; others are <unk>.",
+)
 @click.option("--lstm", is_flag=True, help="A recurrent network in place of n-grams.")
 @click.option("--epochs", type=click.IntRange(min=1), default=20, help="With --lstm.")
 @click.option("--hidden-size", type=click.IntRange(min=1), default=128, help="With --lstm.")
@@ -53,6 +79,7 @@ def train(
     output: Path,
     unit: "Unit",
     prune: list[int],
+    vocabulary: int | Path | None,
     lstm: bool,
     epochs: int,
     hidden_size: int,
@@ -64,8 +91,10 @@ def train(
     if lstm == (order is not None):
         raise click.UsageError("give --order N for n-grams, or --lstm for a recurrent network")
     if order is not None:
-        _train_ngrams(text, order, output, unit, prune)
+        _train_ngrams(text, order, output, unit, prune, vocabulary)
         return
+    if prune or vocabulary is not None:
+        raise click.UsageError("--prune and --vocabulary are for n-grams, with --order N")
     if output.exists() and not output.is_dir():
         raise click.UsageError(f"--output {output}: with --lstm a folder is written")
     from asr.config import NEURAL_LM_FILES, NeuralLmConfig
@@ -87,18 +116,129 @@ def train(
     neural_lm.save_neural_lm(model, output)
 
 
-def _train_ngrams(text: Path, order: int, output: Path, unit: "Unit", prune: list[int]) -> None:
-    if not output.name.endswith(_SUFFIXES):
-        raise click.UsageError(f"--output {output}: a name that ends in .arpa or .arpa.gz")
-    from asr.lm import estimate, read_sentences, write_arpa
+def _train_ngrams(
+    text: Path,
+    order: int,
+    output: Path,
+    unit: "Unit",
+    prune: list[int],
+    vocabulary: int | Path | None,
+) -> None:
+    _check_output(output)
+    from asr.lm import estimate, read_sentences, sentences, write_arpa
 
-    estimated = estimate(read_sentences(text, unit), order=order, prune=prune)
+    words = sentences.read_words(vocabulary) if isinstance(vocabulary, Path) else vocabulary
+    given = read_sentences(text, unit)
+    estimated = estimate(given, order=order, prune=prune, vocabulary=words)
     write_arpa(estimated.arpa, output)
     put(*_train_lines(estimated, unit))
     for number, discounts in enumerate(estimated.discounts, start=1):
         if not discounts.estimated:
             shown = ", ".join(f"{value:g}" for value in discounts.values)
             report(f"note: order {number}: too little text to estimate discounts; {shown} are used")
+
+
+def _check_output(output: Path) -> None:
+    if not output.name.endswith(_SUFFIXES):
+        raise click.UsageError(f"--output {output}: a name that ends in .arpa or .arpa.gz")
+
+
+@lm.command("prune")
+@click.argument("arpa", metavar="FILE", type=_FILE)
+@click.option("--output", type=_FILE, required=True, help="NAME.arpa[.gz].")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(min=0),
+    help="Leave out n-grams without which perplexity rises by less than this share, as 1e-8.",
+)
+@click.option("--max-ngrams", type=click.IntRange(min=1), help="Or keep so many, of all orders.")
+def prune_model(arpa: Path, output: Path, threshold: float | None, max_ngrams: int | None) -> None:
+    """Leave out of the n-gram model FILE what backing off predicts nearly as well."""
+    if (threshold is None) == (max_ngrams is None):
+        raise click.UsageError("give --threshold T or --max-ngrams N")
+    _check_output(output)
+    from asr.lm import arpa as arpa_files
+    from asr.lm import pruning
+
+    model = arpa_files.read_arpa(arpa)
+    with _named(arpa):
+        pruned = pruning.prune(model, threshold=threshold, max_ngrams=max_ngrams)
+    arpa_files.write_arpa(pruned.arpa, output)
+    put(f"threshold    {pruned.threshold:.3g}")
+    before = [len(ngrams) for ngrams in model.orders]
+    after = [len(ngrams) for ngrams in pruned.arpa.orders]
+    put(*(f"{line} of {n:,}" for line, n in zip(_ngram_lines(after), before, strict=True)))
+
+
+@lm.command()
+@click.argument("arpas", metavar="FILE...", type=_FILE, nargs=-1, required=True)
+@click.option("--dev", type=_FILE, help="Text that the weights are found on.")
+@click.option("--weights", callback=_weights, metavar="W,W", help="In place of those found.")
+@click.option("--output", type=_FILE, required=True, help="NAME.arpa[.gz].")
+def interpolate(
+    arpas: tuple[Path, ...], dev: Path | None, weights: list[float], output: Path
+) -> None:
+    """Mix the n-gram models FILE... into one, by the weights that predict a text best."""
+    if len(arpas) < 2:
+        raise click.UsageError("two models or more are expected")
+    if dev is None and not weights:
+        raise click.UsageError("give --dev TEXT, for the weights to be found on, or --weights W,W")
+    _check_output(output)
+    from asr.lm import mixing, ngram, read_sentences, write_arpa
+
+    given = [_read_ngrams(path) for path in arpas]
+    _check_units(arpas, [model for _, model in given])
+    unit = given[0][1].unit
+    text = list(read_sentences(dev, unit)) if dev is not None else []
+    scores = None
+    if dev is not None:
+        with _named(dev):
+            scores = mixing.score_text([model for _, model in given], text)
+        weights = weights or mixing.find_weights(scores)[0]
+    mixed = mixing.mix([arpa for arpa, _ in given], weights)
+    write_arpa(mixed, output)
+    if scores is not None:
+        for path, weight, scored in zip(arpas, weights, scores.perplexities(), strict=True):
+            lacking = f", {scored[1]:,} words lacking" if scored[1] else ""
+            put(f"weight       {weight:.4f}, perplexity {scored[0]:.2f}{lacking}: {path}")
+        stored = ngram.perplexity(ngram.build_model(mixed), text).without_oov
+        put(f"OOV          {scores.num_unknown:,}")
+        put(
+            f"perplexity   {stored:.2f} without OOVs; {scores.perplexity(weights):.2f} if all "
+            "models were asked for every word"
+        )
+    put(*_ngram_lines([len(ngrams) for ngrams in mixed.orders]))
+
+
+def _read_ngrams(path: Path) -> "tuple[arpa_files.Arpa, LanguageModel]":
+    from asr.lm import arpa as arpa_files
+    from asr.lm import ngram
+
+    arpa = arpa_files.read_arpa(path)
+    with _named(path):
+        return arpa, ngram.build_model(arpa)
+
+
+def _check_units(arpas: tuple[Path, ...], models: "list[LanguageModel]") -> None:
+    from asr.errors import DataError
+
+    for path, model in zip(arpas, models, strict=True):
+        if model.unit != models[0].unit:
+            raise DataError(
+                f"{path}: a model of {model.unit}s, and {arpas[0]} is one of {models[0].unit}s; "
+                "only models of the same units can be mixed"
+            )
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors begin with the name of the file that they are about."""
+    from asr.errors import DataError
+
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 @lm.command()
@@ -160,9 +300,11 @@ def show(model_path: Path) -> None:
 
 
 def _train_lines(estimated: "Estimate", unit: "Unit") -> list[str]:
+    unknown = f", {estimated.num_unknown:,} as <unk>" if estimated.num_unknown else ""
+    vocabulary = f"{len(estimated.arpa.words) - 3:,} different{unknown}"
     return [
         f"sentences    {estimated.num_sentences:,}",
-        f"{unit + 's':<12} {estimated.num_words:,}, {len(estimated.arpa.words) - 3:,} different",
+        f"{unit + 's':<12} {estimated.num_words:,}, {vocabulary}",
         *_ngram_lines([len(ngrams) for ngrams in estimated.arpa.orders]),
     ]
 

@@ -6,6 +6,9 @@ Which module for which question:
     kneser_ney  how are n-grams estimated?
     arpa        how are they written and read?
     ngram       how are they scored, as states and arcs?
+    trie        how do their n-grams, histories and shorter forms hang together?
+    pruning     which n-grams are hardly needed?
+    mixing      how do several models become one, and by which weights?
     neural      what if a recurrent network predicts the next word? (imports torch)
 """
 

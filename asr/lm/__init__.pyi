@@ -1,4 +1,9 @@
+from . import arpa as arpa
+from . import mixing as mixing
 from . import neural as neural
+from . import ngram as ngram
+from . import pruning as pruning
+from . import sentences as sentences
 from .arpa import write_arpa as write_arpa
 from .kneser_ney import Estimate as Estimate
 from .kneser_ney import estimate as estimate

@@ -8,7 +8,7 @@ Source:
 """
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,8 @@ class Estimate:
     num_sentences: int
     num_words: int
     """Units, without the sentences' ends."""
+    num_unknown: int
+    """Of these, outside of the vocabulary that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +63,30 @@ class _Level:
 
 
 def estimate(
-    sentences: Iterable[Sequence[str]], *, order: int, prune: Sequence[int] = ()
+    sentences: Iterable[Sequence[str]],
+    *,
+    order: int,
+    prune: Sequence[int] = (),
+    vocabulary: int | Collection[str] | None = None,
 ) -> Estimate:
     """Estimate a model of words, or of any other units.
 
-    `<unk>` gets a word's share of the uniform distribution that unigrams are interpolated with.
+    `<unk>` gets a word's share of the uniform distribution that unigrams are interpolated with, as
+    does a word of the vocabulary that the text lacks; and what the text has of other words, which
+    are `<unk>`, too.
 
     Args:
         sentences: without `<s>` and `</s>`; empty ones are left out.
         order: words in the longest n-grams, 1 or more.
         prune: for order 2, 3, ... the largest count (in the text) that is left out; the last value
             holds for all further orders. What is left out goes to the shorter histories.
+        vocabulary: the words, or how many of the most frequent; by default all.
 
     Raises:
         DataError: there is no sentence, `<s>` or `</s>` is a word, or `prune` falls.
     """
     thresholds = _thresholds(order, prune)
-    words, tokens = _encode(sentences)
+    words, tokens = _encode(sentences, vocabulary)
     levels = _count(tokens, len(words), order)
     discounts, orders = [], []
     # Of the order below, for each of its n-grams: words, probability, and whether it is kept.
@@ -110,6 +119,7 @@ def estimate(
         discounts=tuple(discounts),
         num_sentences=num_sentences,
         num_words=len(tokens) - 2 * num_sentences,
+        num_unknown=int(np.count_nonzero(tokens == _UNKNOWN_ID)),
     )
 
 
@@ -128,7 +138,9 @@ def _thresholds(order: int, prune: Sequence[int]) -> list[int]:
     return values + [values[-1]] * (order - len(values))
 
 
-def _encode(sentences: Iterable[Sequence[str]]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+def _encode(
+    sentences: Iterable[Sequence[str]], vocabulary: int | Collection[str] | None
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """The vocabulary, sorted but for the three marks, and all sentences as one row of ids."""
     ids = {UNKNOWN: _UNKNOWN_ID, START: _START_ID, END: _END_ID}
     tokens = array("i")
@@ -142,14 +154,35 @@ def _encode(sentences: Iterable[Sequence[str]]) -> tuple[tuple[str, ...], NDArra
         num_sentences += 1
     if not num_sentences:
         raise DataError("no sentence to learn from")
-    seen = np.array(tokens, np.int64)
+    seen = np.frombuffer(tokens, np.intc)
     if np.count_nonzero((seen == _START_ID) | (seen == _END_ID)) != 2 * num_sentences:
         raise DataError(f"{START} and {END} are no words: sentences get their bounds by themselves")
-    words = list(ids)
-    order = [0, 1, 2, *sorted(range(3, len(words)), key=words.__getitem__)]
-    ranks = np.empty(len(words), np.int64)
-    ranks[order] = np.arange(len(words))
-    return tuple(words[index] for index in order), ranks[seen]
+    marks = (UNKNOWN, START, END)
+    chosen = sorted(_choose(ids, seen, vocabulary).difference(marks))
+    words = (*marks, *chosen)
+    ranks = np.full(len(ids), _UNKNOWN_ID, np.int64)
+    for rank, word in enumerate(words):
+        if word in ids:
+            ranks[ids[word]] = rank
+    return words, ranks[seen]
+
+
+def _choose(
+    ids: Mapping[str, int], tokens: NDArray[np.intc], vocabulary: int | Collection[str] | None
+) -> set[str]:
+    """The words that are told apart; of equally frequent ones the first by the alphabet."""
+    if vocabulary is None:
+        return set(ids)
+    if not isinstance(vocabulary, int):
+        chosen = set(vocabulary)
+        if not any(word in ids for word in chosen.difference((UNKNOWN, START, END))):
+            raise DataError("no word of the vocabulary is in the text")
+        return chosen
+    if vocabulary < 1:
+        raise DataError(f"vocabulary {vocabulary}: at least 1 word is expected")
+    counts = np.bincount(tokens, minlength=len(ids)).tolist()
+    ranked = sorted(list(ids)[_END_ID + 1 :], key=lambda word: (-counts[ids[word]], word))
+    return set(ranked[:vocabulary])
 
 
 def _count(tokens: NDArray[np.int64], num_words: int, order: int) -> list[_Level]:

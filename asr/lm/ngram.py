@@ -24,6 +24,7 @@ from asr.errors import DataError, ModelError
 from asr.files import replace_folder
 from asr.lm.arpa import Arpa, read_arpa
 from asr.lm.sentences import SPACE, Unit
+from asr.lm.trie import NGramTrie, build_ngram_trie, find_keys, find_states
 
 UNKNOWN_ID, START_ID, END_ID = range(3)
 
@@ -103,7 +104,7 @@ class LanguageModel:
         pending = np.arange(len(states))
         while pending.size:
             keys = states[pending] * len(self.words) + words[pending]
-            arcs, found = _find(self.arc_keys, keys)
+            arcs, found = find_keys(self.arc_keys, keys)
             log_probs[pending[found]] += self.arc_log_probs[arcs[found]]
             following[pending[found]] = self.arc_states[arcs[found]]
             pending = pending[~found]
@@ -292,126 +293,24 @@ def build_model(arpa: Arpa) -> LanguageModel:
     Raises:
         DataError: an n-gram is listed twice.
     """
-    keys, log_probs, backoffs = _build_trie(arpa)
-    num_words = len(arpa.words)
-    shorter = _find_shorter(keys, num_words, len(arpa.orders))
-    for node in np.flatnonzero(np.isnan(log_probs)).tolist():
-        log_probs[node] = _backed_off(node, keys // num_words, log_probs, backoffs, shorter)
-    return _minimize(arpa, keys, log_probs, backoffs, shorter)
+    return _minimize(arpa, build_ngram_trie(arpa))
 
 
-def _build_trie(
-    arpa: Arpa,
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Nodes of all n-grams and their prefixes: key, log-probability (or NaN), back-off weight.
-
-    Node 0 is the empty n-gram. The key of another is parent * number of words + last word; nodes
-    are numbered by order, then sorted, so all keys are sorted.
-    """
-    num_words = len(arpa.words)
-    nodes = [np.zeros(len(ngrams), np.int64) for ngrams in arpa.orders]
-    keys, log_probs, backoffs = [np.array([-1])], [np.array([0.0])], [np.array([0.0])]
-    num_nodes = 1
-    for index, listed in enumerate(arpa.orders):
-        wanted = [
-            nodes[longer] * num_words + arpa.orders[longer].words[:, index]
-            for longer in range(index, len(arpa.orders))
-        ]
-        level, inverse = np.unique(np.concatenate(wanted), return_inverse=True)
-        places = inverse[: len(listed)]
-        twice = np.flatnonzero(np.bincount(places, minlength=len(level)) > 1)
-        if twice.size:
-            row = listed.words[np.flatnonzero(places == twice[0])[0]]
-            raise DataError(f"{' '.join(arpa.words[word] for word in row)!r} is listed twice")
-        for values, given, default in (
-            (log_probs, listed.log_probs, np.nan),
-            (backoffs, listed.backoffs, 0.0),
-        ):
-            values.append(np.full(len(level), default))
-            values[-1][places] = given
-        first = 0
-        for longer in range(index, len(arpa.orders)):
-            size = len(nodes[longer])
-            nodes[longer] = num_nodes + inverse[first : first + size]
-            first += size
-        keys.append(level)
-        num_nodes += len(level)
-    return np.concatenate(keys), np.concatenate(log_probs), np.concatenate(backoffs)
-
-
-def _find_shorter(keys: NDArray[np.int64], num_words: int, order: int) -> NDArray[np.int64]:
-    """Each node's longest proper suffix that is a node."""
-    shorter = np.zeros(len(keys), np.int64)
-    # Nodes of one order come after all their suffixes, whose own suffixes are known then.
-    level = np.flatnonzero((keys >= 0) & (keys < num_words))
-    for _ in range(2, order + 1):
-        first, last = np.searchsorted(keys, [level[0] * num_words, (level[-1] + 1) * num_words])
-        level = np.arange(first, last)
-        if not level.size:
-            break
-        histories, words = np.divmod(keys[level], num_words)
-        pending = np.arange(len(level))
-        while pending.size:
-            histories[pending] = shorter[histories[pending]]
-            found_nodes, found = _find(keys, histories[pending] * num_words + words[pending])
-            shorter[level[pending[found]]] = found_nodes[found]
-            pending = pending[~found]
-            pending = pending[histories[pending] != 0]
-    return shorter
-
-
-def _backed_off(
-    node: int,
-    parents: NDArray[np.int64],
-    log_probs: NDArray[np.float64],
-    backoffs: NDArray[np.float64],
-    shorter: NDArray[np.int64],
-) -> float:
-    """Log-probability of an n-gram that is not listed; those of its suffixes are known."""
-    target = shorter[node]
-    history, total = parents[node], float(log_probs[target])
-    while history != parents[target]:
-        total += float(backoffs[history])
-        history = shorter[history]
-    return total
-
-
-def _minimize(
-    arpa: Arpa,
-    keys: NDArray[np.int64],
-    log_probs: NDArray[np.float64],
-    backoffs: NDArray[np.float64],
-    shorter: NDArray[np.int64],
-) -> LanguageModel:
+def _minimize(arpa: Arpa, trie: NGramTrie) -> LanguageModel:
     """States are the nodes that differ from their suffixes: they have arcs, or a weight."""
     num_words = len(arpa.words)
-    parents, words = np.divmod(keys[1:], num_words)
-    is_state = backoffs != 0
-    is_state[parents] = True
-    is_state[0] = True
+    parents, words = trie.histories[1:], trie.last_words[1:]
+    is_state, states = find_states(trie)
     nodes = np.flatnonzero(is_state)
-    nearest = np.arange(len(keys))  # the longest suffix, itself included, that is a state
-    while (others := np.flatnonzero(~is_state[nearest])).size:
-        nearest[others] = shorter[nearest[others]]
     ranks = np.cumsum(is_state) - 1
-    states = ranks[nearest]
-    above = shorter[nodes]
     arc_keys = ranks[parents] * num_words + words
     return LanguageModel(
         words=arpa.words,
         num_ngrams=tuple(len(ngrams) for ngrams in arpa.orders),
         first_arcs=np.searchsorted(arc_keys, np.arange(len(nodes) + 1) * num_words),
         arc_keys=arc_keys,
-        arc_log_probs=log_probs[1:].astype(np.float32),
-        arc_states=states[1:].astype(np.int32),
-        backoffs=backoffs[nodes].astype(np.float32),
-        backoff_states=states[above].astype(np.int32),
+        arc_log_probs=trie.log_probs[1:].astype(np.float32),
+        arc_states=ranks[states[1:]].astype(np.int32),
+        backoffs=trie.backoffs[nodes].astype(np.float32),
+        backoff_states=ranks[states[trie.shorter[nodes]]].astype(np.int32),
     )
-
-
-def _find(
-    keys: NDArray[np.int64], wanted: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Where each of `wanted` is in sorted keys, and whether it is there."""
-    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return places, keys[places] == wanted

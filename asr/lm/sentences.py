@@ -7,7 +7,7 @@ from typing import Literal
 
 from asr.corpus import is_manifest, read_rows
 from asr.errors import DataError
-from asr.text import read_lines
+from asr.text import lines, normalize
 
 Unit = Literal["word", "character"]
 
@@ -34,14 +34,14 @@ def split_sentence(text: str, unit: Unit) -> list[str]:
 def read_sentences(path: Path, unit: Unit) -> Iterator[list[str]]:
     """The sentences of a text file, one a line, or of a manifest, told by its name.
 
-    Sentences without a word are left out.
+    Either may be packed: by gzip, a text by xz, too. Sentences without a word are left out.
 
     Raises:
         DataError: unreadable, no sentence, a manifest's line without `text`, or `<s>` among the
             words.
     """
     any_there = False
-    rows = _manifest_texts(path) if is_manifest(path) else read_lines(path)
+    rows = _manifest_texts(path) if is_manifest(path) else lines.stream_lines(path)
     for number, text in rows:
         try:
             units = split_sentence(text, unit)
@@ -52,6 +52,18 @@ def read_sentences(path: Path, unit: Unit) -> Iterator[list[str]]:
             yield units
     if not any_there:
         raise DataError(f"{path}: there is no sentence in it")
+
+
+def read_words(path: Path) -> list[str]:
+    """The words of a vocabulary or lexicon: of each line the first, each once.
+
+    Raises:
+        DataError: unreadable, or there is none.
+    """
+    words = dict.fromkeys(normalize(line.split()[0]) for _, line in lines.stream_lines(path))
+    if not words:
+        raise DataError(f"{path}: there is no word in it")
+    return [word for word in words if word not in (UNKNOWN, START, END)]
 
 
 def _manifest_texts(path: Path) -> Iterator[tuple[int, str]]:

@@ -138,17 +138,31 @@ def _estimate_lm(work: Work) -> None:
         if not (settings.order or settings.lexicon or settings.neural.epochs):
             work.report("no language model: lm.order is 0")
         if settings.order:
-            sentences = lm.read_sentences(text, settings.unit)
-            estimated = lm.estimate(sentences, order=settings.order)
-            lm.write_arpa(estimated.arpa, folder / "lm.arpa.gz")
-            counts = ", ".join(f"{len(ngrams):,}" for ngrams in estimated.arpa.orders)
-            work.report(f"{estimated.num_sentences:,} sentences; n-grams by order: {counts}")
+            _estimate_ngrams(work, text, folder / "lm.arpa.gz")
         if settings.neural.epochs:
             sentences = lm.read_sentences(text, settings.neural.unit)
             neural = lm.neural.train_neural_lm(sentences, settings.neural, work.report)
             lm.neural.save_neural_lm(neural, folder / "neural_lm")
         if settings.lexicon:
             _spell_lexicon(work, text, folder / "lexicon.txt")
+
+
+def _estimate_ngrams(work: Work, text: Path, path: Path) -> None:
+    settings = work.config.lm
+    estimated = lm.estimate(
+        lm.read_sentences(text, settings.unit),
+        order=settings.order,
+        vocabulary=settings.vocabulary or None,
+    )
+    arpa = estimated.arpa
+    if settings.max_ngrams:
+        try:
+            arpa = lm.pruning.prune(arpa, max_ngrams=settings.max_ngrams).arpa
+        except DataError as error:
+            raise DataError(f"lm.max_ngrams: {error}") from error
+    lm.write_arpa(arpa, path)
+    counts = ", ".join(f"{len(ngrams):,}" for ngrams in arpa.orders)
+    work.report(f"{estimated.num_sentences:,} sentences; n-grams by order: {counts}")
 
 
 def _spell_lexicon(work: Work, text: Path, path: Path) -> None:

@@ -1,8 +1,12 @@
 """Lines of a text file that others wrote: decoded strictly, numbered, and named in errors."""
 
+import gzip
+import lzma
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO, cast
 
 from asr.errors import DataError
 
@@ -46,7 +50,23 @@ def read_lines(path: Path) -> list[Line]:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
-    return list(_decoded(content, path))
+    return list(_decoded(content.split(b"\n"), path))
+
+
+def stream_lines(path: Path) -> Iterator[Line]:
+    """The same lines one after the other, and of a file packed by gzip or xz, told by its name.
+
+    Raises:
+        DataError: as `read_lines`, or what packs the file is damaged or ends early.
+    """
+    try:
+        with _opened(path) as file:
+            yield from _decoded((line.removesuffix(b"\n") for line in file), path)
+    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
+        packer = "xz" if path.suffix == ".xz" else "gzip"
+        raise DataError(f"{path}: {packer}: truncated or damaged: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
 
 
 def decode_line(line: bytes, path: Path, number: int) -> str:
@@ -110,8 +130,14 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
-def _decoded(content: bytes, path: Path) -> Iterator[Line]:
-    for number, line in enumerate(content.split(b"\n"), start=1):
+def _opened(path: Path) -> IO[bytes]:
+    if path.suffix == ".gz":
+        return cast(IO[bytes], gzip.open(path))
+    return cast(IO[bytes], lzma.open(path)) if path.suffix == ".xz" else path.open("rb")
+
+
+def _decoded(lines: Iterable[bytes], path: Path) -> Iterator[Line]:
+    for number, line in enumerate(lines, start=1):
         text = decode_line(line, path, number).removesuffix("\r")
         if "\r" in text:
             raise DataError(
@@ -123,6 +149,6 @@ def _decoded(content: bytes, path: Path) -> Iterator[Line]:
 
 
 def _how_to_convert(path: Path, encoding: str) -> str:
-    if path.suffix == ".gz":
+    if path.suffix in (".gz", ".xz"):
         return f"unpack it, and convert it with iconv -f {encoding} -t UTF-8"
     return f"convert it: iconv -f {encoding} -t UTF-8 {path.name} > converted{path.suffix}"

@@ -1,6 +1,7 @@
 import gzip
 import itertools
 import json
+import lzma
 import math
 import os
 import re
@@ -8,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from asr.cli import main
 from asr.errors import DataError, ModelError
 from asr.lm.arpa import LOG_ZERO, Arpa, read_arpa, write_arpa
 from asr.lm.kneser_ney import FALLBACK_DISCOUNTS, estimate
+from asr.lm.mixing import mix
 from asr.lm.ngram import (
     START_ID,
     LanguageModel,
@@ -29,6 +31,7 @@ from asr.lm.ngram import (
     read_language_model,
     save_model,
 )
+from asr.lm.pruning import prune
 from asr.lm.sentences import Unit, read_sentences, split_sentence
 
 IRSTLM = Path("/usr/lib/irstlm/bin")
@@ -474,6 +477,48 @@ def test_pruning_that_would_leave_ngrams_without_history_is_refused(prune: Seque
         train(LARGER, 3, prune)
 
 
+def test_words_out_of_a_vocabulary_are_unk_and_words_that_the_text_lacks_share_the_rest() -> None:
+    chosen = ("a", "b", "c", "zz")
+    marked = [[word if word in chosen else "<unk>" for word in s] for s in LARGER]
+    estimated = estimate(LARGER, order=3, vocabulary=chosen)
+    assert estimated.num_unknown == sum(sentence.count("<unk>") for sentence in marked) > 0
+    assert estimated.arpa.words == ("<unk>", "<s>", "</s>", *chosen)
+    model = build_model(estimated.arpa)
+    # As of a text that says <unk>, but that the uniform distribution is one word wider.
+    reference = BruteForce(marked, 3, ())
+    reference.vocabulary.append("zz")
+    for history in histories(("a", "b", "<unk>"), 2):
+        for word in ("a", "c", "<unk>", "zz", "</s>"):
+            expected = math.log10(reference.prob(history, word))
+            assert log_prob(model, history, word) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_most_frequent_words_are_the_vocabulary() -> None:
+    text = [["b", "c"], ["b", "a"], ["c", "a"], ["c", "d"]]
+    for size, words in ((1, ("c",)), (2, ("a", "c")), (9, ("a", "b", "c", "d"))):
+        found = estimate(text, order=2, vocabulary=size)
+        assert found.arpa.words[3:] == words
+    with pytest.raises(DataError, match="at least 1 word"):
+        estimate(text, order=2, vocabulary=0)
+    with pytest.raises(DataError, match="no word of the vocabulary is in the text"):
+        estimate(text, order=2, vocabulary=["x", "<s>"])
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"), [("t.txt.gz", gzip.compress), ("t.txt.xz", lzma.compress)]
+)
+def test_a_packed_text_is_read(name: str, pack: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(pack("\ufeffONE TWO\r\n\n\u00e9\n".encode()))
+    assert list(read_sentences(path, "word")) == [["ONE", "TWO"], ["\u00e9"]]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match=rf"{name}: (gzip|xz): truncated or damaged"):
+        list(read_sentences(path, "word"))
+    path.write_bytes(pack(b"a\n\xff\n"))
+    with pytest.raises(DataError, match=rf"{name}:2: not UTF-8"):
+        list(read_sentences(path, "word"))
+
+
 def test_a_manifest_and_a_text_file_give_the_same_sentences(tmp_path: Path) -> None:
     texts = ["ONE TWO", "", "THREE"]
     (tmp_path / "t.txt").write_text("\n".join(texts), encoding="utf-8")
@@ -507,6 +552,35 @@ def test_the_command_line_trains_shows_and_scores(
         (["train", "text.txt", "--order", "2", "--output", "x.txt"], "ends in .arpa"),
         (["train", "text.txt", "--order", "0", "--output", "x.arpa"], "0"),
         (["train", "text.txt", "--order", "2", "--prune", "x", "--output", "x.arpa"], "counts"),
+        (["train", "text.txt", "--order", "2", "--vocabulary", "v", "--output", "x.arpa"], "'v'"),
+        (["train", "text.txt", "--order", "2", "--vocabulary", "0", "--output", "x.arpa"], "'0'"),
+        (
+            [
+                "train",
+                "text.txt",
+                "--order",
+                "2",
+                "--vocabulary",
+                "empty.txt",
+                "--output",
+                "x.arpa",
+            ],
+            "empty.txt: there is no word",
+        ),
+        (
+            [
+                "train",
+                "text.txt",
+                "--order",
+                "2",
+                "--vocabulary",
+                "bad.jsonl",
+                "--output",
+                "x.arpa",
+            ],
+            "no word of the vocabulary",
+        ),
+        (["train", "text.txt", "--lstm", "--vocabulary", "9", "--output", "x"], "for n-grams"),
         (["train", "empty.txt", "--order", "2", "--output", "x.arpa"], "empty.txt: "),
         (["train", "marked.txt", "--order", "2", "--output", "x.arpa"], "marked.txt:1: <s>"),
         (["train", "bad.jsonl", "--order", "2", "--output", "x.arpa"], "bad.jsonl:1: key text"),
@@ -618,11 +692,21 @@ def test_lmplz_estimates_the_same_ngrams(
         assert (log_prob, backoff) == pytest.approx(expected, abs=1e-6)
 
 
-def test_kenlm_reads_our_file_and_gives_the_same_probabilities(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda: train(LARGER, 3, (0, 1)), id="counts"),
+        pytest.param(lambda: prune(train(LARGER, 3), threshold=0.01).arpa, id="entropy"),
+        pytest.param(lambda: mix([train(LARGER, 3), train(LARGER[:9], 2)], [0.5, 0.5]), id="mixed"),
+    ],
+)
+def test_kenlm_reads_our_file_and_gives_the_same_probabilities(
+    make: Callable[[], Arpa], tmp_path: Path
+) -> None:
     imports = [KENLM_PYTHON, "-c", "import kenlm"]
     if subprocess.run(imports, check=False, stderr=subprocess.DEVNULL).returncode:
         pytest.skip("no kenlm: set KENLM_PYTHON to a Python that has it")
-    arpa = train(LARGER, 3, (0, 1))
+    arpa = make()
     write_arpa(arpa, tmp_path / "lm.arpa")
     script = (
         "import kenlm, json, sys; model = kenlm.Model(sys.argv[1]); "
