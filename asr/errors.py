@@ -56,4 +56,4 @@ def visible(line: str) -> str:
 
     Unlike `printable` for text: what joins letters in Persian or Hindi is no control character.
     """
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], line)
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], line)

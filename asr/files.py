@@ -242,12 +242,12 @@ def _open_stream(path: Path, mode: str, encoding: str | None) -> IO[Any] | None:
         return None
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    for own in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr):
         # Opened by its name, a file that the shell made stdout would be written from its start.
         with suppress(OSError, AttributeError, ValueError):
-            if os.path.samestat(status, os.fstat(own.fileno())):
-                own.flush()
-                return os.fdopen(os.dup(own.fileno()), mode, encoding=encoding)
+            if os.path.samestat(status, os.fstat(stream.fileno())):
+                stream.flush()
+                return os.fdopen(os.dup(stream.fileno()), mode, encoding=encoding)
     return None if stat.S_ISREG(status.st_mode) else path.open(mode, encoding=encoding)
 
 

@@ -1,9 +1,12 @@
 """`asr export`."""
 
+import importlib.util
 from pathlib import Path
 
 import click
 
+from asr import corpus, transcription
+from asr import model as models
 from asr.cli.terminal import put, tell
 
 _PATH = click.Path(path_type=Path)
@@ -38,12 +41,8 @@ def export(
     """
     output = output or model.absolute().with_name(f"{model.absolute().name}-{kind}")
     _need_packages()
-    from asr.corpus import read_manifest
-
-    utterances = read_manifest(check) if check else None
-    from asr.model import export as model_export
-
-    report = model_export.export_model(model, output, takes=takes, quantize=quantize is not None)  # type: ignore[arg-type]
+    utterances = corpus.read_manifest(check) if check else None
+    report = models.export.export_model(model, output, takes=takes, quantize=quantize is not None)  # type: ignore[arg-type]
     put(f"exported     {output}, {report.num_bytes / 1e6:.1f} MB of networks")
     put(
         f"difference   {report.difference:.2g} nats at most, the best token the same in "
@@ -51,12 +50,12 @@ def export(
     )
     if utterances is None:
         return
-    from asr.transcription import Recognizer, evaluate
-
     rates = []
     for name, folder in (("trained", model), ("exported", output)):
-        recognizer = Recognizer.load(folder, device="cpu")
-        evaluation = evaluate(recognizer, utterances, name=str(folder), test_set=str(check))
+        recognizer = transcription.Recognizer.load(folder, device="cpu")
+        evaluation = transcription.evaluate(
+            recognizer, utterances, name=str(folder), test_set=str(check)
+        )
         for utterance, error in evaluation.failures:
             tell(f"{utterance}: {error}")
         counts = evaluation.report.score.words
@@ -66,8 +65,6 @@ def export(
 
 
 def _need_packages() -> None:
-    import importlib.util
-
     missing = [n for n in ("onnx", "onnxruntime") if importlib.util.find_spec(n) is None]
     if missing:
         raise click.UsageError(

@@ -4,15 +4,14 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from asr import lm as models
 from asr.cli.terminal import put, report
-
-if TYPE_CHECKING:
-    from asr.lm import Estimate, LanguageModel, Perplexity, Unit
-    from asr.lm import arpa as arpa_files
+from asr.config import NEURAL_LM_FILES, NeuralLmConfig
+from asr.errors import DataError
+from asr.files import check_replaceable
 
 _FILE = click.Path(path_type=Path)
 _SUFFIXES = (".arpa", ".arpa.gz")
@@ -77,7 +76,7 @@ def train(
     text: Path,
     order: int | None,
     output: Path,
-    unit: "Unit",
+    unit: "models.Unit",
     prune: list[int],
     vocabulary: int | Path | None,
     lstm: bool,
@@ -97,13 +96,7 @@ def train(
         raise click.UsageError("--prune and --vocabulary are for n-grams, with --order N")
     if output.exists() and not output.is_dir():
         raise click.UsageError(f"--output {output}: with --lstm a folder is written")
-    from asr.config import NEURAL_LM_FILES, NeuralLmConfig
-    from asr.files import check_replaceable
-
     check_replaceable(output, NEURAL_LM_FILES)  # now, and not when all is learnt
-    from asr.lm import neural as neural_lm
-    from asr.lm import read_sentences
-
     config = NeuralLmConfig(
         epochs=epochs,
         unit=unit,
@@ -112,25 +105,23 @@ def train(
         dropout=dropout,
         seed=seed,
     )
-    model = neural_lm.train_neural_lm(read_sentences(text, unit), config, report)
-    neural_lm.save_neural_lm(model, output)
+    model = models.neural.train_neural_lm(models.read_sentences(text, unit), config, report)
+    models.neural.save_neural_lm(model, output)
 
 
 def _train_ngrams(
     text: Path,
     order: int,
     output: Path,
-    unit: "Unit",
+    unit: "models.Unit",
     prune: list[int],
     vocabulary: int | Path | None,
 ) -> None:
     _check_output(output)
-    from asr.lm import estimate, read_sentences, sentences, write_arpa
-
-    words = sentences.read_words(vocabulary) if isinstance(vocabulary, Path) else vocabulary
-    given = read_sentences(text, unit)
-    estimated = estimate(given, order=order, prune=prune, vocabulary=words)
-    write_arpa(estimated.arpa, output)
+    words = models.sentences.read_words(vocabulary) if isinstance(vocabulary, Path) else vocabulary
+    given = models.read_sentences(text, unit)
+    estimated = models.estimate(given, order=order, prune=prune, vocabulary=words)
+    models.write_arpa(estimated.arpa, output)
     put(*_train_lines(estimated, unit))
     for number, discounts in enumerate(estimated.discounts, start=1):
         if not discounts.estimated:
@@ -157,13 +148,10 @@ def prune_model(arpa: Path, output: Path, threshold: float | None, max_ngrams: i
     if (threshold is None) == (max_ngrams is None):
         raise click.UsageError("give --threshold T or --max-ngrams N")
     _check_output(output)
-    from asr.lm import arpa as arpa_files
-    from asr.lm import pruning
-
-    model = arpa_files.read_arpa(arpa)
+    model = models.arpa.read_arpa(arpa)
     with _named(arpa):
-        pruned = pruning.prune(model, threshold=threshold, max_ngrams=max_ngrams)
-    arpa_files.write_arpa(pruned.arpa, output)
+        pruned = models.pruning.prune(model, threshold=threshold, max_ngrams=max_ngrams)
+    models.write_arpa(pruned.arpa, output)
     put(f"threshold    {pruned.threshold:.3g}")
     before = [len(ngrams) for ngrams in model.orders]
     after = [len(ngrams) for ngrams in pruned.arpa.orders]
@@ -184,19 +172,18 @@ def interpolate(
     if dev is None and not weights:
         raise click.UsageError("give --dev TEXT, for the weights to be found on, or --weights W,W")
     _check_output(output)
-    from asr.lm import mixing, ngram, read_sentences, write_arpa
-
+    mixing, ngram = models.mixing, models.ngram
     given = [_read_ngrams(path) for path in arpas]
     _check_units(arpas, [model for _, model in given])
     unit = given[0][1].unit
-    text = list(read_sentences(dev, unit)) if dev is not None else []
+    text = list(models.read_sentences(dev, unit)) if dev is not None else []
     scores = None
     if dev is not None:
         with _named(dev):
             scores = mixing.score_text([model for _, model in given], text)
         weights = weights or mixing.find_weights(scores)[0]
     mixed = mixing.mix([arpa for arpa, _ in given], weights)
-    write_arpa(mixed, output)
+    models.write_arpa(mixed, output)
     if scores is not None:
         for path, weight, scored in zip(arpas, weights, scores.perplexities(), strict=True):
             lacking = f", {scored[1]:,} words lacking" if scored[1] else ""
@@ -210,22 +197,17 @@ def interpolate(
     put(*_ngram_lines([len(ngrams) for ngrams in mixed.orders]))
 
 
-def _read_ngrams(path: Path) -> "tuple[arpa_files.Arpa, LanguageModel]":
-    from asr.lm import arpa as arpa_files
-    from asr.lm import ngram
-
-    arpa = arpa_files.read_arpa(path)
+def _read_ngrams(path: Path) -> "tuple[models.arpa.Arpa, models.LanguageModel]":
+    arpa = models.arpa.read_arpa(path)
     with _named(path):
-        return arpa, ngram.build_model(arpa)
+        return arpa, models.ngram.build_model(arpa)
 
 
-def _check_units(arpas: tuple[Path, ...], models: "list[LanguageModel]") -> None:
-    from asr.errors import DataError
-
-    for path, model in zip(arpas, models, strict=True):
-        if model.unit != models[0].unit:
+def _check_units(arpas: tuple[Path, ...], read: "list[models.LanguageModel]") -> None:
+    for path, model in zip(arpas, read, strict=True):
+        if model.unit != read[0].unit:
             raise DataError(
-                f"{path}: a model of {model.unit}s, and {arpas[0]} is one of {models[0].unit}s; "
+                f"{path}: a model of {model.unit}s, and {arpas[0]} is one of {read[0].unit}s; "
                 "only models of the same units can be mixed"
             )
 
@@ -233,8 +215,6 @@ def _check_units(arpas: tuple[Path, ...], models: "list[LanguageModel]") -> None
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Errors begin with the name of the file that they are about."""
-    from asr.errors import DataError
-
     try:
         yield
     except DataError as error:
@@ -248,11 +228,9 @@ def _named(path: Path) -> Iterator[None]:
 @click.option("--temperature", type=click.FloatRange(min=0.01), default=1.0)
 def sample(folder: Path, count: int, seed: int, temperature: float) -> None:
     """Draw sentences from the LSTM in the folder MODEL."""
-    from asr.lm import load_neural_lm
-    from asr.lm import neural as neural_lm
-
-    model = load_neural_lm(folder)
-    for sentence in itertools.islice(neural_lm.sample(model, seed, temperature=temperature), count):
+    model = models.load_neural_lm(folder)
+    sentences = models.neural.sample(model, seed, temperature=temperature)
+    for sentence in itertools.islice(sentences, count):
         put(sentence)
 
 
@@ -262,34 +240,24 @@ def sample(folder: Path, count: int, seed: int, temperature: float) -> None:
 @click.option(
     "--unit", type=click.Choice(["word", "character"]), help="By default the vocabulary says."
 )
-def perplexity(model_path: Path, text: Path, unit: "Unit | None") -> None:
+def perplexity(model_path: Path, text: Path, unit: "models.Unit | None") -> None:
     """How well the model FILE predicts TEXT, a sentence a line or a manifest."""
-    from asr.lm import ngram as language_model
-    from asr.lm import read_sentences
-
-    # Only then, since it loads torch.
     if (model_path / "weights.safetensors").is_file():
-        from asr.lm import load_neural_lm
-        from asr.lm import neural as neural_lm
-
-        neural = load_neural_lm(model_path)
+        neural = models.load_neural_lm(model_path)
         unit = neural.config.unit
-        scored = neural_lm.neural_perplexity(neural, read_sentences(text, unit))
-        put(*_perplexity_lines(scored, unit))
-        return
-    model = language_model.read_language_model(model_path)
-    unit = unit or model.unit
-    found = language_model.perplexity(model, read_sentences(text, unit))
-    put(*_perplexity_lines(found, unit))
+        result = models.neural.neural_perplexity(neural, models.read_sentences(text, unit))
+    else:
+        model = models.read_language_model(model_path)
+        unit = unit or model.unit
+        result = models.perplexity(model, models.read_sentences(text, unit))
+    put(*_perplexity_lines(result, unit))
 
 
 @lm.command()
 @click.argument("model_path", metavar="FILE", type=_FILE)
 def show(model_path: Path) -> None:
     """Describe the model FILE."""
-    from asr.lm import ngram, read_language_model
-
-    model = read_language_model(model_path)
+    model, ngram = models.read_language_model(model_path), models.ngram
     shown = ", ".join(model.words[ngram.END_ID + 1 :][:_NUM_NAMED])
     put(f"model        {model_path}")
     put(f"unit         {model.unit}")
@@ -299,7 +267,7 @@ def show(model_path: Path) -> None:
     put(f"<unk>        log10 probability {model.score(0, ngram.UNKNOWN_ID):.4f}")
 
 
-def _train_lines(estimated: "Estimate", unit: "Unit") -> list[str]:
+def _train_lines(estimated: "models.Estimate", unit: "models.Unit") -> list[str]:
     unknown = f", {estimated.num_unknown:,} as <unk>" if estimated.num_unknown else ""
     vocabulary = f"{len(estimated.arpa.words) - 3:,} different{unknown}"
     return [
@@ -314,14 +282,14 @@ def _ngram_lines(counts: "list[int] | tuple[int, ...]") -> list[str]:
     return [f"{name:<12} {count:,}" for name, count in zip(names, counts, strict=False)]
 
 
-def _perplexity_lines(found: "Perplexity", unit: "Unit") -> list[str]:
-    named = ", ".join(f"{word} ({count})" for word, count in found.oov.most_common(_NUM_NAMED))
-    more = ", ..." if len(found.oov) > _NUM_NAMED else ""
-    tokens = found.num_known + found.num_oov
+def _perplexity_lines(result: "models.Perplexity", unit: "models.Unit") -> list[str]:
+    named = ", ".join(f"{word} ({count})" for word, count in result.oov.most_common(_NUM_NAMED))
+    more = ", ..." if len(result.oov) > _NUM_NAMED else ""
+    tokens = result.num_known + result.num_oov
     return [
-        f"sentences    {found.num_sentences:,}",
-        f"{unit + 's':<12} {found.num_words:,}",
-        f"OOV          {found.num_oov:,}{': ' * bool(named)}{named}{more}",
-        f"perplexity   {found.with_oov:.2f} over {tokens:,} {unit}s and ends, OOVs as <unk>",
-        f"perplexity   {found.without_oov:.2f} over {found.num_known:,}, without OOVs",
+        f"sentences    {result.num_sentences:,}",
+        f"{unit + 's':<12} {result.num_words:,}",
+        f"OOV          {result.num_oov:,}{': ' * bool(named)}{named}{more}",
+        f"perplexity   {result.with_oov:.2f} over {tokens:,} {unit}s and ends, OOVs as <unk>",
+        f"perplexity   {result.without_oov:.2f} over {result.num_known:,}, without OOVs",
     ]

@@ -89,8 +89,8 @@ def grammar_automaton(grammar: Grammar) -> Automaton:
     """
     first = ngram.END_ID + 1
     arcs: list[dict[int, tuple[float, int]]] = [{}]
-    for state, own in enumerate(grammar.arcs):
-        arcs.append({first + word: (0.0, target + 1) for word, target in own.items()})
+    for state, following in enumerate(grammar.arcs):
+        arcs.append({first + word: (0.0, target + 1) for word, target in following.items()})
         if state in grammar.finals:
             arcs[-1][ngram.END_ID] = (0.0, 0)
     fallbacks = [(-math.inf, 0)] * len(arcs)
@@ -164,17 +164,17 @@ class _Builder:
             for state in states:
                 for word, target in self._spoken[state]:
                     following.setdefault(word, set()).add(target)
-            own = {}
+            targets = {}
             for word in sorted(following):
                 closed = self._closure(following[word])
                 if closed not in numbers:
                     self._check_size(len(numbers))
                     numbers[closed] = len(numbers)
                     queue.append(closed)
-                own[word] = numbers[closed]
-            arcs.append(own)
+                targets[word] = numbers[closed]
+            arcs.append(targets)
         finals = {number for states, number in numbers.items() if states & self._finals}
-        if not any(target in finals for own in arcs for target in own.values()):
+        if not any(target in finals for row in arcs for target in row.values()):
             raise DataError(f"{self._path}: the grammar allows no sentence")
         return Grammar(
             words=tuple(self._numbers),
@@ -222,8 +222,8 @@ class _Builder:
                 f"{self._path}:{line}: <{name}> contains itself ({loop}); say it with * or +"
             )
         if name not in self._rules:
-            known = ", ".join(f"<{rule}>" for rule in self._rules)
-            raise DataError(f"{self._path}:{line}: there is no rule <{name}>; there are {known}")
+            names = ", ".join(f"<{rule}>" for rule in self._rules)
+            raise DataError(f"{self._path}:{line}: there is no rule <{name}>; there are {names}")
         return self._rules[name]
 
     def _state(self) -> int:
@@ -237,12 +237,12 @@ class _Builder:
             raise DataError(f"{self._path}: the grammar has more than {_MOST_STATES:,} states")
 
     def _closure(self, states: set[int]) -> frozenset[int]:
-        found, queue = set(states), list(states)
+        reached, queue = set(states), list(states)
         for state in queue:  # grows
-            fresh = [target for target in self._silent[state] if target not in found]
-            found.update(fresh)
+            fresh = [target for target in self._silent[state] if target not in reached]
+            reached.update(fresh)
             queue += fresh
-        return frozenset(found)
+        return frozenset(reached)
 
 
 class _Parser:
@@ -335,13 +335,13 @@ class _Parser:
     def _split(self, text: str) -> Iterator[tuple[str, str, int]]:
         place, line = 0, 1
         while place < len(text):
-            found = _TOKEN.match(text, place)
-            if found is None:
+            match = _TOKEN.match(text, place)
+            if match is None:
                 raise self._error(line, f"{quoted(text[place : place + 10])} cannot be read")
-            if found.lastgroup != "skip":
-                yield found.lastgroup or "", found[0], line
-            line += found[0].count("\n")
-            place = found.end()
+            if match.lastgroup != "skip":
+                yield match.lastgroup or "", match[0], line
+            line += match[0].count("\n")
+            place = match.end()
 
     def _peek(self) -> tuple[str, str, int]:
         if self._place == len(self._tokens):

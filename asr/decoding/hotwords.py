@@ -88,10 +88,10 @@ def hot_automaton(phrases: Sequence[HotPhrase], tokens: TokenTable, lexicon: Lex
 
 
 def _alternatives(spellings: Sequence[list[tuple[int, ...]]], bound: int) -> list[list[int]]:
-    found = [[bound]]
+    readings = [[bound]]
     for choices in spellings:
-        found = [[*start, *choice, bound] for start in found for choice in choices]
-    return found
+        readings = [[*start, *choice, bound] for start in readings for choice in choices]
+    return readings
 
 
 def _link(
@@ -114,8 +114,8 @@ def _link(
             suffixes[child] = children[state].get(label, 0)
             queue.append(child)
     arcs = [
-        {label: (lent[child] - lent[node] + gains[child], child) for label, child in own.items()}
-        for node, own in enumerate(children)
+        {label: (lent[child] - lent[node] + gains[child], child) for label, child in below.items()}
+        for node, below in enumerate(children)
     ]
     fallbacks = [(lent[suffix] - lent[node], suffix) for node, suffix in enumerate(suffixes)]
     return make_automaton(num_labels, children[0][bound], arcs, fallbacks, 0.0)

@@ -97,12 +97,12 @@ def spell_words(words: Sequence[str], tokens: TokenTable) -> tuple[Lexicon, list
     unspelled: list[str] = []
     for word in words:
         try:
-            found = [spelling for spelling in tokens.spellings(word) if spelling]
+            written = [spelling for spelling in tokens.spellings(word) if spelling]
         except DataError:
             unspelled.append(word)
             continue
-        if found:
-            spellings += [(len(spelled), spelling) for spelling in found]
+        if written:
+            spellings += [(len(spelled), spelling) for spelling in written]
             spelled.append(word)
     return Lexicon(words=tuple(spelled), spellings=tuple(spellings), is_open=False), unspelled
 
@@ -177,10 +177,10 @@ def weigh(trie: Trie, scale: float, bonus: float, unknown: float) -> Trie:
 
 def spellings_by_word(lexicon: Lexicon) -> Mapping[str, list[tuple[int, ...]]]:
     """Each word's spellings."""
-    found: dict[str, list[tuple[int, ...]]] = {}
+    spellings: dict[str, list[tuple[int, ...]]] = {}
     for word, spelling in lexicon.spellings:
-        found.setdefault(lexicon.words[word], []).append(spelling)
-    return found
+        spellings.setdefault(lexicon.words[word], []).append(spelling)
+    return spellings
 
 
 def spell(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from asr import lm as language_models
 from asr.config import NEURAL_LM_FILES, DecodingConfig
 from asr.config_files import load_config
 from asr.decoding.decoder import Decoder, make_decoder
@@ -19,7 +20,6 @@ from asr.decoding.lexicon import pronunciation_lexicon, read_lexicon
 from asr.decoding.rescoring import Rescorer
 from asr.errors import AsrError, DataError, ModelError
 from asr.files import check_inside, open_atomic, remove_folder, replace_folder
-from asr.lm import read_language_model
 from asr.text import TokenTable
 
 SETTINGS_FILE = "decoding.yaml"
@@ -150,13 +150,13 @@ def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> 
     spelled = read_lexicon(lexicon, tokens) if lexicon else None
     if spelled is None and (helped or config.beam > 1):
         spelled = pronunciation_lexicon(tokens)
-    model = read_language_model(lm) if lm else None
+    model = language_models.read_language_model(lm) if lm else None
     rescorer = None
     if config.neural_lm and config.neural_share and options.lm is None:
-        from asr.lm import load_neural_lm  # brings torch
-
         rescorer = Rescorer(
-            neural=load_neural_lm(folder / config.neural_lm),
+            neural=language_models.load_neural_lm(  # brings torch
+                folder / config.neural_lm
+            ),
             ngram=model,
             lm_weight=config.lm_weight,
             share=config.neural_share,

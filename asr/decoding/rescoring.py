@@ -45,14 +45,14 @@ class Rescorer:
     def differences(self, texts: Sequence[str]) -> list[float]:
         """By how much the neural model finds each text more probable than the n-gram, in nats."""
         unit = self.neural.config.unit
-        found = self.neural.sentence_log_probs(
+        log_probs = self.neural.sentence_log_probs(
             [sentences.split_sentence(text, unit) for text in texts]
         )
         if self.ngram is None:
-            return found
+            return log_probs
         return [
             value
             - math.log(10)
             * sentence_log_prob(self.ngram, sentences.split_sentence(text, self.ngram.unit))
-            for text, value in zip(texts, found, strict=True)
+            for text, value in zip(texts, log_probs, strict=True)
         ]

@@ -76,8 +76,8 @@ class NeuralLm(nn.Module):
             with torch.inference_mode():
                 log_probs, _ = self(inputs)
                 chosen = log_probs.gather(2, targets.clamp(min=0)[..., None])[..., 0]
-            for row, own in zip(chosen, targets, strict=True):
-                yield row[own != _IGNORED]
+            for row, answers in zip(chosen, targets, strict=True):
+                yield row[answers != _IGNORED]
 
     def sentence_log_probs(self, sentences: Sequence[Sequence[str]]) -> list[float]:
         """Log-probability of each sentence with its end, in nats."""
@@ -158,18 +158,18 @@ def neural_perplexity(model: NeuralLm, sentences: Iterable[Sequence[str]]) -> Pe
     kept = [sentence for sentence in sentences if sentence]
     if not kept:
         raise DataError("no sentence to score")
-    known = unknown = 0.0
+    known_log_prob = oov_log_prob = 0.0
     oov: Counter[str] = Counter()
     for sentence, values in zip(kept, model.word_log_probs(kept), strict=True):
         ids = torch.tensor([*model.ids(sentence), END_ID])
         oov.update(w for w, i in zip(sentence, ids.tolist(), strict=False) if i == UNKNOWN_ID)
-        known += float(values[ids != UNKNOWN_ID].double().sum())
-        unknown += float(values[ids == UNKNOWN_ID].double().sum())
+        known_log_prob += float(values[ids != UNKNOWN_ID].double().sum())
+        oov_log_prob += float(values[ids == UNKNOWN_ID].double().sum())
     return Perplexity(
         num_sentences=len(kept),
         num_words=sum(map(len, kept)),
-        known_log_prob=known / _LN10,
-        oov_log_prob=unknown / _LN10,
+        known_log_prob=known_log_prob / _LN10,
+        oov_log_prob=oov_log_prob / _LN10,
         oov=oov,
     )
 
@@ -213,12 +213,12 @@ def _learn(
     total, state = 0.0, None
     for first in range(0, inputs.shape[1], _MOST_STEPS):
         stretch = slice(first, first + _MOST_STEPS)
-        own = targets[:, stretch].flatten()
+        answers = targets[:, stretch].flatten()
         log_probs, state = model(inputs[:, stretch], state)
         state = (state[0].detach(), state[1].detach())
-        loss = nll_loss(log_probs.flatten(0, 1), own, ignore_index=_IGNORED, reduction="sum")
+        loss = nll_loss(log_probs.flatten(0, 1), answers, ignore_index=_IGNORED, reduction="sum")
         optimizer.zero_grad()
-        (loss / (own != _IGNORED).sum()).backward()  # type: ignore[no-untyped-call]
+        (loss / (answers != _IGNORED).sum()).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), _CLIP_NORM)
         optimizer.step()
         total += float(loss.detach())

@@ -1,4 +1,5 @@
 from . import encoder as encoder
+from . import export as export
 from . import folder as folder
 from . import onnx as onnx
 from .ctc import ctc_loss as ctc_loss

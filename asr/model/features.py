@@ -129,9 +129,9 @@ class Frontend(nn.Module):
         missing = max(
             0, (width - 1) * config.frame_shift + config.frame_length - waveforms.shape[1]
         )
-        own = _within(num_samples, waveforms.shape[1])
+        is_sound = _within(num_samples, waveforms.shape[1])
         # One sample more in front of each frame, for the pre-emphasis of its first one.
-        signal = pad(waveforms.masked_fill(~own, 0.0), (1, missing))
+        signal = pad(waveforms.masked_fill(~is_sound, 0.0), (1, missing))
         frames = signal.unfold(1, config.frame_length + 1, config.frame_shift)
         on_cpu = waveforms.device.type == "cpu"
         chunk = max(1, (_CHUNK if on_cpu else 64 * _CHUNK) // len(waveforms))
@@ -223,9 +223,9 @@ class Frontend(nn.Module):
             return np.zeros(self.config.num_mel_bins)
         window = self.window.double().numpy()
         bins = np.arange(self.filters.shape[0])
-        own, lagged = np.sum(window**2), np.sum(window[1:] * window[:-1])
+        square, lagged = np.sum(window**2), np.sum(window[1:] * window[:-1])
         cosines = np.cos(2 * np.pi * bins / self.num_fft)
-        power = own * (1 + PREEMPHASIS**2) - 2 * PREEMPHASIS * lagged * cosines
+        power = square * (1 + PREEMPHASIS**2) - 2 * PREEMPHASIS * lagged * cosines
         variance = FULL_SCALE**2 * 10 ** (self.config.noise_floor_db / 10)
         energies: Array = variance * power @ self.filters.double().numpy()
         return energies

@@ -61,12 +61,12 @@ class TorchNetwork:
             inputs: all of them samples, or all of them frames.
             statistics: of each one's speaker, [input, two, bin]; see `Frontend.finish`.
         """
-        known = None if statistics is None else torch.from_numpy(statistics).to(self._device)
+        of_speakers = None if statistics is None else torch.from_numpy(statistics).to(self._device)
         with torch.inference_mode():
             base, num_frames = self._base(inputs)
             # Sums of float32 depend on how much padding there is; a bin that hardly varies, as in
             # silence, multiplies the difference by a thousand.
-            features = self.network.frontend.finish(base.double(), num_frames, known).float()
+            features = self.network.frontend.finish(base.double(), num_frames, of_speakers).float()
             log_probs, num_steps = self.network.encoder(features, num_frames)
         rows = zip(log_probs.cpu().numpy(), num_steps.tolist(), strict=True)
         return [row[:steps] for row, steps in rows]

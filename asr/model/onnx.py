@@ -80,8 +80,8 @@ class OnnxNetwork:
         parts = _of_like_length([len(values) for values in inputs])
         results: _Arrays = [np.zeros((0, 0), np.float32)] * len(inputs)
         with ThreadPoolExecutor(max_workers=self.threads) as pool:
-            found = pool.map(lambda rows: self._run([inputs[row] for row in rows]), parts)
-            for rows, part in zip(parts, found, strict=True):
+            outputs = pool.map(lambda rows: self._run([inputs[row] for row in rows]), parts)
+            for rows, part in zip(parts, outputs, strict=True):
                 for row, values in zip(rows, part, strict=True):
                     results[row] = values
         return results

@@ -93,12 +93,12 @@ def agree(word: str, device: str, folder: Path) -> str:
     return agreed
 
 
-def gather(fabric: Fabric, own: list[_T]) -> list[_T]:
+def gather(fabric: Fabric, items: list[_T]) -> list[_T]:
     """The lists of all processes, one after another."""
     if fabric.world_size == 1:
-        return own
+        return items
     parts: list[list[_T]] = [[]] * fabric.world_size
-    torch.distributed.all_gather_object(parts, own)
+    torch.distributed.all_gather_object(parts, items)
     return [item for part in parts for item in part]
 
 

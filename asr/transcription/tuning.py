@@ -12,9 +12,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from asr import lm as language_models
 from asr.config import DecodingConfig
 from asr.corpus import Utterance
-from asr.decoding import Decoder, DecodingOptions, Hypothesis, options, read_decoder, text_of
+from asr.decoding import (
+    Decoder,
+    DecodingOptions,
+    Hypothesis,
+    Rescorer,
+    options,
+    read_decoder,
+    text_of,
+)
 from asr.errors import AsrError, DataError
 from asr.files import open_atomic
 from asr.progress import Report, track
@@ -112,8 +121,8 @@ class DevSet:
         for owner, hypotheses in zip(self.owners, decoded, strict=True):
             parts[owner].append(text_of(hypotheses[0], self.tokens))
         return total(
-            count_errors(text.split(), self.tokens.separator.join(filter(None, own)).split())
-            for text, own in zip(self.texts, parts, strict=True)
+            count_errors(text.split(), self.tokens.separator.join(filter(None, part)).split())
+            for text, part in zip(self.texts, parts, strict=True)
         )
 
 
@@ -148,8 +157,8 @@ def tune(
             report(trial.describe())
         trials.append(trial)
     if neural_lm is not None:
-        found = min(trials, key=lambda trial: trial.rank)
-        trials += _try_shares(found, decoder, neural_lm, lm, dev)
+        weighed = min(trials, key=lambda trial: trial.rank)
+        trials += _try_shares(weighed, decoder, neural_lm, lm, dev)
     phones = replace(dev, texts=tuple(recognizer.reference(text) for text in dev.texts))
     best_path = phones.count(Decoder(recognizer.tokens, DecodingConfig()))
     tuning = Tuning(trials=tuple(trials), best_path=best_path)
@@ -202,8 +211,8 @@ def try_weights(
                     for db in (-1, 0, 1)
                 ]
             )
-    found = best()
-    yield from trials([(found.lm_weight, found.word_bonus, beam) for beam in _BEAMS])
+    weighed = best()
+    yield from trials([(weighed.lm_weight, weighed.word_bonus, beam) for beam in _BEAMS])
 
 
 def _settings(trial: Trial) -> DecodingConfig:
@@ -211,32 +220,29 @@ def _settings(trial: Trial) -> DecodingConfig:
 
 
 def _try_shares(
-    found: Trial,
+    weighed: Trial,
     decoder: Decoder,
     neural_lm: Path,
     lm: Path | None,
     dev: DevSet,
 ) -> Iterator[Trial]:
     """With the weights found, shares of a neural language model."""
-    from asr.decoding import Rescorer
-    from asr.lm import load_neural_lm, read_language_model
-
     rescorer = Rescorer(
-        neural=load_neural_lm(neural_lm),
-        ngram=read_language_model(lm) if lm is not None else None,
-        lm_weight=found.lm_weight,
+        neural=language_models.load_neural_lm(neural_lm),
+        ngram=language_models.read_language_model(lm) if lm is not None else None,
+        lm_weight=weighed.lm_weight,
         share=0.0,
     )
     # As wide as there are readings to rank.
-    found = replace(found, beam=max(found.beam, _RESCORING_BEAM))
-    config = _settings(found)
+    weighed = replace(weighed, beam=max(weighed.beam, _RESCORING_BEAM))
+    config = _settings(weighed)
     config = config.model_copy(update={"nbest": config.rescored})
     decoded = dev.decode(decoder.with_settings(config))
-    differences = [rescorer.differences([h.text for h in own]) for own in decoded]
+    differences = [rescorer.differences([h.text for h in hypotheses]) for hypotheses in decoded]
     for share in _SHARES:
         shared = replace(rescorer, share=share)
         ranked = [shared.ranked(*pair) for pair in zip(decoded, differences, strict=True)]
-        yield replace(found, neural_share=share, errors=dev.errors(ranked))
+        yield replace(weighed, neural_share=share, errors=dev.errors(ranked))
 
 
 def score_dev_set(recognizer: Recognizer, utterances: Sequence[Utterance]) -> DevSet:

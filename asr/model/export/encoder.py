@@ -38,9 +38,10 @@ def add_encoder(graph: Graph, encoder: CtcModel, features: str, num_frames: str)
         rounded = graph.add("Add", lengths, graph.constant(stride - 1, np.int64))
         lengths = graph.add("Div", rounded, graph.constant(stride, np.int64))
     hidden = graph.add("Transpose", hidden, perm=[1, 0, 2])
-    own = graph.add("Cast", lengths, to=6) if encoder.config.bidirectional else ""  # 6: int32
+    int32 = 6
+    row_ends = graph.add("Cast", lengths, to=int32) if encoder.config.bidirectional else ""
     for layer in encoder.layers:
-        hidden = _add_recurrent(graph, layer, encoder.config.cell, hidden, own)
+        hidden = _add_recurrent(graph, layer, encoder.config.cell, hidden, row_ends)
     product = graph.add("MatMul", hidden, graph.constant(_array(encoder.output.weight).T))
     scores = graph.add("Add", product, graph.constant(_array(encoder.output.bias)))
     log_probs = graph.add("LogSoftmax", scores, axis=-1)

@@ -38,8 +38,8 @@ def add_base(graph: Graph, frontend: Frontend, waveforms: str, num_samples: str)
     config = frontend.config
     if config.convention != "kaldi":
         # Zeros complete the last frame. Kaldi's are whole, so that none sees what follows its row.
-        own = graph.within(num_samples, graph.size(waveforms, 1))
-        waveforms = graph.masked(waveforms, own)
+        inside = graph.within(num_samples, graph.size(waveforms, 1))
+        waveforms = graph.masked(waveforms, inside)
     width = _add_num_frames(graph, frontend, graph.size(waveforms, 1))
     energies = _add_energies(graph, frontend, waveforms, width)
     floor = graph.constant(FLOOR[config.convention])

@@ -34,8 +34,8 @@ class Graph:
         """A tensor of the file; equal ones are stored once."""
         array = np.ascontiguousarray(np.asarray(values, dtype))
         tensor = numpy_helper.from_array(array)
-        for name, known in self.constants.items():
-            if known == tensor:
+        for name, stored in self.constants.items():
+            if stored == tensor:
                 return name
         name = f"constant_{len(self.constants)}"
         self.constants[name] = tensor
