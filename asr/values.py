@@ -17,18 +17,23 @@ def plain_values(settings: Settings) -> dict[str, Any]:
     return values
 
 
-def section_values(config: Config, names: Sequence[str]) -> dict[str, Any]:
-    """The sections or `section.key` values named, as plain values.
+def section_values(
+    config: Config, names: Sequence[str], without: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The sections or `section.key` values named, as plain values; those in `without` left out.
 
-    Without a model to start from, `training.init` is left out: it changes nothing.
+    Without a model to start from, `training.init` is left out, since it changes nothing, and so are
+    the manifests that it does not name.
     """
-    values = _without_idle(config, config.model_dump(mode="json"))
+    values = _reduced(config, config.model_dump(mode="json"), without)
     return {name: value for name in names if (value := _lookup(values, name)) is not _ABSENT}
 
 
-def named_files(config: Config, names: Sequence[str]) -> dict[str, Path]:
+def named_files(
+    config: Config, names: Sequence[str], without: Sequence[str] = ()
+) -> dict[str, Path]:
     """The files and folders that those sections or values name, by `section.key`."""
-    values = _without_idle(config, config.model_dump())
+    values = _reduced(config, config.model_dump(), without)
     return {key: path for name in names for key, path in _paths(name, _lookup(values, name))}
 
 
@@ -61,9 +66,16 @@ def _keep_paths(plain: Any, original: Any) -> Any:
     return plain
 
 
-def _without_idle(config: Config, values: dict[str, Any]) -> dict[str, Any]:
-    if config.training.init.model is None:
-        del values["training"]["init"]
+def _reduced(config: Config, values: dict[str, Any], without: Sequence[str]) -> dict[str, Any]:
+    init = config.training.init
+    if init.model is None:
+        without = ("training.init", *without)
+    absent = [key for key in ("replay", "old_test") if getattr(init, key) is None]
+    for dotted in (*without, *(f"training.init.{key}" for key in absent)):
+        section, _, key = dotted.rpartition(".")
+        inner = _lookup(values, section)
+        if inner is not _ABSENT:
+            inner.pop(key, None)
     return values
 
 

@@ -7,6 +7,7 @@ Which module for which question:
     recordings          which audio files are there, how long are they, where do they lie?
     stored_features     how are features that other programs computed read?
     packed              how does training get at samples quickly?
+    joined              how do two packed corpora become one?
     statistics          what are mean and deviation of features over many utterances?
     shards, members     how is a corpus in tar files written, and how read as it arrives?
     addresses           which shards may lie elsewhere than on a disk?

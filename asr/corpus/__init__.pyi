@@ -2,6 +2,7 @@ from . import checks as checks
 from . import download as download
 from . import formats as formats
 from . import manifest as manifest
+from . import packed as packed
 from . import recordings as recordings
 from . import shards as shards
 from . import split as split

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from asr.audio import as_int16, read_audio
 from asr.batches import plan_batches
 from asr.config import FeatureConfig
+from asr.corpus.joined import JoinedUtterances, JoinedValues, column_of
 from asr.corpus.manifest import Utterance, write_manifest
 from asr.corpus.statistics import GroupStatistics
 from asr.corpus.stored_features import is_feature_path, read_features
@@ -49,7 +50,7 @@ class PackedCorpus:
 
     kind: Kind
     utterances: Sequence[Utterance]
-    values: NDArray[np.generic] | ShardWindows
+    values: NDArray[np.generic] | ShardWindows | JoinedValues
     """Samples [sample] or frames [frame, bin]; memory-mapped, or read from shards."""
     starts: NDArray[np.int64]
     """Where each utterance begins, and the end."""
@@ -68,9 +69,7 @@ class PackedCorpus:
 
     def column(self, key: Literal["text", "speaker"]) -> Iterator[str | None]:
         """The texts or speakers of all utterances; quicker than to ask each of them."""
-        if isinstance(self.utterances, ManifestTable):
-            return self.utterances.column(key)
-        return (getattr(utterance, key) for utterance in self.utterances)
+        return column_of(self.utterances, key)
 
     def plan(
         self,
@@ -154,7 +153,7 @@ def write_packed(
         DataError: there are none, or as `loaded`.
         AsrError: in the folder there is anything else than a packed corpus.
     """
-    remove_folder(folder, _FILES, _MORE_FILES)  # first, since disks may hold no second one
+    remove_packed(folder)  # first, since disks may hold no second one
     with replace_folder(folder, _FILES, _MORE_FILES) as fresh:
         return _write_packed(loaded, total, folder.name, fresh, kind, features, keep_values)
 
@@ -200,6 +199,15 @@ def _write_packed(
     return PackReport(seconds=seconds, low_rate=tuple(low_rate))
 
 
+def remove_packed(folder: Path) -> None:
+    """Remove a packed corpus, if there is one.
+
+    Raises:
+        AsrError: in the folder there is anything else.
+    """
+    remove_folder(folder, _FILES, _MORE_FILES)
+
+
 def digest_of(values: NDArray[np.generic]) -> int:
     """A number that is the same for the same samples or frames, and for hardly any others."""
     return int.from_bytes(hashlib.blake2b(values.tobytes(), digest_size=8).digest(), "little")
@@ -214,6 +222,25 @@ def open_packed(folder: Path) -> PackedCorpus:
     (values,) = load_arrays(folder, _VALUES)
     kind: Kind = "waveforms" if values.ndim == 1 else "features"
     return open_values(folder, kind, values)
+
+
+def join_packed(first: PackedCorpus, second: PackedCorpus) -> PackedCorpus:
+    """The utterances of one packed corpus, and after them those of another.
+
+    Raises:
+        DataError: one holds audio and the other features, or one is read from shards.
+    """
+    if first.kind != second.kind:
+        raise DataError(f"{first.kind} and {second.kind} cannot be learnt from together")
+    if not isinstance(first.values, np.ndarray) or not isinstance(second.values, np.ndarray):
+        raise DataError("shards that are read as training goes on stand alone")
+    return PackedCorpus(
+        kind=first.kind,
+        utterances=JoinedUtterances(first.utterances, second.utterances),
+        values=JoinedValues(first.values, second.values),
+        starts=np.concatenate([first.starts, first.starts[-1] + second.starts[1:]]),
+        digests=np.concatenate([first.digests, second.digests]),
+    )
 
 
 def open_values(

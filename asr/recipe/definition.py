@@ -162,7 +162,7 @@ def _problems(recipe: Recipe) -> Iterator[str]:
         for need in stage.needs:
             if not any(is_within(need, [m]) or is_within(m, [need]) for m in made):
                 yield f"stage {stage.name} needs {need}, which no earlier stage makes"
-        for setting in stage.settings:
+        for setting in (*stage.settings, *stage.ignores):
             if not _is_setting(setting, recipe.corpus_settings):
                 yield f"stage {stage.name} depends on {setting}, which is no setting"
         names.add(stage.name)
@@ -170,11 +170,16 @@ def _problems(recipe: Recipe) -> Iterator[str]:
 
 
 def _is_setting(dotted: str, corpus_settings: type[Settings]) -> bool:
-    section, dot, key = dotted.partition(".")
+    section, *keys = dotted.split(".")
     if section not in Config.model_fields:
         return False
     kind = corpus_settings if section == "corpus" else Config.model_fields[section].annotation
-    return not dot or (kind is not None and key in getattr(kind, "model_fields", {}))
+    for key in keys:
+        fields = getattr(kind, "model_fields", {})
+        if key not in fields:
+            return False
+        kind = fields[key].annotation
+    return True
 
 
 def nearest(given: str, names: Sequence[str]) -> str:

@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 from asr.errors import AsrError, DataError
 from asr.files import open_atomic, walk_once
+from asr.model import folder as model_folder
 from asr.recipe.stage import Stage, Work, is_within
 from asr.values import fingerprint, named_files, section_values
 
 _LONGEST_VALUE = 40  # characters of a setting that are shown in a reason
 _MOST_REASONS = 3
+_MODEL_SETTING = "training.init.model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +74,15 @@ class Ledger:
         """All that the outcome of a stage depends on, as JSON values."""
         left_out = [path for o in self.stages if self._is_left_out(o) for path in o.outputs]
         needs = [need for need in stage.needs if not is_within(need, left_out)]
-        named = named_files(self.work.config, stage.settings)
+        named = named_files(self.work.config, stage.settings, stage.ignores)
+        named = {k: path for k, path in named.items() if not self._is_made_by(stage, path)}
         reads_corpus = stage.reads_corpus or len(needs) < len(stage.needs)
         return {
             "version": stage.version,
-            "settings": section_values(self.work.config, stage.settings),
+            "settings": section_values(self.work.config, stage.settings, stage.ignores),
             "needs": {need: self._digest(need, stage) for need in needs}
             | {str(path): outside_identity(path) for path in stage.reads}
-            | {f"what {key} names": outside_identity(path) for key, path in named.items()},
+            | {f"what {key} names": _named_identity(key, path) for key, path in named.items()},
             "corpus": self._corpus_identity() if reads_corpus else None,
         }
 
@@ -109,6 +112,17 @@ class Ledger:
 
     def _is_left_out(self, stage: Stage) -> bool:
         return stage.fetches_corpus and self.work.corpus is not None
+
+    def _is_made_by(self, stage: Stage, path: Path) -> bool:
+        """Whether a path is one of a stage's own outputs.
+
+        What a stage reads there and then replaces, as a model that it starts from, is not among
+        its inputs: it would run again for ever.
+        """
+        top, path = self.work.folder.resolve(), path.resolve()
+        if not path.is_relative_to(top):
+            return False
+        return is_within(path.relative_to(top).as_posix(), stage.outputs)
 
     def _damage(self, mark: StageMark) -> str:
         for name, content in mark.made.items():
@@ -181,6 +195,13 @@ def corpus_identity(folder: Path) -> dict[str, str]:
         status = (folder / name).stat()
         rows.append([name, status.st_size, status.st_mtime_ns])
     return {"folder": str(folder), "files": fingerprint(rows)}
+
+
+def _named_identity(key: str, path: Path) -> str | None:
+    """Of what a setting names."""
+    if key == _MODEL_SETTING:
+        return model_folder.content_hash(model_folder.locate_model(path))
+    return outside_identity(path)
 
 
 def outside_identity(path: Path) -> str | None:

@@ -32,8 +32,12 @@ def plan(
     Raises:
         ConfigError: an unknown stage, `first` after `last`, or a stage before `first` not done.
         DataError: the corpus folder is not there.
+        AsrError: what a stage's `check` refuses.
     """
     selected = _select(recipe, first, last)
+    for stage in selected:
+        if stage.check is not None:
+            stage.check(work)
     pending: list[Stage] = []
     plans = []
     with work_folder.system_errors(str(work.folder)):
@@ -75,7 +79,8 @@ def run_recipe(
     Raises:
         ConfigError: an unknown stage, `first` after `last`, or a stage before `first` not done.
         AsrError: another run works in the folder, there are files of other origin where this one
-            would write, or a stage met a full disk or the like.
+            would write, a stage's `check` refuses something, or a stage met a full disk or the
+            like.
     """
     selected = _select(recipe, first, last)
     work = replace(work, report=report)

@@ -53,6 +53,8 @@ class Stage:
     settings: tuple[str, ...] = ()
     """Sections or `section.key` of the configuration that the outcome depends on, and with them the
     contents of the files that they name (values of type `Path`)."""
+    ignores: tuple[str, ...] = ()
+    """Of those settings, the ones that the outcome does not depend on."""
     needs: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()
     may_make: tuple[str, ...] = ()
@@ -65,6 +67,8 @@ class Stage:
     """Left out with --corpus, which then stands for its files in the `needs` of others."""
     shared: bool = False
     """Whether all processes take part, where several were started; the first does the others."""
+    check: Callable[[Work], None] | None = None
+    """Refuses settings and files, by an AsrError, before the first stage of a run begins."""
     version: int = 1
     """Raised when its code changes what it makes."""
 

@@ -10,6 +10,7 @@ from asr import corpus, decoding, lm, training, transcription
 from asr.config import Settings, parse_settings
 from asr.errors import ConfigError, DataError
 from asr.files import open_atomic, replace_folder
+from asr.recipe import adaptation
 from asr.recipe.stage import Stage, Work
 from asr.text import tokens
 
@@ -23,8 +24,10 @@ _PACKED = (
     "features.num_mel_bins",
     "features.num_ceps",
     "training.stream",
+    "training.init.replay",
 )  # the settings that packing reads
 
+_REPLAY = "packed/replay"
 
 PRONUNCIATIONS = "manifests/pronunciations.txt"
 """Where a recipe's preparation may put a dictionary, for models of phones."""
@@ -74,6 +77,7 @@ def _manifest(work: Work, split: str) -> Path:
 
 def _pack(work: Work) -> None:
     """Decode the audio of the training and dev sets once."""
+    adaptation.pack_replay(work, work.path(_REPLAY))
     for split in ("train", "dev"):
         packed, count = _pack_split(work, split)
         work.report(f"{split}: {count} utterances, {packed.seconds / 60:.1f} minutes")
@@ -127,6 +131,7 @@ def _train(work: Work) -> None:
             device=work.device,
             report=work.report,
             pronunciations=work.path(PRONUNCIATIONS),
+            replay_set=adaptation.open_replay(work, work.path(_REPLAY)),
         )
 
 
@@ -206,7 +211,9 @@ def _tune(work: Work) -> None:
 def _evaluate(work: Work) -> None:
     """Transcribe the test set, score it, and write the report."""
     with replace_folder(work.path("test")) as folder:
-        summary = score_set(work, "test", folder)
+        utterances = corpus.read_manifest(_manifest(work, "test"))
+        summary, best_path = _score_all(work, "test", utterances, folder)
+        summary += adaptation.compare_models(work, utterances, best_path, folder)
     with open_atomic(work.path("result.txt")) as file:
         file.write(summary)
 
@@ -222,13 +229,20 @@ def score_set(work: Work, name: str, folder: Path) -> str:
     Raises:
         DataError: audio that cannot be read.
     """
-    utterances = corpus.read_manifest(_manifest(work, name))
+    return _score_all(work, name, corpus.read_manifest(_manifest(work, name)), folder)[0]
+
+
+def _score_all(
+    work: Work, name: str, utterances: "Sequence[corpus.Utterance]", folder: Path
+) -> "tuple[str, transcription.evaluation.Evaluation]":
+    """What `score_set` returns, and the score of the best path."""
     best_path = decoding.DecodingOptions(beam=1)
     if not decoding.options.has_decoding(work.path("model")):
-        return _score(work, name, utterances, best_path, folder)
-    summary = _score(work, name, utterances, decoding.DecodingOptions(), folder)
-    summary += "\nThe best path, without help:\n"
-    return summary + _score(work, name, utterances, best_path, folder / "best_path")
+        score = _score(work, name, utterances, best_path, folder)
+        return score.summary(), score
+    tuned = _score(work, name, utterances, decoding.DecodingOptions(), folder)
+    score = _score(work, name, utterances, best_path, folder / "best_path")
+    return f"{tuned.summary()}\nThe best path, without help:\n{score.summary()}", score
 
 
 def _score(
@@ -237,7 +251,7 @@ def _score(
     utterances: "Sequence[corpus.Utterance]",
     options: decoding.DecodingOptions,
     folder: Path,
-) -> str:
+) -> "transcription.evaluation.Evaluation":
     recognizer = transcription.Recognizer.load(
         work.path("model"), device=work.device, decoding=options
     )
@@ -250,7 +264,7 @@ def _score(
             f"{failed_id}: {error}"
         )
     transcription.write_evaluation(evaluation, utterances, recognizer, folder)
-    return evaluation.summary()
+    return evaluation
 
 
 def model_stages(*sources: str) -> tuple[Stage, ...]:
@@ -260,11 +274,20 @@ def model_stages(*sources: str) -> tuple[Stage, ...]:
         sources: what earlier stages make that holds manifests and audio.
     """
     return (
-        Stage(name="pack", run=_pack, settings=_PACKED, needs=sources, makes=("packed",)),
+        Stage(
+            name="pack",
+            run=_pack,
+            check=adaptation.check_replay,
+            settings=_PACKED,
+            needs=sources,
+            makes=("packed",),
+        ),
         Stage(
             name="train",
             run=_train,
+            check=adaptation.check_model,
             settings=("features", "tokens", "augment", "encoder", "training"),
+            ignores=("training.init.old_test",),
             needs=("packed", PRONUNCIATIONS),
             makes=(
                 "model",
@@ -274,6 +297,7 @@ def model_stages(*sources: str) -> tuple[Stage, ...]:
                 "training.html",
                 "tensorboard",
             ),
+            may_make=(adaptation.MODEL_BEFORE, "init.tsv"),
             shared=True,
         ),
         Stage(
@@ -294,7 +318,9 @@ def model_stages(*sources: str) -> tuple[Stage, ...]:
         Stage(
             name="evaluate",
             run=_evaluate,
-            needs=("model", *sources),
+            check=adaptation.check_old_test,
+            settings=("training.init.old_test",),
+            needs=("model", adaptation.MODEL_BEFORE, *sources),
             makes=("test", "result.txt"),
         ),
     )

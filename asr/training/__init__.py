@@ -4,6 +4,7 @@ Which module for which question:
 
     trainer     what is an epoch, when is the dev set scored, what is saved?
     task, schedule          what is prepared before the first step, and which steps are there?
+    source, transfer, replay   what if it starts from another model?
     step        what changes in a step?
     loss        what is minimized?
     batch, inputs, augment  how do utterances become padded, augmented features?

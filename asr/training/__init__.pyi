@@ -1,2 +1,3 @@
+from . import source as source
 from .processes import agree as agree
 from .trainer import train as train

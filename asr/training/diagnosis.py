@@ -44,7 +44,8 @@ def diagnose_sets(train_set: PackedCorpus, dev_set: PackedCorpus, budget: int) -
 
 
 def diagnose_history(history: Sequence[Mapping[str, float]], epochs: int) -> dict[str, str]:
-    """What the last epoch's numbers, beside those before, say."""
+    """What the last epoch's numbers, beside those before, say; but epoch 0, which has no loss."""
+    history = [row for row in history if "loss" in row]
     if not history:
         return {}
     findings = {}

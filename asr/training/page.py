@@ -49,7 +49,7 @@ def write_training_report(
         "training.html",
         f"Training: dev WER {rate} % at epoch {origin.get('epoch')}",
         rate=rate,
-        sure=f"at epoch {origin.get('epoch')} of {len(history)}",
+        sure=f"at epoch {origin.get('epoch')} of {history[-1]['epoch']:.0f}",
         facts=page.describe_origin(origin),
         findings=findings,
         curves=[*_curves(history)],

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from asr.config import TrainingConfig
 from asr.training.batch import Examples
+from asr.training.replay import Replay
 
 _BYTES = 4  # an utterance and epoch
 
@@ -20,27 +21,38 @@ class Schedule:
     """
 
     def __init__(
-        self, examples: Examples, rows: NDArray[np.int64], settings: TrainingConfig, scratch: Path
+        self,
+        examples: Examples,
+        rows: NDArray[np.int64],
+        settings: TrainingConfig,
+        scratch: Path,
+        replay: Replay | None = None,
     ):
         """Plan.
 
         Args:
-            rows: utterances that are learnt from, in ascending order.
+            rows: utterances that are learnt from in every epoch, in ascending order.
             settings: of which seed and number of epochs count.
             scratch: folder for the file.
+            replay: of others, those that an epoch has besides.
         """
         self._corpus, self._seed = examples.corpus, settings.seed
         self._ends: list[NDArray[np.int64]] = []
+        size = len(rows) + (replay.count if replay else 0)
+        self._rows = np.empty((0, size), np.uint32)
         with tempfile.TemporaryFile(dir=scratch) as file:
             for epoch in range(settings.epochs):
+                # Those of the old domain are behind the others in the corpus.
+                chosen = np.concatenate([rows, replay.draw(epoch)]) if replay else rows
                 # Shortest first in epoch 0.
                 plan = examples.corpus.plan(
-                    examples.budget, rows=rows, seed=self._seed_of(epoch), shuffle=epoch > 0
+                    examples.budget, rows=chosen, seed=self._seed_of(epoch), shuffle=epoch > 0
                 )
                 self._ends.append(np.cumsum([len(batch) for batch in plan]))
                 file.write(np.concatenate(plan).astype(np.uint32).tobytes())
             file.flush()
-            self._rows = np.memmap(file, np.uint32, "r", shape=(settings.epochs, len(rows)))
+            if settings.epochs:  # an empty file cannot be mapped
+                self._rows = np.memmap(file, np.uint32, "r", shape=(settings.epochs, size))
         self._first_steps = np.cumsum([0, *map(len, self._ends)])
 
     @staticmethod

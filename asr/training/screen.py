@@ -95,17 +95,13 @@ class TrainingLines:
         """
         del findings
         row = history[-1]
-        line = f"epoch {row['epoch']}/{self.epochs}: loss {row['loss']:.3f}"
+        line = f"epoch {row['epoch']}/{self.epochs}: "
+        line += f"loss {row['loss']:.3f}" if "loss" in row else "before the first step"
         best = find_best(history)
         if "dev_wer" in row and best is not None:
             line += f", dev WER {row['dev_wer']:.2f} %, CER {row['dev_cer']:.2f} %"
             line += f" (best {best['dev_wer']:.2f} % at {best['epoch']:.0f})"
-        if row["skipped"]:
-            line += f", {row['skipped']:.0f} skipped as too short for their text"
-        norms = [f"{row[layer]:.2f}" for layer in _layers(row)]
-        line += f"; gradients {' '.join(norms)}; {row['real_time_factor']:.0f} x real time"
-        line += f", {100 * row['data_wait']:.1f} % waiting for data; {self.time_left} left"
-        self.report(line)
+        self.report(line + (self._training_part(row) if "loss" in row else ""))
         for sample in samples:
             rate = sample.characters.rate or 0.0
             lines = (
@@ -114,6 +110,17 @@ class TrainingLines:
                 f"    hyp {sample.hypothesis}",
             )
             self.report("\n".join(map(visible, lines)))
+
+    def _training_part(self, row: Mapping[str, float]) -> str:
+        """Of an epoch's line, what its steps were like."""
+        skipped = ""
+        if row["skipped"]:
+            skipped = f", {row['skipped']:.0f} skipped as too short for their text"
+        norms = [f"{row[layer]:.2f}" for layer in _layers(row)]
+        return (
+            f"{skipped}; gradients {' '.join(norms)}; {row['real_time_factor']:.0f} x real time"
+            f", {100 * row['data_wait']:.1f} % waiting for data; {self.time_left} left"
+        )
 
 
 class TrainingScreen(TrainingLines):
@@ -199,6 +206,11 @@ class TrainingScreen(TrainingLines):
             parts += marked(sample)
         return Group(*parts)
 
+    @property
+    def _scored_epoch(self) -> float:
+        """The last that is over."""
+        return self._history[-1]["epoch"] if self._history else 0
+
     def _width(self, table: Table) -> int:
         """Columns that a table takes if nothing of it is cut."""
         return Measurement.get(self._console, self._console.options, table).maximum
@@ -217,7 +229,7 @@ class TrainingScreen(TrainingLines):
             f"epoch {self._epoch}/{self.epochs}",
             ProgressBar(self._num_batches, self._batch, width=40),
             f"{self._batch} of {self._num_batches} batches",
-            "scoring the dev set" if ended and len(self._history) < self._epoch else "",
+            "scoring the dev set" if ended and self._scored_epoch < self._epoch else "",
         )
         pace = self._pace
         if pace is None:

@@ -21,7 +21,7 @@ from asr.training.batch import Examples
 from asr.training.history import Pace
 from asr.training.loss import Objective
 from asr.training.memory import Pieces
-from asr.training.optimizer import make_optimizer, rate_share
+from asr.training.optimizer import make_optimizer, rate_share, set_rates
 from asr.training.processes import Place, choose_precision
 from asr.training.sums import EpochSums
 
@@ -52,7 +52,12 @@ class Learner:
         self.average = copy.deepcopy(network).requires_grad_(False).to(fabric.device)
         self.objective = fabric.setup_module(Objective(network, config, self.dtype, separator))
         self.parameters: list[Tensor] = list(network.parameters())
-        self.optimizer = make_optimizer(list(network.parameters()), self.settings.weight_decay)
+        self.lower = _lower_parameters(network) if self.settings.init.model is not None else []
+        self.num_frozen = self._count_frozen_steps()
+        upper = network.encoder.output if self.lower else network
+        self.optimizer = make_optimizer(
+            list(upper.parameters()), self.settings.weight_decay, self.lower
+        )
         self.pieces = Pieces(examples, place)
         self.bad_steps = BadSteps(examples, place, self.settings.max_bad_steps)
         self.sums = EpochSums(network.encoder, fabric.device)
@@ -77,6 +82,7 @@ class Learner:
         Raises:
             TrainingError: too many bad steps, or no memory for a single utterance.
         """
+        self._freeze(number < self.num_frozen)
         num_tokens = max(1, self.examples.num_tokens(rows))
         share = rows[self.fabric.global_rank :: self.fabric.world_size]
         counted = len(share) > 0
@@ -91,6 +97,23 @@ class Learner:
             self.sums.add(losses, self.examples.num_tokens(share), self.examples.seconds(share))
         self.sums.norms += norms.masked_fill(~finite, 0.0)
         self.bad_steps.note(number, np.concatenate(self.pieces.cut(share)), losses[0], finite)
+
+    def _count_frozen_steps(self) -> int:
+        """Steps from the first on in which the output layer alone is trained."""
+        init = self.settings.init
+        if not self.lower:
+            return 0
+        return round(init.freeze_share * self.num_steps) if init.lower_rate else self.num_steps
+
+    def _freeze(self, is_frozen: bool) -> None:
+        """Have no gradients computed of what is not trained.
+
+        Of several processes' they are, since these agree once on what they exchange; `_update`
+        leaves them out.
+        """
+        if self.fabric.world_size == 1:
+            for parameter in self.lower:
+                parameter.requires_grad_(not is_frozen)
 
     def _gradients(self, rows: NDArray[np.int64], number: int, weight: float) -> Tensor:
         """Add up the gradients of a batch.
@@ -137,6 +160,9 @@ class Learner:
 
     def _update(self, number: int) -> Tensor:
         """Change the weights and their average; say whether the gradient is finite."""
+        if number < self.num_frozen:
+            for parameter in self.lower:
+                parameter.grad = None
         norm = torch.nn.utils.clip_grad_norm_(
             self.parameters, self.settings.clip_norm, foreach=True
         )
@@ -144,8 +170,8 @@ class Learner:
         finite = torch.isfinite(norm)
         self.optimizer.found_inf = 1.0 - finite.float()  # type: ignore[attr-defined]
         share = rate_share(number, self.num_steps, self.settings.warmup_share)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * share
+        rate = self.settings.learning_rate * share
+        set_rates(self.optimizer, rate, self.settings.init.lower_rate * rate)
         self.optimizer.step()
         # The average follows more closely in the first steps.
         decay = min(self.settings.average_decay, (2 + number) / (11 + number))
@@ -171,3 +197,9 @@ class Learner:
         self.sums.restore(state["sums"])
         self.bad_steps.count = state["bad_steps"]
         self.pieces.budget = state["piece_budget"]
+
+
+def _lower_parameters(network: Network) -> list[torch.nn.Parameter]:
+    """All that are trained but the output layer's."""
+    output = {id(parameter) for parameter in network.encoder.output.parameters()}
+    return [parameter for parameter in network.parameters() if id(parameter) not in output]

@@ -35,7 +35,11 @@ class EpochSums:
         norms = []
         for layer in self.layers.values():
             gradients = [p.grad for p in layer.parameters() if p.grad is not None]
-            norms.append(torch.stack(torch._foreach_norm(gradients)).norm())
+            norms.append(
+                torch.stack(torch._foreach_norm(gradients)).norm()
+                if gradients
+                else torch.zeros((), device=self.norms.device)  # of a layer that is not trained
+            )
         return torch.stack(norms)
 
     def pace(self, learning_rate: float, num_processes: int) -> Pace:

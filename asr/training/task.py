@@ -1,15 +1,17 @@
 """What a run does: the network that learns, what it learns from, and what it is scored on."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from asr.config import Config
-from asr.corpus import PackedCorpus
+from asr.corpus import PackedCorpus, packed
 from asr.errors import DataError
 from asr.model import Network, features
 from asr.text import TokenTable, build_tokens
@@ -18,8 +20,11 @@ from asr.training.checkpoints import require_space
 from asr.training.feasibility import find_infeasible, write_infeasible
 from asr.training.inputs import measure_statistics
 from asr.training.processes import Place
+from asr.training.replay import Replay
 from asr.training.schedule import Schedule
+from asr.training.source import TABLE, StartingModel, keep_source
 from asr.training.targets import encode_texts, texts_of
+from asr.training.transfer import TokenMatch, choose_tokens, transfer_weights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +39,9 @@ class Task:
     dev: Examples
     schedule: Schedule
     num_feasible: int
-    """Utterances that are learnt from."""
+    """Utterances that are learnt from in every epoch."""
+    origin: Mapping[str, Any] | None
+    """What `training.json` says of the model that the network's first weights are from."""
 
 
 def prepare_task(
@@ -43,6 +50,7 @@ def prepare_task(
     config: Config,
     place: Place,
     pronunciations: Path | None,
+    replay_set: PackedCorpus | None = None,
 ) -> Task:
     """Build the tokens and the network, leave out what cannot be learnt, and plan all steps.
 
@@ -50,18 +58,28 @@ def prepare_task(
         DataError: a transcript has characters without a token, or no utterance can be learnt.
         TrainingError: no room on the disk.
     """
-    tokens = build_tokens(texts_of(train_set), config.tokens, pronunciations)
+    source, num_new = keep_source(config, place), len(train_set)
+    if replay_set is not None:
+        train_set = packed.join_packed(train_set, replay_set)
+    if source is None:
+        tokens = build_tokens(texts_of(train_set), config.tokens, pronunciations)
+    else:
+        texts = functools.partial(texts_of, train_set)
+        tokens = choose_tokens(source.model.tokens, texts, config, pronunciations)
     tokens.check(texts_of(dev_set), "dev set")
     targets = encode_texts(train_set, tokens)
     torch.manual_seed(config.training.seed)
     network = Network(config, len(tokens))
+    if source is not None:
+        _start_from(source, network, tokens, place)
     rows = _feasible_rows(train_set, targets, network, place)
-    if config.features.normalization in features.BY_TRAINING_SET:
+    rows, replay = _set_replay_apart(rows, num_new, config, place)
+    if source is None and config.features.normalization in features.BY_TRAINING_SET:
         everything = measure_statistics(train_set, config.features, [""] * len(train_set))
         network.frontend.set_statistics(*torch.from_numpy(everything.values[0]))
     if config.features.normalization == "speaker":
-        train_set, dev_set = (_by_speaker(part, config) for part in (train_set, dev_set))
-    _require_space(network, len(rows), config, place)
+        train_set, dev_set = (_by_speaker(part, num_new, config) for part in (train_set, dev_set))
+    _require_space(network, len(rows) + (replay.count if replay else 0), config, place)
     examples = Examples.of(train_set, targets, config)
     return Task(
         config=config,
@@ -69,9 +87,42 @@ def prepare_task(
         network=network,
         examples=examples,
         dev=Examples.of(dev_set, encode_texts(dev_set, tokens), config),
-        schedule=Schedule(examples, rows, config.training, place.scratch),
+        schedule=Schedule(examples, rows, config.training, place.scratch, replay),
         num_feasible=len(rows),
+        origin=None if source is None else source.origin(),
     )
+
+
+def _start_from(source: StartingModel, network: Network, tokens: TokenTable, place: Place) -> None:
+    """Take over the weights of another model, and say what became of its tokens."""
+    match = TokenMatch(source.model.tokens.symbols, tokens.symbols)
+    transfer_weights(source.network, network, match)
+    if place.is_first:
+        match.write(place.folder / TABLE)
+    place.report(f"starting from {source.name} ({source.hash}): tokens {match.summary()}")
+    if match.is_foreign:
+        place.report(
+            f"warning: none of the letters of {source.name} is among those of the transcripts: "
+            f"all that is written is learnt anew ({TABLE})"
+        )
+
+
+def _set_replay_apart(
+    rows: NDArray[np.int64], num_new: int, config: Config, place: Place
+) -> tuple[NDArray[np.int64], Replay | None]:
+    """The rows that every epoch has, and the draws from those behind `num_new`, if any."""
+    new, old = rows[rows < num_new], rows[rows >= num_new]
+    if config.training.init.replay is None or config.training.init.model is None:
+        return new, None
+    if not len(new) or not len(old):
+        which = "training.init.replay" if len(new) else "the training set"
+        raise DataError(f"no utterance of {which} can be learnt: see infeasible.tsv")
+    settings = config.training
+    replay = Replay.of(old, len(new), settings.init.replay_share, settings.seed)
+    place.report(
+        f"replay: {replay.count} of {len(old)} utterances are added to the {len(new)} of an epoch"
+    )
+    return new, replay
 
 
 def _feasible_rows(
@@ -92,9 +143,14 @@ def _feasible_rows(
     return rows
 
 
-def _by_speaker(corpus: PackedCorpus, config: Config) -> PackedCorpus:
-    """The corpus with the statistics of its speakers' features."""
-    speakers = measure_statistics(corpus, config.features, corpus.column("speaker"))
+def _by_speaker(corpus: PackedCorpus, num_new: int, config: Config) -> PackedCorpus:
+    """The corpus with the statistics of its speakers' features.
+
+    A speaker of the rows behind `num_new` is none of the others, whatever the name.
+    """
+    names = enumerate(corpus.column("speaker"))
+    keys = (None if name is None else (row < num_new, name) for row, name in names)
+    speakers = measure_statistics(corpus, config.features, keys)
     return replace(corpus, speakers=speakers)
 
 

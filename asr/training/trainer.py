@@ -45,22 +45,28 @@ def train(
     device: str = "auto",
     report: Report,
     pronunciations: Path | None = None,
+    replay_set: PackedCorpus | None = None,
 ) -> None:
     """Train a model and write it as a model folder; the dev set chooses the epoch.
+
+    A training that starts from another model has the dev set scored before its first step, too: as
+    epoch 0, which is kept if none after it is better.
 
     Args:
         folder: gets `model/`, the curves, logs and `training.html`.
         scratch: keeps checkpoints; a run that finds its own there goes on from the last one.
         pronunciations: file of them, where tokens are phones.
+        replay_set: what `training.init.replay` names.
 
     Raises:
         DataError: a transcript has characters without a token, or no utterance can be learnt.
+        AsrError: as `check_source`.
         TrainingError: too many steps without a finite gradient, no memory for one utterance, or
             no room on the disk.
         StoppedError: SIGTERM; the state was saved.
     """
     place = open_place(device, folder, scratch, report)
-    task = prepare_task(train_set, dev_set, config, place, pronunciations)
+    task = prepare_task(train_set, dev_set, config, place, pronunciations, replay_set)
     run = _Run(task, place)
     with _sigterm() as stopping, run.display:
         try:
@@ -109,6 +115,8 @@ class _Run:
             self.learner.restore(checkpoint["learner"])
             self.state = RunState(**checkpoint["run"])
             self.place.report(f"going on from the last checkpoint, before step {self.step}")
+        elif self.task.origin is not None:
+            self._score_start()
         while self.state.epoch < self.settings.epochs:
             self._train_epoch(stopping)
             self._finish_epoch()
@@ -124,6 +132,13 @@ class _Run:
             f"{len(task.tokens)} tokens, {task.num_feasible} utterances, "
             f"{task.schedule.num_steps} steps, {self.learner.dtype} products"
         )
+
+    def _score_start(self) -> None:
+        """Score the dev set as epoch 0, with the weights of the model that is started from."""
+        scores = score_dev(self.learner.average, self.task.dev, self.task.tokens, self.place.fabric)
+        row = {"epoch": 0, **scores.row}
+        self.state = replace(self.state, history=(row,), samples=self._keep_best(scores))
+        self._tell(scores, {})
 
     def _train_epoch(self, stopping: threading.Event) -> None:
         epoch = self.state.epoch
@@ -242,7 +257,8 @@ class _Run:
             "epoch": best["epoch"],
             "dev_wer": round(best["dev_wer"], 4),
             "dev_cer": round(best["dev_cer"], 4),
-            "seconds": round(sum(row["seconds"] for row in history), 1),
+            "seconds": round(sum(row.get("seconds", 0.0) for row in history), 1),
+            **({} if self.task.origin is None else {"init": dict(self.task.origin)}),
         }
 
 

@@ -1,4 +1,5 @@
 from . import cluster as cluster
+from . import evaluation as evaluation
 from . import fit as fit
 from . import job as job
 from . import output as output

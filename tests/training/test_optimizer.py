@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from asr.model import Network
-from asr.training.optimizer import make_optimizer, rate_share
+from asr.training.optimizer import make_optimizer, rate_share, set_rates
 from tests.tones import CONFIG
 
 
@@ -56,3 +56,22 @@ def test_every_parameter_is_learnt_once() -> None:
     groups = make_optimizer(parameters, 0.01).param_groups
     learnt = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(learnt) == sorted(map(id, parameters))
+    assert len(groups) == 2
+
+
+def test_lower_parameters_have_a_rate_of_their_own() -> None:
+    network = Network(CONFIG, 6)
+    upper, lower = (
+        list(network.encoder.output.parameters()),
+        list(network.encoder.layers[0].parameters()),
+    )
+    optimizer = make_optimizer(upper, 0.01, lower)
+    set_rates(optimizer, 0.5, 0.125)
+    rates = {
+        id(p): (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    assert {rates[id(p)] for p in upper} == {(0.5, 0.01), (0.5, 0.0)}
+    assert {rates[id(p)] for p in lower} == {(0.125, 0.01), (0.125, 0.0)}
+    assert all(rates[id(p)][1] == (0.01 if p.ndim > 1 else 0.0) for p in (*upper, *lower))

@@ -7,6 +7,7 @@ import pytest
 from asr.config import TrainingConfig
 from asr.corpus import PackedCorpus
 from asr.training.batch import Examples
+from asr.training.replay import Replay
 from asr.training.schedule import Schedule
 from tests.tones import CONFIG
 
@@ -48,6 +49,25 @@ def test_the_first_epoch_goes_from_short_to_long(
     # Lengths are noisy by three per cent, so that neighbours may change places.
     assert all(b > 0.9 * a for a, b in itertools.pairwise(first))
     assert not all(b > 0.9 * a for a, b in itertools.pairwise(second))
+
+
+def test_some_of_the_old_domain_are_added_to_every_epoch(
+    tone_corpus: dict[str, PackedCorpus], tmp_path: Path
+) -> None:
+    corpus = tone_corpus["train"]
+    examples = Examples.of(corpus, [[1]] * len(corpus), CONFIG)
+    new, replay = ROWS[:40], Replay(rows=ROWS[40:], count=7, seed=1)
+    schedule = Schedule(examples, new, TrainingConfig(epochs=3), tmp_path, replay)
+    for epoch in range(3):
+        learnt = sorted(np.concatenate(schedule.batches(epoch)).tolist())
+        assert learnt == [*new.tolist(), *replay.draw(epoch).tolist()]
+
+
+def test_no_epoch_is_no_step(tone_corpus: dict[str, PackedCorpus], tmp_path: Path) -> None:
+    corpus = tone_corpus["train"]
+    examples = Examples.of(corpus, [[1]] * len(corpus), CONFIG)
+    settings = TrainingConfig.model_validate({"epochs": 0, "init": {"model": "m"}})
+    assert Schedule(examples, ROWS, settings, tmp_path).num_steps == 0
 
 
 @pytest.mark.parametrize("first", [0, 1, 4])

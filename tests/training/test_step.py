@@ -14,6 +14,7 @@ from asr.model import Network, ctc_loss
 from asr.text.tokens import build_tokens
 from asr.training.augment import on_host
 from asr.training.batch import Examples
+from asr.training.optimizer import rate_share
 from asr.training.processes import open_place
 from asr.training.step import Learner
 from asr.training.targets import encode_texts
@@ -143,6 +144,49 @@ def test_the_rate_of_each_step_follows_the_schedule(
         assert learner.pace().learning_rate == rates[-1]
     shares = [0.1, 0.5, 1.0, 0.5, 0.5 * (1 + math.cos(math.pi * 89 / 90))]
     assert rates == pytest.approx([0.02 * share for share in shares for _ in range(2)])
+
+
+@pytest.mark.parametrize("number", [0, 39, 40, 99])
+def test_lower_layers_of_a_fine_tuning_wait_and_then_have_a_share_of_the_rate(
+    number: int, tone_corpus: dict[str, PackedCorpus], tmp_path: Path
+) -> None:
+    init = {"model": "m", "freeze_share": 0.4, "lower_rate": 0.25}
+    config = without_chance(clip_norm=0.5, weight_decay=0.1, init=init)
+    learner = make_learner(tone_corpus["train"], config, tmp_path, "cpu")
+    network = copy.deepcopy(learner.network)
+    rows = np.array([5, 1, 8])
+    learner.step(rows, number)
+    batch = learner.examples.batch(rows)
+    features, num_frames = network.frontend(batch.inputs / 32768, batch.lengths)
+    log_probs, num_steps = network.encoder(features, num_frames)
+    losses = ctc_loss(log_probs, num_steps, batch.targets, batch.num_tokens)
+    (losses.sum() / batch.num_tokens.sum()).backward()
+    rate = 0.02 * rate_share(number, 100, config.training.warmup_share)
+    output = [*network.encoder.output.parameters()]
+    rates = dict.fromkeys(output, rate)
+    if number >= 40:
+        rates |= {p: 0.25 * rate for p in network.parameters() if p not in rates}
+    assert torch.nn.utils.clip_grad_norm_(rates, 0.5) > 0.5  # so that it is clipped
+    for parameter, its_rate in rates.items():
+        decay = 0.1 if parameter.ndim > 1 else 0.0
+        torch.optim.AdamW([parameter], lr=its_rate, weight_decay=decay).step()
+    for mine, expected in zip(learner.network.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-6)
+    assert learner.learning_rate == rate
+
+
+def test_lower_layers_that_have_no_rate_stay_as_they_are(
+    tone_corpus: dict[str, PackedCorpus], tmp_path: Path
+) -> None:
+    config = without_chance(init={"model": "m", "freeze_share": 0.0, "lower_rate": 0.0})
+    learner = make_learner(tone_corpus["train"], config, tmp_path, "cpu")
+    before = copy.deepcopy(learner.network.state_dict())
+    for number in (0, 50, 99):
+        learner.step(np.arange(4), number)
+    after = learner.network.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"encoder.output.weight", "encoder.output.bias"}
+    assert not any(p.requires_grad for p in learner.lower)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.99])
