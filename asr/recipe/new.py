@@ -16,6 +16,7 @@ from asr.corpus import Utterance
 from asr.errors import AsrError, DataError
 from asr.files import open_atomic
 from asr.progress import Report
+from asr.recipe.fitting import fit_settings
 from asr.recipe.own_corpus import CorpusSource, divide, divide_sentences, list_sentences
 from asr.text import build_tokens
 
@@ -42,11 +43,17 @@ class CorpusShape:
     """By synthetic voices, which real speech differs from."""
 
 
-def write_recordings_recipe(folder: Path, source: CorpusSource, report: Report) -> None:
+def write_recordings_recipe(
+    folder: Path, source: CorpusSource, report: Report, model: Path | None = None
+) -> None:
     """Write a recipe that trains on a corpus in any format that can be imported.
+
+    Args:
+        model: that training starts from.
 
     Raises:
         DataError: the folder is there, or the corpus cannot be read or divided.
+        AsrError: training cannot start from the model.
     """
     _check_new(folder)
     splits = divide(source.utterances(report), RecordingsConfig(), report)
@@ -66,16 +73,26 @@ def write_recordings_recipe(folder: Path, source: CorpusSource, report: Report) 
         arguments.append(f"speaker_pattern={source.speaker_pattern!r}")
     corpus = _RECORDINGS_CORPUS.format(arguments=", ".join(arguments))
     about = f"recordings in {source.path}"
-    _write(folder, about, corpus, "SOURCE.path", choose_settings(shape))
+    _write(folder, about, corpus, "SOURCE.path", _settings(shape, model))
 
 
 def write_sentences_recipe(
-    folder: Path, sentences: Path, *, voices: int, hours: float, language: str
+    folder: Path,
+    sentences: Path,
+    *,
+    voices: int,
+    hours: float,
+    language: str,
+    model: Path | None = None,
 ) -> None:
     """Write a recipe that trains on sentences, of which it keeps a copy, spoken by eSpeak NG.
 
+    Args:
+        model: that training starts from.
+
     Raises:
         DataError: the folder is there, or there are no sentences.
+        AsrError: training cannot start from the model.
     """
     _check_new(folder)
     spoken = list_sentences(sentences)
@@ -85,13 +102,18 @@ def write_sentences_recipe(
     shape = CorpusShape(
         hours=hours, median_seconds=seconds, sample_rate=16000, texts=texts, is_spoken=True
     )
-    settings = choose_settings(shape)
+    settings = _settings(shape, model)
     corpus = {"hours": hours, "num_voices": voices, "sample_rate": 16000}
     module = _SENTENCES_CORPUS.format(language=repr(language))
     about = f"{len(spoken)} sentences, spoken by synthetic voices"
     _write(folder, about, module, "SENTENCES", {"corpus": corpus, **settings})
     with open_atomic(folder / "sentences.txt") as file:
         file.writelines(f"{sentence}\n" for sentence in spoken)
+
+
+def _settings(shape: CorpusShape, model: Path | None) -> dict[str, Any]:
+    settings = choose_settings(shape)
+    return settings if model is None else fit_settings(settings, model)
 
 
 def choose_settings(shape: CorpusShape) -> dict[str, Any]:
