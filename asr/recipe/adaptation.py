@@ -4,11 +4,14 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from asr import corpus, decoding, training, transcription
 from asr.corpus import Utterance
 from asr.errors import DataError
 from asr.model import read_model
 from asr.recipe.stage import Work
+from asr.scoring import total
 
 MODEL_BEFORE = "init"
 """In the work folder: the model that training started from."""
@@ -72,7 +75,7 @@ def compare_models(
     if work.config.training.init.model is None or not source.is_dir():
         return ""
     before = _rate(work, source, utterances, "test", folder / "before")
-    lines = [f"test: {before} before, {_percent(after)} after"]
+    lines = [f"test: {before} before, {_percent(after)} after", *_learnt_before(source, after)]
     old_test = _setting(work, "old_test")
     if old_test is not None:
         old = corpus.read_manifest(old_test)
@@ -101,6 +104,24 @@ def _rate(
         raise DataError(f"{test_set}: {failed_id} cannot be read: {error}")
     transcription.write_evaluation(evaluation, utterances, recognizer, folder)
     return _percent(evaluation)
+
+
+def _learnt_before(source: Path, after: "transcription.evaluation.Evaluation") -> Iterator[str]:
+    """What to know of a test set if the model before has learnt some of it."""
+    scored = after.report.score.utterances
+    digests = training.source.id_digests(utterance.id for utterance in scored)
+    learnt = np.isin(digests, training.source.read_learnt(source))
+    if not learnt.any():
+        return
+    counts = [
+        u.words for u, is_learnt in zip(scored, learnt.tolist(), strict=True) if not is_learnt
+    ]
+    rate = total(counts).rate if counts else None
+    rest = "" if rate is None else f"; without them {rate:.2f} % after"
+    yield (
+        f"warning: the model before has learnt {learnt.sum()} of the {len(scored)} utterances of "
+        f"the test set, by their ids: these rates are too good{rest}"
+    )
 
 
 def _percent(evaluation: "transcription.evaluation.Evaluation") -> str:

@@ -297,7 +297,7 @@ def model_stages(*sources: str) -> tuple[Stage, ...]:
                 "training.html",
                 "tensorboard",
             ),
-            may_make=(adaptation.MODEL_BEFORE, "init.tsv"),
+            may_make=(adaptation.MODEL_BEFORE, "init.tsv", "learnt.npy"),
             shared=True,
         ),
         Stage(

@@ -5,11 +5,15 @@ be replaced by what is made from it, a stopped run goes on from the same weights
 can be scored afterwards.
 """
 
+import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from asr.config import Config, FeatureConfig
 from asr.errors import ConfigError, ModelError
@@ -23,6 +27,9 @@ KEPT = "init"
 """In a work folder: the model that training started from."""
 TABLE = "init.tsv"
 """In a work folder: what became of that model's tokens."""
+LEARNT = "learnt.npy"
+"""In a work folder: digests of the ids of all utterances that its model was trained on, and those
+that it started from; in the copy of a model those of that one."""
 
 _STARTED = "source"  # in the scratch folder, once the model is kept
 _FILES = ("config.yaml", "training.json", model_folder.WEIGHTS, *token_tables.TOKEN_FILES)
@@ -39,6 +46,8 @@ class StartingModel:
     """See `content_hash`."""
     model: LoadedModel
     network: Network
+    learnt: NDArray[np.uint64]
+    """See `read_learnt`."""
 
     def origin(self) -> dict[str, Any]:
         """What `training.json` says of it."""
@@ -95,8 +104,33 @@ def keep_source(config: Config, place: Place) -> StartingModel | None:
     place.fabric.barrier()
     model, weights = _open(kept, config)
     return StartingModel(
-        name=str(path), hash=model_folder.content_hash(kept), model=model, network=weights
+        name=str(path),
+        hash=model_folder.content_hash(kept),
+        model=model,
+        network=weights,
+        learnt=read_learnt(kept),
     )
+
+
+def note_learnt(ids: Iterable[str], folder: Path) -> None:
+    """Write what a work folder's model has learnt from, with what the one before had."""
+    digests = np.union1d(id_digests(ids), read_learnt(folder / KEPT))
+    with open_atomic(folder / LEARNT, "wb") as file:
+        np.save(file, digests)
+
+
+def read_learnt(folder: Path) -> NDArray[np.uint64]:
+    """What was noted in a folder; nothing where nothing was."""
+    try:
+        return np.asarray(np.load(folder / LEARNT), np.uint64)
+    except (OSError, ValueError):
+        return np.zeros(0, np.uint64)
+
+
+def id_digests(ids: Iterable[str]) -> NDArray[np.uint64]:
+    """A number for each id."""
+    digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in ids)
+    return np.frombuffer(b"".join(digests), np.uint64)
 
 
 def _readable(given: Path, work_folder: Path) -> Path:
@@ -168,6 +202,10 @@ def _plain_features(features: FeatureConfig) -> dict[str, Any]:
 
 def _copy(source: Path, target: Path) -> None:
     with replace_folder(target) as folder:
-        for name in _FILES:
+        for name in (*_FILES, LEARNT):
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / name)
+        # It stands beside a work folder's model, which others may be given without it.
+        beside = source.parent / LEARNT
+        if not (folder / LEARNT).exists() and beside.is_file():
+            shutil.copyfile(beside, folder / LEARNT)

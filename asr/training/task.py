@@ -22,7 +22,7 @@ from asr.training.inputs import measure_statistics
 from asr.training.processes import Place
 from asr.training.replay import Replay
 from asr.training.schedule import Schedule
-from asr.training.source import TABLE, StartingModel, keep_source
+from asr.training.source import TABLE, StartingModel, id_digests, keep_source
 from asr.training.targets import encode_texts, texts_of
 from asr.training.transfer import TokenMatch, choose_tokens, transfer_weights
 
@@ -72,6 +72,7 @@ def prepare_task(
     network = Network(config, len(tokens))
     if source is not None:
         _start_from(source, network, tokens, place)
+        _check_dev_set(source, dev_set, place)
     rows = _feasible_rows(train_set, targets, network, place)
     rows, replay = _set_replay_apart(rows, num_new, config, place)
     if source is None and config.features.normalization in features.BY_TRAINING_SET:
@@ -104,6 +105,17 @@ def _start_from(source: StartingModel, network: Network, tokens: TokenTable, pla
         place.report(
             f"warning: none of the letters of {source.name} is among those of the transcripts: "
             f"all that is written is learnt anew ({TABLE})"
+        )
+
+
+def _check_dev_set(source: StartingModel, dev_set: PackedCorpus, place: Place) -> None:
+    """Say if the model before has learnt what now chooses the epoch."""
+    ids = id_digests(utterance.id for utterance in dev_set.utterances)
+    count = int(np.isin(ids, source.learnt).sum())
+    if count:
+        place.report(
+            f"warning: {source.name} has learnt {count} of the {len(ids)} dev utterances, by their "
+            "ids: its dev error rate is too good, and epoch 0 is kept too easily"
         )
 
 

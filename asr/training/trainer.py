@@ -29,6 +29,7 @@ from asr.training.history import draw_curves, find_best, write_history
 from asr.training.page import write_training_report
 from asr.training.processes import Place, open_place
 from asr.training.screen import TrainingLines, open_display
+from asr.training.source import note_learnt
 from asr.training.step import Learner
 from asr.training.task import Task, prepare_task
 from asr.values import fingerprint_rows
@@ -231,6 +232,7 @@ class _Run:
         origin = self._origin()
         write_model(folder / "model", task.config, task.tokens, origin)
         network.write_weights(best.state_dict(), folder / "model" / model_folder.WEIGHTS)
+        note_learnt((u.id for u in task.examples.corpus.utterances), folder)
         draw_curves(self.state.history, folder / "curves.png")
         write_training_report(
             folder / "training.html",

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from asr.config import Config, Settings
@@ -15,6 +16,7 @@ from asr.recipe.definition import Recipe
 from asr.recipe.run import plan, run_recipe
 from asr.recipe.stage import Stage, Work
 from asr.recipe.standard import model_stages
+from asr.training.source import id_digests
 from asr.training.step import Learner
 from tests import tones
 
@@ -198,6 +200,25 @@ def test_a_model_that_cannot_write_the_test_set_is_said_to_be_none_to_compare_wi
     assert test.startswith("test: none ('ß' cannot be written) before, ")
     assert test.endswith(" % after")
     assert old == "old.jsonl: 0.00 % before, none ('l' cannot be written) after"
+
+
+def test_what_the_model_before_has_learnt_of_the_test_set_is_told_apart(
+    recipe: Recipe, speech: dict[str, Path], tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    run_recipe(recipe, work_of(first, None), last="train")
+    # Two of the test set, as if the sets were drawn anew.
+    learnt = [u for path in (speech["train"], speech["test"]) for u in read_manifest(path)][-2:]
+    np.save(
+        first / "learnt.npy",
+        np.union1d(np.load(first / "learnt.npy"), id_digests(u.id for u in learnt)),
+    )
+    run_recipe(recipe, work_of(tmp_path / "second", first / "model", epochs=0))
+    result = (tmp_path / "second" / "result.txt").read_text().splitlines()
+    assert result[-1].startswith(
+        "warning: the model before has learnt 2 of the 8 utterances of the test set, by their ids: "
+        "these rates are too good; without them "
+    )
 
 
 def edited(change: Callable[[Any], Any]) -> Callable[[dict[str, Path], Path], Path]:

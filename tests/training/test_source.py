@@ -18,6 +18,7 @@ from asr.config_files import write_config
 from asr.corpus.packed import PackedCorpus, join_packed
 from asr.errors import AsrError, ConfigError, ModelError, StoppedError
 from asr.model.folder import content_hash
+from asr.training import page, trainer
 from asr.training.history import read_history
 from asr.training.source import check_source
 from asr.training.step import Learner
@@ -147,8 +148,6 @@ def test_at_first_the_output_alone_is_trained(
 
 @pytest.fixture(scope="module")
 def no_pictures_here() -> Iterator[None]:
-    from asr.training import page, trainer
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "draw_curves", lambda _history, _path: None)
         patch.setattr(page, "draw_curve", lambda _history, _curve: b"")
@@ -173,7 +172,7 @@ def tuning(tone_run: Path, **training: object) -> Config:
     return starting_from(tone_run / "model", init=init, **training)
 
 
-@pytest.mark.parametrize("place", ["frozen", "last-frozen", "first-free", "free"])
+@pytest.mark.parametrize("place", ["frozen", "last-frozen", "first-free", "free", "killed"])
 def test_a_stopped_fine_tuning_ends_as_one_never_stopped(
     place: str,
     tuned: Path,
@@ -182,7 +181,11 @@ def test_a_stopped_fine_tuning_ends_as_one_never_stopped(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its own model is what it starts from, and is replaced before the second attempt begins."""
+    """Its own model is what it starts from, and is replaced before the second attempt begins.
+
+    When it is killed the last checkpoint lies in the frozen part, before the border.
+    """
+    save = trainer.save_checkpoint
     shutil.copytree(tone_run / "model", tmp_path / "model")
     step, borders = Learner.step, []
     config = tuning(tone_run, checkpoint_seconds=0)
@@ -192,17 +195,22 @@ def test_a_stopped_fine_tuning_ends_as_one_never_stopped(
     )
 
     def stopped(self: Learner, rows: Any, number: int) -> None:
-        offset = {"frozen": -2, "last-frozen": -1, "first-free": 0, "free": 2}[place]
+        offset = {"frozen": -2, "last-frozen": -1, "first-free": 0, "free": 2, "killed": 1}[place]
+        if place == "killed" and number == self.num_frozen - 1:
+            monkeypatch.setattr(trainer, "save_checkpoint", lambda *_: None)
+        if place == "killed" and number == self.num_frozen + offset:
+            raise KeyError("killed")
         step(self, rows, number)
         borders.append(self.num_frozen)
         if number == self.num_frozen + offset:
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Learner, "step", stopped)
-    with pytest.raises(StoppedError):
+    with pytest.raises(KeyError if place == "killed" else StoppedError):
         run(tone_corpus, tmp_path, config, tone_corpus["dev"])
     assert borders[0] > 3
     monkeypatch.setattr(Learner, "step", step)
+    monkeypatch.setattr(trainer, "save_checkpoint", save)
     (tmp_path / "model" / "weights.safetensors").write_bytes(b"half of")
     check_source(config, tmp_path)
     lines = run(tone_corpus, tmp_path, config, tone_corpus["dev"])
@@ -277,6 +285,22 @@ def test_without_a_model_nothing_of_an_earlier_one_is_left(
     shutil.rmtree(tmp_path / "scratch")
     run(tone_corpus, tmp_path, config)
     assert not {"init", "init.tsv"} & {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_dev_set_that_the_model_before_has_learnt_is_said(
+    tone_corpus: dict[str, PackedCorpus], tmp_path: Path
+) -> None:
+    corpus = {"train": tone_corpus["dev"], "dev": tone_corpus["train"]}
+    no_model = starting_from(tmp_path, init={"model": None}, epochs=1)
+    run(corpus, tmp_path / "first", no_model)
+    config = starting_from(tmp_path / "first" / "model", epochs=0)
+    assert not any("has learnt" in line for line in run(corpus, tmp_path / "second", config))
+    lines = run({"train": tone_corpus["train"], "dev": tone_corpus["dev"]}, tmp_path / "3", config)
+    assert any("has learnt 12 of the 12 dev utterances, by their ids" in line for line in lines)
+    # What it has learnt is handed on.
+    config = starting_from(tmp_path / "3" / "model", epochs=0)
+    lines = run({"train": tone_corpus["train"], "dev": tone_corpus["dev"]}, tmp_path / "4", config)
+    assert any("has learnt 12 of the 12 dev utterances" in line for line in lines)
 
 
 def test_an_alphabet_with_nothing_in_common_is_said(
