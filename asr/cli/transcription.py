@@ -89,12 +89,12 @@ def transcribe(
     if ray is not None:
         _check_ray(ray, inputs, live, allow_commands)
     # Workers are given the devices; here the model is only looked at.
-    recognizer = _load(model, device if ray is None else "cpu", threads, settings)
+    recognizer = load_recognizer(model, device if ray is None else "cpu", threads, settings)
     if live:
-        with _stopped_by_sigterm():
+        with stopped_by_sigterm():
             return transcribe_live(recognizer, inputs[0], kinds[0], options)
     with ExitStack() as stack:
-        stack.enter_context(_stopped_by_sigterm())
+        stack.enter_context(stopped_by_sigterm())
         if transcription.sources.STDIN in inputs:
             spool = stack.enter_context(audio.pipes.spooled(sys.stdin.buffer))
             options = replace(options, stdin=spool)
@@ -106,12 +106,10 @@ def transcribe(
             raise click.UsageError(f"--format {kinds[0]} of several inputs needs --output-dir")
         folder = None if output_dir is None else transcription.ResultFolder(output_dir, kinds)
         whole = transcription.Job(sources, folder, failures=failures, skip_existing=skip_existing)
-        for name, error in whole.failures:
-            _complain(name, error)
         transcriber = transcription.job.in_this_process(recognizer)
         if ray is not None:
             transcriber = _on_ray(ray, recognizer, model, device, settings)
-        return _run(whole, transcriber, output_dir, None if output_dir else kinds[0], single)
+        return run_job(whole, transcriber, output_dir, None if output_dir else kinds[0], single)
 
 
 def _on_ray(
@@ -142,19 +140,21 @@ def _check_ray(address: str, inputs: Sequence[str], live: bool, allow_commands: 
     transcription.cluster.check_address(address)
 
 
-def _run(
+def run_job(
     job: "transcription.Job",
     transcriber: "transcription.job.Transcriber",
     output_dir: Path | None,
     printed: str | None,
     is_single: bool,
 ) -> int:
-    """Run a job and say what comes of it.
+    """Run a job and say what comes of it, after what has failed before.
 
     Args:
         printed: the format in which results are printed, if they are.
         is_single: whether the one input is what the user named, and needs no name in the output.
     """
+    for name, error in job.failures:
+        _complain(name, error)
     try:
         with closing(job.run(transcriber)) as outcomes:
             for source, outcome in outcomes:
@@ -203,7 +203,7 @@ def _source_options(
 
 
 @contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
+def stopped_by_sigterm() -> Iterator[None]:
     """SIGTERM as an exception, so that temporary files go away; commands end at once."""
 
     def stop(*_: object) -> None:
@@ -244,7 +244,7 @@ def evaluate(
     exit code 1.
     """
     utterances = corpus.read_manifest(manifest)
-    recognizer = _load(model, device, threads, settings)
+    recognizer = load_recognizer(model, device, threads, settings)
     evaluation = transcription.evaluate(
         recognizer, utterances, name=str(model), test_set=manifest.name
     )
@@ -274,7 +274,8 @@ def require_model(folder: Path) -> None:
         raise click.UsageError(f"{folder}: not a model folder (it has no config.yaml)")
 
 
-def _load(model: Path, device: str, threads: int | None, settings: dict[str, Any]):  # type: ignore[no-untyped-def]
+def load_recognizer(model: Path, device: str, threads: int | None, settings: dict[str, Any]):  # type: ignore[no-untyped-def]
+    """The recognizer of a model folder; what is odd about its language model is told."""
     require_model(model)
     options = decoding.DecodingOptions(**settings)
     recognizer = transcription.Recognizer.load(

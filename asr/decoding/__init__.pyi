@@ -11,3 +11,4 @@ from .options import DecodingOptions as DecodingOptions
 from .options import read_decoder as read_decoder
 from .rescoring import Rescorer as Rescorer
 from .viterbi import best_path as best_path
+from .viterbi import best_states as best_states

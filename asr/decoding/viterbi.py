@@ -1,13 +1,15 @@
-"""The most probable path of a transcript through a network's output, compiled by Numba; no torch.
+"""Most probable paths, compiled by Numba: of a transcript, and through a chain of states; no torch.
 
 Dimension names: step (model outputs in time), token (the token table), target (the transcript's
-tokens).
+tokens); frame, state (of a chain).
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr.decoding.compilation import compiled
+
+_FORBIDDEN = -1e30  # in place of minus infinity, which sums cannot leave
 
 
 @compiled()
@@ -46,4 +48,36 @@ def best_path(log_probs: NDArray[np.float32], targets: NDArray[np.int64]) -> NDA
     for step in range(num_steps - 1, -1, -1):
         path[step] = targets[state // 2] if state % 2 else 0
         state -= moves[step, state]
+    return path
+
+
+@compiled()
+def best_states(scores: NDArray[np.float64], optional: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The state of each frame, [frame]; states in order, all visited but the optional ones.
+
+    Args:
+        scores: [frame, state], log-likelihoods; -inf forbids.
+        optional: [state]; no two neighbours, and the first and last are.
+    """
+    num_frames, num_states = scores.shape
+    totals = np.full(num_states, _FORBIDDEN)
+    moves = np.zeros((num_frames, num_states), np.uint8)
+    totals[0] = max(scores[0, 0], _FORBIDDEN)
+    totals[1] = max(scores[0, 1], _FORBIDDEN)
+    for frame in range(1, num_frames):
+        for state in range(num_states - 1, -1, -1):
+            best, move = totals[state], 0
+            if state > 0 and totals[state - 1] > best:
+                best, move = totals[state - 1], 1
+            if state > 1 and optional[state - 1] and totals[state - 2] > best:
+                best, move = totals[state - 2], 2
+            totals[state] = best + max(scores[frame, state], _FORBIDDEN)
+            moves[frame, state] = move
+    path = np.zeros(num_frames, np.int64)
+    state = num_states - 1
+    if totals[state - 1] > totals[state]:
+        state -= 1
+    for frame in range(num_frames - 1, -1, -1):
+        path[frame] = state
+        state -= moves[frame, state]
     return path

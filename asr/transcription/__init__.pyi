@@ -1,3 +1,4 @@
+from . import aligner as aligner
 from . import cluster as cluster
 from . import evaluation as evaluation
 from . import fit as fit

@@ -1,11 +1,12 @@
-"""What `asr transcribe` writes for an utterance: text, JSON, captions, and NIST's formats."""
+"""What is written for an utterance: text, JSON, captions, NIST's formats, Praat's and ELAN's."""
 
 import html
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
-from asr.corpus import Utterance
+from asr.corpus import Utterance, formats
 from asr.transcription.captions import Caption, make_captions
 from asr.transcription.transcript import Transcript, Word
 
@@ -84,6 +85,17 @@ def as_trn(utterance: Utterance, transcript: Transcript) -> str:
     return f"{transcript.text} ({_nist_id(utterance)})\n"
 
 
+def as_textgrid(utterance: Utterance, transcript: Transcript) -> str:
+    """Praat's TextGrid: a tier of words, and one of their tokens where a text was aligned."""
+    return formats.textgrid_text(_tiers(utterance, transcript), transcript.duration)
+
+
+def as_elan(utterance: Utterance, transcript: Transcript) -> str:
+    """ELAN's annotation document, with the same tiers."""
+    tiers = _tiers(utterance, transcript)
+    return formats.elan_text(tiers, utterance.audio_filepath, are_speakers=False)
+
+
 OUTPUT_FORMATS: dict[str, Callable[[Utterance, Transcript], str]] = {
     "txt": as_text,
     "json": as_json,
@@ -92,7 +104,28 @@ OUTPUT_FORMATS: dict[str, Callable[[Utterance, Transcript], str]] = {
     "tsv": as_tsv,
     "ctm": as_ctm,
     "trn": as_trn,
+    "textgrid": as_textgrid,
+    "elan": as_elan,
 }
+"""By the names that they have on the command line."""
+SUFFIXES = {"textgrid": "TextGrid", "elan": "eaf"}
+"""Of the files of formats that are not named by them."""
+
+
+def _tiers(utterance: Utterance, transcript: Transcript) -> dict[str, list[Utterance]]:
+    """Intervals by tier; one that would begin within the one before begins after it."""
+    tiers: dict[str, list[Utterance]] = {}
+    for name, words in {"words": transcript.words, "tokens": transcript.tokens}.items():
+        position = 0.0
+        for word in words:
+            begin = max(position, word.start)
+            if word.end > begin:
+                interval = replace(
+                    utterance, offset=begin, duration=word.end - begin, text=word.text
+                )
+                tiers.setdefault(name, []).append(interval)
+                position = word.end
+    return tiers
 
 
 def _word_values(word: Word) -> dict[str, object]:

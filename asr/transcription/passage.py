@@ -4,6 +4,7 @@ Dimension names: sample, frame, bin, step, token.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
@@ -32,6 +33,16 @@ class State(Enum):
     READING = "some of its pieces are still to be read"
     HEARING = "all pieces are read; the network has not heard them all"
     DONE = "all that is made of its segments is there, or it has failed"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """What the network says of a stretch of a source."""
+
+    start: float
+    """Seconds from the start of the source."""
+    log_probs: NDArray[np.float32]
+    """[step, token]"""
 
 
 class Passage(Generic[_T]):

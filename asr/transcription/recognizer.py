@@ -16,6 +16,7 @@ from asr.errors import AsrError, AudioError
 from asr.model import InferenceNetwork, LoadedModel, open_network, read_model
 from asr.text import normalize
 from asr.transcription.live import ENDPOINT_SECONDS, LiveStream
+from asr.transcription.passage import Passage, Segment
 from asr.transcription.pipeline import Pipeline, Watch
 from asr.transcription.sources import Source
 from asr.transcription.transcript import (
@@ -164,8 +165,15 @@ class Recognizer:
     ) -> Iterator[tuple[Utterance, list[NDArray[np.float32]] | AsrError]]:
         """Log-probabilities [step, token] of the segments of each, or the error that it met."""
         sources = (Source(utterance=utterance) for utterance in utterances)
-        for passage in Pipeline(self.config, self._network, _log_probs).run(sources):
-            yield passage.source.utterance, passage.error or passage.parts
+        for passage in self.hear_sources(sources):
+            log_probs = [segment.log_probs for segment in passage.parts]
+            yield passage.source.utterance, passage.error or log_probs
+
+    def hear_sources(
+        self, sources: Iterable[Source], *, watch: Watch | None = None
+    ) -> Iterator[Passage[Segment]]:
+        """Passages whose parts are segments: what the network says, before it is decoded."""
+        yield from Pipeline(self.config, self._network, _segment, watch).run(sources)
 
     def reference(self, text: str) -> str:
         """A transcript as this recognizer would write it.
@@ -222,6 +230,5 @@ class Recognizer:
         )
 
 
-def _log_probs(log_probs: NDArray[np.float32], start: float) -> NDArray[np.float32]:
-    del start
-    return log_probs
+def _segment(log_probs: NDArray[np.float32], start: float) -> Segment:
+    return Segment(start=start, log_probs=log_probs)

@@ -13,7 +13,7 @@ from typing import Any
 from asr.corpus import recordings
 from asr.errors import DataError, printable
 from asr.files import open_atomic, remove_leftovers
-from asr.transcription.output import OUTPUT_FORMATS
+from asr.transcription.output import OUTPUT_FORMATS, SUFFIXES
 from asr.transcription.sources import Failure, Source
 from asr.transcription.transcript import Transcript
 
@@ -66,7 +66,8 @@ class ResultFolder:
 
     def _paths(self, source: Source) -> list[Path]:
         stem = self._stems[source.id]
-        return [self.path / stem.with_name(f"{stem.name}.{kind}") for kind in self._kinds]
+        suffixes = [SUFFIXES.get(kind, kind) for kind in self._kinds]
+        return [self.path / stem.with_name(f"{stem.name}.{suffix}") for suffix in suffixes]
 
 
 def output_stems(ids: Sequence[str]) -> dict[str, Path]:

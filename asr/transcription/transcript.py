@@ -48,6 +48,8 @@ class Transcript:
     warnings: tuple[str, ...] = ()
     nbest: tuple[Alternative, ...] = ()
     """Best first, this transcript among them, where several are asked for."""
+    tokens: tuple[Word, ...] = ()
+    """Characters, pieces of words or phones in time, where a known text was aligned."""
 
 
 def make_transcript(
@@ -148,10 +150,15 @@ def _words(
         bounds = [(word.first, word.last, word.text) for word in hypothesis.words]
     for first, last, text in bounds:
         of_word = spans[first:last]
-        logs = [math.log(max(span.probability, 1e-10)) for span in of_word]
         yield Word(
             text=text,
             start=start + of_word[0].start * step_seconds,
             end=start + of_word[-1].end * step_seconds,
-            confidence=math.exp(sum(logs) / len(logs)),
+            confidence=confidence(of_word),
         )
+
+
+def confidence(spans: Sequence[TokenSpan]) -> float:
+    """Geometric mean of the probabilities of a word's tokens."""
+    logs = [math.log(max(span.probability, 1e-10)) for span in spans]
+    return math.exp(sum(logs) / len(logs))

@@ -91,7 +91,9 @@ def test_the_same_seed_learns_and_draws_the_same(model: NeuralLm) -> None:
 def test_what_is_stored_is_what_is_read(model: NeuralLm, tmp_path: Path) -> None:
     save_neural_lm(model, tmp_path / "lm")
     read = load_neural_lm(tmp_path / "lm")
-    assert read.sentence_log_probs(SENTENCES) == model.sentence_log_probs(SENTENCES)
+    # Where weights lie in memory decides the last bit on some processors.
+    expected = model.sentence_log_probs(SENTENCES)
+    assert read.sentence_log_probs(SENTENCES) == pytest.approx(expected, abs=1e-5)
     assert read.words == model.words
 
 

@@ -163,43 +163,56 @@ def write_elan(utterances: Iterable[Utterance], folder: Path, report: Report) ->
     """
     del report
     for stem, stretches in group_by_recording(utterances).items():
-        audio = stretches[0].utterance.audio_filepath.absolute()
-        times: list[int] = []
-        tiers = []
-        for number, (speaker, spoken) in enumerate(group_by_speaker(stretches).items()):
-            name = quoteattr(speaker or _NOBODY)
-            participant = f" PARTICIPANT={quoteattr(speaker)}" if speaker else ""
-            tiers.append(
-                f'    <TIER LINGUISTIC_TYPE_REF="default-lt"{participant} TIER_ID={name}>\n'
-            )
-            for place, utterance in enumerate(spoken):
-                end = utterance.offset + utterance.duration
-                times += [round(1000 * utterance.offset), round(1000 * end)]
-                slots = f"ts{len(times) - 1}", f"ts{len(times)}"
-                tiers.append(
-                    "        <ANNOTATION>\n"
-                    f'            <ALIGNABLE_ANNOTATION ANNOTATION_ID="a{number}-{place}" '
-                    f'TIME_SLOT_REF1="{slots[0]}" TIME_SLOT_REF2="{slots[1]}">\n'
-                    f"                <ANNOTATION_VALUE>{escape(str(utterance.text))}"
-                    "</ANNOTATION_VALUE>\n"
-                    "            </ALIGNABLE_ANNOTATION>\n"
-                    "        </ANNOTATION>\n"
-                )
-            tiers.append("    </TIER>\n")
-        order = "".join(
-            f'        <TIME_SLOT TIME_SLOT_ID="ts{number}" TIME_VALUE="{time}"/>\n'
-            for number, time in enumerate(times, start=1)
-        )
+        text = elan_text(group_by_speaker(stretches), stretches[0].utterance.audio_filepath)
         with open_atomic(folder / f"{stem}.eaf") as file:
-            file.write(_HEAD)
-            file.write(
-                '    <HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">\n'
-                f"        <MEDIA_DESCRIPTOR MEDIA_URL={quoteattr(audio.as_uri())} "
-                'MIME_TYPE="audio/x-wav"/>\n    </HEADER>\n'
+            file.write(text)
+
+
+def elan_text(
+    tiers: Mapping[str, Sequence[Utterance]], audio: Path, *, are_speakers: bool = True
+) -> str:
+    """An annotation document.
+
+    Args:
+        tiers: by name, of each the annotations in order.
+        audio: that the document is of.
+        are_speakers: whether tiers are named by who speaks.
+
+    Raises:
+        DataError: a text that is empty or no XML can hold.
+    """
+    times: list[int] = []
+    written = []
+    for number, (tier, spoken) in enumerate(tiers.items()):
+        name = quoteattr(tier or _NOBODY)
+        participant = f" PARTICIPANT={quoteattr(tier)}" if tier and are_speakers else ""
+        written.append(f'    <TIER LINGUISTIC_TYPE_REF="default-lt"{participant} TIER_ID={name}>\n')
+        for place, utterance in enumerate(spoken):
+            end = utterance.offset + utterance.duration
+            times += [round(1000 * utterance.offset), round(1000 * end)]
+            slots = f"ts{len(times) - 1}", f"ts{len(times)}"
+            written.append(
+                "        <ANNOTATION>\n"
+                f'            <ALIGNABLE_ANNOTATION ANNOTATION_ID="a{number}-{place}" '
+                f'TIME_SLOT_REF1="{slots[0]}" TIME_SLOT_REF2="{slots[1]}">\n'
+                f"                <ANNOTATION_VALUE>{escape(str(utterance.text))}"
+                "</ANNOTATION_VALUE>\n"
+                "            </ALIGNABLE_ANNOTATION>\n"
+                "        </ANNOTATION>\n"
             )
-            file.write(f"    <TIME_ORDER>\n{order}    </TIME_ORDER>\n")
-            file.writelines(tiers)
-            file.write(_TAIL)
+        written.append("    </TIER>\n")
+    order = "".join(
+        f'        <TIME_SLOT TIME_SLOT_ID="ts{number}" TIME_VALUE="{time}"/>\n'
+        for number, time in enumerate(times, start=1)
+    )
+    header = (
+        '    <HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">\n'
+        f"        <MEDIA_DESCRIPTOR MEDIA_URL={quoteattr(audio.absolute().as_uri())} "
+        'MIME_TYPE="audio/x-wav"/>\n    </HEADER>\n'
+    )
+    return "".join(
+        [_HEAD, header, f"    <TIME_ORDER>\n{order}    </TIME_ORDER>\n", *written, _TAIL]
+    )
 
 
 def _mark(annotation: _Annotation, document: _Document, path: Path) -> MarkedStretch:

@@ -6,7 +6,7 @@ Source:
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from asr.corpus.formats.marks import (
@@ -57,28 +57,40 @@ def write_textgrid(utterances: Iterable[Utterance], folder: Path, report: Report
     """
     del report
     for stem, stretches in group_by_recording(utterances).items():
-        duration = stretches[0].recording.duration
-        lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
-        lines += [f"xmin = 0\nxmax = {duration:.6f}\ntiers? <exists>"]
-        tiers = group_by_speaker(stretches)
-        lines += [f"size = {len(tiers)}", "item []:"]
-        for number, (speaker, spoken) in enumerate(tiers.items(), start=1):
-            intervals = list(_with_gaps(spoken, duration))
-            lines += [
-                f"    item [{number}]:",
-                '        class = "IntervalTier"',
-                f"        name = {_textgrid_text(speaker)}",
-                f"        xmin = 0\n        xmax = {duration:.6f}",
-                f"        intervals: size = {len(intervals)}",
-            ]
-            for place, (begin, end, text) in enumerate(intervals, start=1):
-                lines += [
-                    f"        intervals [{place}]:",
-                    f"            xmin = {begin:.6f}\n            xmax = {end:.6f}",
-                    f"            text = {_textgrid_text(text)}",
-                ]
+        text = textgrid_text(group_by_speaker(stretches), stretches[0].recording.duration)
         with open_atomic(folder / f"{stem}.TextGrid") as file:
-            file.write("\n".join(lines) + "\n")
+            file.write(text)
+
+
+def textgrid_text(tiers: Mapping[str, Sequence[Utterance]], duration: float) -> str:
+    """A TextGrid in the long text form.
+
+    Args:
+        tiers: by name, of each the labelled intervals in order.
+        duration: seconds of the recording.
+
+    Raises:
+        DataError: an interval begins before the one before it has ended.
+    """
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
+    lines += [f"xmin = 0\nxmax = {duration:.6f}\ntiers? <exists>"]
+    lines += [f"size = {len(tiers)}", "item []:"]
+    for number, (name, spoken) in enumerate(tiers.items(), start=1):
+        intervals = list(_with_gaps(spoken, duration))
+        lines += [
+            f"    item [{number}]:",
+            '        class = "IntervalTier"',
+            f"        name = {_textgrid_text(name)}",
+            f"        xmin = 0\n        xmax = {duration:.6f}",
+            f"        intervals: size = {len(intervals)}",
+        ]
+        for place, (begin, end, text) in enumerate(intervals, start=1):
+            lines += [
+                f"        intervals [{place}]:",
+                f"            xmin = {begin:.6f}\n            xmax = {end:.6f}",
+                f"            text = {_textgrid_text(text)}",
+            ]
+    return "\n".join(lines) + "\n"
 
 
 def _read_encoded(path: Path) -> str:

@@ -1,0 +1,295 @@
+"""Where words begin and end in recordings whose words are known, to a hundredth of a second.
+
+A CTC network says where a token is heard best, not how long it lasts: its words begin late and end
+early. Here each token, in its context, and silence get a Gaussian of cepstra. They are estimated
+from the recordings themselves: first from the tokens' places as the network gives them, then from
+the most probable path through a chain of states, a few times. A chain is the tokens of some words
+in order, with a silence around each word that may be left out.
+
+Source:
+    Segmental k-means (Juang and Rabiner 1990), as flat-start training of hidden Markov models does
+    it, begun at the network's places and kept near them.
+
+Dimension names: frame (of cepstra), coefficient, state.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.decoding import best_states
+
+FRAMES_PER_SECOND = 100
+_WINDOW_SECONDS = 0.02
+_NUM_MEL_BINS, _NUM_CEPSTRA = 26, 13
+_RANGE = 9.0  # nats below the loud frames, to which quieter ones are raised
+
+_ROUNDS = 4
+_STATES = 2  # of a token
+_REACH = 40  # frames around its place, within which a token is looked for
+_SILENCE_PENALTY = 2.0  # nats a frame, against taking weak consonants for silence
+_PRIOR_FRAMES = (
+    5.0  # of what is behind a Gaussian: of a token all frames, of one in context its own
+)
+_LEAST_VARIANCE = 0.05  # of that of all frames
+_QUIET_SHARE = 0.2  # of the range of levels: quiet at first
+_PAUSE_FRAMES = 8  # that are quiet, for a pause between words at first
+_CHAIN_TOKENS = 200  # after which a chain ends with a word
+_SILENCE = -1
+
+Cepstra = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpokenToken:
+    """A token where the network hears it."""
+
+    token: int
+    previous: int
+    """The token before it in its word; -1 at the word's beginning."""
+    place: float
+    """Frames from the start of the recording."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recording:
+    """What is known of a recording."""
+
+    cepstra: Cepstra
+    """[frame, coefficient]"""
+    levels: NDArray[np.float64]
+    """[frame], mean logarithm of the energies."""
+    words: Sequence[Sequence[SpokenToken]]
+    """In order, none of them empty."""
+
+
+def cepstra_of(
+    samples: NDArray[np.float32], sample_rate: int
+) -> tuple[Cepstra, NDArray[np.float64]]:
+    """Cepstra [frame, coefficient] and levels [frame] of a recording at 100 frames a second."""
+    import librosa
+
+    window = round(_WINDOW_SECONDS * sample_rate)
+    mel = librosa.feature.melspectrogram(
+        y=samples,
+        sr=sample_rate,
+        n_fft=1 << (window - 1).bit_length(),
+        win_length=window,
+        hop_length=sample_rate // FRAMES_PER_SECOND,
+        n_mels=_NUM_MEL_BINS,
+        fmin=60,
+    )
+    logs = np.log(mel + 1e-10)
+    levels = logs.mean(axis=0, dtype=np.float64)
+    logs = np.maximum(logs, np.percentile(levels, 98) - _RANGE)
+    cepstra = librosa.feature.mfcc(S=logs, n_mfcc=_NUM_CEPSTRA).T.astype(np.float64)
+    centred: Cepstra = cepstra - cepstra.mean(axis=0)
+    return centred, levels
+
+
+def find_boundaries(recordings: Sequence[Recording]) -> list[NDArray[np.float64]]:
+    """First frame and the one after the last of each token, [token, two], for each recording.
+
+    Recordings help one another: what a token sounds like is learnt from all of them.
+    """
+    boundaries: list[list[NDArray[np.float64]]] = [[] for _ in recordings]
+    chains = [chain for number, r in enumerate(recordings) for chain in _chains(number, r)]
+    if not chains:
+        return [np.zeros((0, 2)) for _ in recordings]
+    gaussians = _Gaussians(np.concatenate([chain.cepstra for chain in chains]))
+    paths = [_first_path(chain) for chain in chains]
+    for turn in range(_ROUNDS):
+        gaussians.estimate(chains, paths, by_state=turn > 0)
+        paths = [_best_path(chain, gaussians.scores(chain)) for chain in chains]
+    for chain, path in zip(chains, paths, strict=True):
+        boundaries[chain.recording].append(chain.start + _token_bounds(chain, path))
+    return [np.concatenate(parts) if parts else np.zeros((0, 2)) for parts in boundaries]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Chain:
+    """Some words of a recording and the frames that they lie in.
+
+    States are silence, the states of the first word's tokens, silence, those of the second's...
+    """
+
+    recording: int
+    start: int
+    cepstra: Cepstra
+    levels: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    """[state]; -1 is silence."""
+    previous: NDArray[np.int64]
+    parts: NDArray[np.int64]
+    """[state], which of its token's states it is."""
+    places: NDArray[np.float64]
+    """[state], frames from the chain's start."""
+    numbers: NDArray[np.int64]
+    """[state], counted tokens of the chain; -1 for silence."""
+
+
+def _chains(number: int, recording: Recording) -> Iterator[_Chain]:
+    """A recording in chains, cut where there is most room between two words."""
+    num_frames, words = len(recording.cepstra), recording.words
+    first, start = 0, 0
+    while first < len(words):
+        last, end = _chain_end(words, first, num_frames)
+        rows = [(_SILENCE, 0, 0, 0.0, -1)]
+        count = 0
+        for word in words[first:last]:
+            for spoken in word:
+                place = spoken.place - start
+                rows += [
+                    (spoken.token, spoken.previous, part, place, count) for part in range(_STATES)
+                ]
+                count += 1
+            rows.append((_SILENCE, 0, 0, 0.0, -1))
+        columns = [np.array(column) for column in zip(*rows, strict=True)]
+        yield _Chain(
+            recording=number,
+            start=start,
+            cepstra=recording.cepstra[start:end],
+            levels=recording.levels[start:end],
+            tokens=columns[0],
+            previous=columns[1],
+            parts=columns[2],
+            places=np.clip(columns[3], 0, end - start - 1),
+            numbers=columns[4],
+        )
+        first, start = last, end
+
+
+def _chain_end(
+    words: Sequence[Sequence[SpokenToken]], first: int, num_frames: int
+) -> tuple[int, int]:
+    """The word after a chain's last, and the frame after its last."""
+    ends, count = [], 0
+    for place in range(first, len(words) - 1):
+        count += len(words[place])
+        if count > _CHAIN_TOKENS:
+            gap = words[place + 1][0].place - words[place][-1].place
+            ends.append((gap, place + 1))
+        if count > 2 * _CHAIN_TOKENS:
+            break
+    if count <= 2 * _CHAIN_TOKENS or not ends:
+        return len(words), num_frames
+    last = max(ends)[1]
+    return last, int(words[last - 1][-1].place + words[last][0].place + 1) // 2
+
+
+def _first_path(chain: _Chain) -> NDArray[np.int64]:
+    """The state of each frame: that of the nearest token, or silence in quiet pauses."""
+    spoken = np.flatnonzero(chain.numbers >= 0)
+    places, num_frames = chain.places[spoken], len(chain.levels)
+    quiet = chain.levels < _share_of_range(chain.levels, _QUIET_SHARE)
+    borders = np.rint((places[:-1] + places[1:]) / 2).astype(int)
+    path = spoken[np.searchsorted(borders, np.arange(num_frames), side="right")]
+    for place in np.flatnonzero(np.diff(spoken) > 1):
+        before, after = int(places[place]), int(places[place + 1])
+        pause = before + np.flatnonzero(quiet[before : after + 1])
+        if len(pause) >= _PAUSE_FRAMES:
+            path[before : pause[0]] = spoken[place]
+            path[pause[0] : pause[-1] + 1] = spoken[place] + 1
+            path[pause[-1] + 1 : after] = spoken[place + 1]
+    loud = np.flatnonzero(~quiet)
+    path[: min(loud[0], int(places[0]))] = 0
+    path[max(loud[-1] + 1, int(places[-1]) + 1) :] = len(chain.numbers) - 1
+    return path
+
+
+def _share_of_range(levels: NDArray[np.float64], share: float) -> float:
+    low, high = np.percentile(levels, [5, 95])
+    return float(low + share * (high - low))
+
+
+class _Gaussians:
+    """Means and variances of cepstra by state, each drawn towards a more general one."""
+
+    def __init__(self, cepstra: Cepstra):
+        """Begin with what all frames have in common, [frame, coefficient]."""
+        self._general = cepstra.mean(axis=0), cepstra.var(axis=0) + 1e-12
+        self._by_state = False
+        self._sums: dict[tuple[int, ...], tuple[int, Cepstra, Cepstra]] = {}
+
+    def estimate(
+        self, chains: Sequence[_Chain], paths: Sequence[NDArray[np.int64]], *, by_state: bool
+    ) -> None:
+        """From the frames of each state on the paths.
+
+        Args:
+            by_state: whether the states of a token differ.
+        """
+        self._by_state = by_state
+        self._sums = {}
+        for chain, path in zip(chains, paths, strict=True):
+            for state in np.unique(path):
+                frames = chain.cepstra[path == state]
+                for key in self._keys(chain, state):
+                    count, total, squares = self._sums.get(key, (0, 0.0, 0.0))
+                    self._sums[key] = (
+                        count + len(frames),
+                        total + frames.sum(axis=0),
+                        squares + np.square(frames).sum(axis=0),
+                    )
+
+    def scores(self, chain: _Chain) -> Cepstra:
+        """Log-likelihoods [frame, state]; minus infinity far from a token's place."""
+        gaussians = [self._gaussian(self._keys(chain, s)) for s in range(len(chain.numbers))]
+        means = np.stack([mean for mean, _ in gaussians])
+        precisions = 1 / np.stack([variance for _, variance in gaussians])
+        constants = (np.square(means) * precisions - np.log(precisions)).sum(axis=1)
+        scores = -0.5 * (
+            np.square(chain.cepstra) @ precisions.T
+            - 2 * chain.cepstra @ (means * precisions).T
+            + constants
+        )
+        silent = chain.numbers < 0
+        scores[:, silent] -= _SILENCE_PENALTY
+        distances = np.abs(np.arange(len(scores))[:, None] - chain.places)
+        reachable: Cepstra = np.where((distances > _REACH) & ~silent, -np.inf, scores)
+        return reachable
+
+    def _keys(self, chain: _Chain, state: int) -> tuple[tuple[int, ...], ...]:
+        """Of the sums that a state's frames count for, the most special first."""
+        token = int(chain.tokens[state])
+        if token == _SILENCE:
+            return ((_SILENCE,),)
+        part = int(chain.parts[state]) if self._by_state else 0
+        return (token, int(chain.previous[state]), part), (token,)
+
+    def _gaussian(self, keys: tuple[tuple[int, ...], ...]) -> tuple[Cepstra, Cepstra]:
+        mean, variance = self._general
+        least = _LEAST_VARIANCE * variance
+        for key in reversed(keys):
+            count, total, squares = self._sums.get(key, (0, 0.0, 0.0))
+            second = squares + _PRIOR_FRAMES * (variance + np.square(mean))
+            mean = (total + _PRIOR_FRAMES * mean) / (count + _PRIOR_FRAMES)
+            variance = np.maximum(second / (count + _PRIOR_FRAMES) - np.square(mean), least)
+        return mean, variance
+
+
+def _best_path(chain: _Chain, scores: Cepstra) -> NDArray[np.int64]:
+    """The state of each frame on the most probable path through the chain.
+
+    Every token has frames on it, so that there have to be as many as states; where there are fewer,
+    the path is the first one.
+    """
+    if len(scores) < np.count_nonzero(chain.numbers >= 0):
+        return _first_path(chain)
+    path: NDArray[np.int64] = best_states(scores, chain.numbers < 0)
+    return path
+
+
+def _token_bounds(chain: _Chain, path: NDArray[np.int64]) -> NDArray[np.float64]:
+    """First frame of each token and the one after its last, [token, two]."""
+    numbers = chain.numbers[path]
+    tokens = np.arange(int(chain.numbers.max()) + 1)
+    spoken = np.flatnonzero(numbers >= 0)
+    starts = np.searchsorted(numbers[spoken], tokens, side="left")
+    ends = np.searchsorted(numbers[spoken], tokens, side="right")
+    last = len(spoken) - 1
+    # A token without frames lies where its neighbour begins.
+    bounds = np.stack([spoken[np.minimum(starts, last)], spoken[np.maximum(ends - 1, 0)] + 1], 1)
+    return np.maximum(bounds, bounds[:, :1]).astype(float)

@@ -1,0 +1,101 @@
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+
+from asr.decoding import best_states
+from asr.transcription.boundaries import Recording, SpokenToken, cepstra_of, find_boundaries
+from tests import tones
+
+
+def _spoken(words: list[str], places: list[float]) -> list[list[SpokenToken]]:
+    """One token a word, heard somewhere within it."""
+    return [
+        [SpokenToken(token=list(tones.TONES).index(word), previous=-1, place=place)]
+        for word, place in zip(words, places, strict=True)
+    ]
+
+
+def _recording(seed: int, pause: float) -> tuple[Recording, np.ndarray]:
+    """Ten tones with pauses of so many seconds, and where they really are, in frames."""
+    random = np.random.default_rng(seed)
+    words = [str(word) for word in random.choice(list(tones.TONES), 10)]
+    words = [w for w, before in zip(words, ["", *words], strict=False) if pause or w != before]
+    silence = np.zeros(round(pause * tones.RATE))
+    parts, bounds, position = [np.zeros(1600)], [], 1600
+    for word in words:
+        time = np.arange(random.integers(1200, 2000)) / tones.RATE
+        parts += [0.3 * np.sin(2 * np.pi * tones.TONES[word] * time), silence]
+        bounds.append((position, position + len(time)))
+        position += len(time) + len(silence)
+    samples = np.concatenate([*parts, np.zeros(1600)])
+    samples += 0.003 * random.standard_normal(len(samples))
+    truth = np.array(bounds) / tones.RATE * 100
+    places = [start + (end - start) * random.uniform(0.3, 0.7) for start, end in truth]
+    cepstra, levels = cepstra_of(samples.astype(np.float32), tones.RATE)
+    return Recording(cepstra=cepstra, levels=levels, words=_spoken(words, places)), truth
+
+
+@pytest.mark.parametrize("pause", [0.2, 0.0])
+def test_edges_are_where_words_are(pause: float) -> None:
+    recordings, truths = zip(*(_recording(seed, pause) for seed in range(3)), strict=True)
+    for bounds, truth in zip(find_boundaries(recordings), truths, strict=True):
+        np.testing.assert_allclose(bounds, truth, atol=2)
+
+
+def test_one_recording_alone_is_enough() -> None:
+    recording, truth = _recording(5, 0.2)
+    (bounds,) = find_boundaries([recording])
+    np.testing.assert_allclose(bounds, truth, atol=2)
+
+
+def test_chains_of_a_long_recording_join_without_a_seam() -> None:
+    parts = [_recording(seed, 0.2) for seed in range(60)]
+    offsets = np.cumsum([0, *(len(part.cepstra) for part, _ in parts)])
+    words = [
+        [SpokenToken(token=t.token, previous=-1, place=t.place + offset) for t in word]
+        for (part, _), offset in zip(parts, offsets, strict=False)
+        for word in part.words
+    ]
+    whole = Recording(
+        cepstra=np.concatenate([part.cepstra for part, _ in parts]),
+        levels=np.concatenate([part.levels for part, _ in parts]),
+        words=words,
+    )
+    truth = np.concatenate([t + o for (_, t), o in zip(parts, offsets, strict=False)])
+    (bounds,) = find_boundaries([whole])
+    assert bounds.shape == truth.shape
+    np.testing.assert_allclose(bounds, truth, atol=3)
+
+
+def test_tokens_that_crowd_keep_their_places() -> None:
+    cepstra = np.random.default_rng(0).standard_normal((5, 13))
+    crowd = [SpokenToken(token=n, previous=n - 1, place=1.0 + n / 10) for n in range(8)]
+    recording = Recording(cepstra=cepstra, levels=np.zeros(5), words=[crowd])
+    (bounds,) = find_boundaries([recording])
+    assert bounds.shape == (8, 2)
+    assert (bounds[:, 0] <= bounds[:, 1]).all()
+    assert (np.diff(bounds[:, 0]) >= 0).all()
+
+
+def test_no_recordings_no_boundaries() -> None:
+    assert find_boundaries([]) == []
+    silent = Recording(cepstra=np.zeros((9, 13)), levels=np.zeros(9), words=[])
+    (bounds,) = find_boundaries([silent])
+    assert bounds.shape == (0, 2)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_best_states_are_those_of_all_paths(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    optional = np.array([True, False, False, True, False, True])
+    scores = random.standard_normal((6, 6))
+    paths = [
+        path
+        for path in product(range(6), repeat=6)
+        if all(0 <= b - a <= 1 or (b - a == 2 and optional[a + 1]) for a, b in pairwise(path))
+        and path[0] <= 1
+        and path[-1] >= 4
+    ]
+    best = max(paths, key=lambda path: scores[np.arange(6), list(path)].sum())
+    assert best_states(scores, optional).tolist() == list(best)
