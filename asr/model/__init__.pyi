@@ -1,5 +1,6 @@
 from . import encoder as encoder
 from . import export as export
+from . import features as features
 from . import folder as folder
 from . import onnx as onnx
 from .ctc import ctc_loss as ctc_loss

@@ -339,15 +339,17 @@ def _cosine_period(length: int) -> Array:
     return period
 
 
+def kaldi_mel(hertz: Array) -> Array:
+    """Frequencies on the mel scale."""
+    mel: Array = 1127 * np.log1p(hertz / 700)
+    return mel
+
+
 def _kaldi_filters(config: FeatureConfig, num_fft: int) -> Array:
     """Triangles on the mel scale, [frequency, filter]; the Nyquist bin belongs to none."""
-
-    def mel(hertz: Array) -> Array:
-        return 1127 * np.log1p(hertz / 700)
-
-    low, high = mel(np.array([config.low_freq, config.high_freq or config.sample_rate / 2]))
+    low, high = kaldi_mel(np.array([config.low_freq, config.high_freq or config.sample_rate / 2]))
     edges = np.linspace(low, high, config.num_mel_bins + 2)
-    frequencies = mel(np.arange(num_fft // 2) * config.sample_rate / num_fft)
+    frequencies = kaldi_mel(np.arange(num_fft // 2) * config.sample_rate / num_fft)
     return np.pad(_triangles(frequencies, edges), ((0, 1), (0, 0)))
 
 

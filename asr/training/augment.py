@@ -11,11 +11,13 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 import torchaudio
 from jaxtyping import Float, Int, Shaped
 from torch import Generator, Tensor
 
+from asr import model
 from asr.config import AugmentConfig, FeatureConfig
 
 _PERCENT = 100
@@ -180,8 +182,10 @@ def warp_frequencies(
         inverse: of the DCT, as far as there is one; for `mfcc`.
     """
     bins = torch.arange(config.num_mel_bins, device=base.device)
-    low, high = _mel(config.low_freq), _mel(config.high_freq or config.sample_rate / 2)
+    edges = np.array([config.low_freq, config.high_freq or config.sample_rate / 2])
+    low, high = map(float, model.features.kaldi_mel(edges))
     width = (high - low) / (config.num_mel_bins + 1)
+    # `kaldi_mel` and its inverse, on the batch's device.
     hertz = 700 * (torch.exp((low + (bins + 1) * width) / 1127) - 1)
     source = (1127 * torch.log1p(factors[:, None] * hertz / 700) - low) / width - 1
     source = source.clamp(0, config.num_mel_bins - 1)
@@ -217,10 +221,6 @@ def change_channel(
     if config.kind == "mfcc":
         curve = curve @ dct
     return base + curve[:, None, :]
-
-
-def _mel(hertz: float) -> float:
-    return 1127 * math.log1p(hertz / 700)
 
 
 def join_pairs(

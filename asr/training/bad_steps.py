@@ -55,7 +55,7 @@ class BadSteps:
             raise TrainingError(
                 f"{message}; that makes {self.count} such steps, over training.max_bad_steps"
             )
-        self.place.warn(f"warning: {message} ({self.count} so far)")
+        self.place.tell(f"warning: {message} ({self.count} so far)")
 
     def _describe(self, suspect: "_Suspect") -> str:
         """Say whose fault the step was, and store its batch."""

@@ -62,7 +62,7 @@ def save_checkpoint(state: dict[str, Any], folder: Path) -> None:
     fresh.replace(last)
 
 
-def load_checkpoint(folder: Path, report: Report) -> dict[str, Any] | None:
+def load_checkpoint(folder: Path, warn: Report) -> dict[str, Any] | None:
     """The last state that can be read; None where there was none.
 
     Raises:
@@ -76,7 +76,7 @@ def load_checkpoint(folder: Path, report: Report) -> dict[str, Any] | None:
         state = _read(path)
         if state is not None:
             return state
-        report(f"warning: {path} is damaged and left out")
+        warn(f"{path} is damaged and left out")
         damaged.append(path)
     if damaged:
         raise TrainingError(

@@ -66,7 +66,7 @@ class Pieces:
         if self.place.fabric.device.type == "cuda":
             torch.cuda.empty_cache()
         self.place.warn(
-            f"warning: step {step}: no memory for a batch of {len(largest)} utterances; batches "
+            f"step {step}: no memory for a batch of {len(largest)} utterances; batches "
             f"are split into pieces of {self.budget / self.examples.units_per_second:.1f} s from "
             f"here on"
         )

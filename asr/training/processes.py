@@ -3,6 +3,7 @@
 Processes are started from outside; `asr.launch` says how many there are.
 """
 
+import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,8 @@ from asr.errors import ConfigError
 from asr.launch import find_launch
 from asr.model import network
 from asr.progress import Report, silent
+
+_log = logging.getLogger(__name__)
 
 _CUDNN_WITH_BFLOAT16_CELLS = 91300
 # The others wait as long as the first process downloads, prepares and packs.
@@ -42,13 +45,18 @@ class Place:
     """Gets what a run makes."""
     scratch: Path
     """Keeps what a run needs to go on."""
-    warn: Report
-    """Of what is this process's own; what all processes see alike goes to `report`."""
+    tell: Report
+    """Of what is this process's own; what all processes see alike goes to `report` and `warn`."""
 
     @property
     def report(self) -> Report:
         """To the user, from the first process alone."""
-        return self.warn if self.is_first else silent
+        return self.tell if self.is_first else silent
+
+    def warn(self, message: str) -> None:
+        """Log a warning, from the first process alone."""
+        if self.is_first:
+            _log.warning("%s", message)
 
     @property
     def is_first(self) -> bool:
@@ -58,7 +66,7 @@ class Place:
 
 def open_place(device: str, folder: Path, scratch: Path, report: Report) -> Place:
     """This process's place; see `open_fabric`."""
-    return Place(fabric=open_fabric(device, folder), folder=folder, scratch=scratch, warn=report)
+    return Place(fabric=open_fabric(device, folder), folder=folder, scratch=scratch, tell=report)
 
 
 def open_fabric(device: str, folder: Path) -> Fabric:

@@ -111,7 +111,7 @@ class _Run:
     def fit(self, stopping: threading.Event) -> None:
         """All epochs that are left."""
         self._introduce()
-        checkpoint = load_checkpoint(self.place.scratch, self.place.report)
+        checkpoint = load_checkpoint(self.place.scratch, self.place.warn)
         if checkpoint is not None:
             self.learner.restore(checkpoint["learner"])
             self.state = RunState(**checkpoint["run"])
@@ -126,7 +126,7 @@ class _Run:
     def _introduce(self) -> None:
         """Say what is learnt, and what is wrong with it from the start."""
         for finding in self.state.findings.values():
-            self.place.report(f"warning: {finding}")
+            self.place.warn(finding)
         task = self.task
         self.place.report(
             f"{encoder.count_parameters(task.network) / 1e6:.2f} million parameters, "
@@ -208,7 +208,7 @@ class _Run:
         samples = scores.examples(self.settings.num_samples) if scores else []
         self.display.show(history, samples, [*self.state.findings.values()])
         for finding in fresh.values():
-            self.place.report(f"warning: {finding}")
+            self.place.warn(finding)
 
     # Files
 

@@ -5,6 +5,7 @@ on a grid and then in halving steps around the best; then other beams are tried 
 last a neural language model's share.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ from asr.progress import Report, track
 from asr.scoring import ErrorCounts, count_errors, total
 from asr.text import TokenTable, normalize
 from asr.transcription.recognizer import Recognizer
+
+_log = logging.getLogger(__name__)
 
 _WEIGHTS = (0.2, 0.5, 1.0, 1.5, 2.0)
 _BONUSES = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
@@ -147,7 +150,7 @@ def tune(
     wanted = DecodingOptions(beam=_BEAM, lm=lm, lexicon=lexicon)
     decoder = read_decoder(folder, recognizer.tokens, wanted)
     for warning in decoder.warnings:
-        report(f"warning: {warning}")
+        _log.warning("%s", warning)
     dev = score_dev_set(recognizer, utterances)
     trials: list[Trial] = []
     for trial in try_weights(

@@ -26,7 +26,7 @@ def no_file_larger_than(num_bytes: int) -> Iterator[None]:
 
 
 def step_of(folder: Path) -> int:
-    state = load_checkpoint(folder, report=print)
+    state = load_checkpoint(folder, warn=print)
     assert state is not None
     return int(state["step"])
 

@@ -1,5 +1,6 @@
 import csv
 import json
+import logging
 import os
 import shutil
 import signal
@@ -39,12 +40,28 @@ pytestmark = pytest.mark.usefixtures("no_pictures")  # but in fixtures of a wide
 SHORT = changed(epochs=6)
 
 
+class Warnings(logging.Handler):
+    """What is logged, among the lines that are reported; as the command line shows it."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self.lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
 def run(corpus: dict[str, PackedCorpus], folder: Path, config: Config = CONFIG) -> list[str]:
     lines: list[str] = []
     scratch = folder / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     arguments = (corpus["train"], corpus["dev"], config, folder)
-    train(*arguments, scratch=scratch, device="cpu", report=lines.append)
+    log, handler = logging.getLogger("asr"), Warnings(lines)
+    log.addHandler(handler)
+    try:
+        train(*arguments, scratch=scratch, device="cpu", report=lines.append)
+    finally:
+        log.removeHandler(handler)
     return lines
 
 

@@ -4,6 +4,7 @@ Commands in wav.scp are not run. Paths there that are relative are looked for fr
 folder, as Kaldi does, then from the data folder and the two above it.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -16,6 +17,8 @@ from asr.errors import DataError
 from asr.files import open_atomic
 from asr.progress import Report
 from asr.text import UniqueIds, parse_seconds, quoted, read_lines
+
+_log = logging.getLogger(__name__)
 
 _READ = frozenset(
     ("wav.scp", "segments", "text", "utt2spk", "spk2utt", "utt2dur", "reco2dur", "utt2num_frames")
@@ -88,7 +91,7 @@ def write_kaldi(utterances: Iterable[Utterance], folder: Path, report: Report) -
         stretches = [replace(s, utterance=_with_speaker_first(s.utterance)) for s in stretches]
         report("ids begin with their speakers, as Kaldi sorts both alike")
         if not _sorts_by_speaker(stretches):
-            report("warning: utterances and speakers do not sort alike; Kaldi will complain")
+            _log.warning("utterances and speakers do not sort alike; Kaldi will complain")
     stretches.sort(key=lambda stretch: stretch.utterance.id.encode())
     utterance_ids = UniqueIds(folder / "text")
     for number, stretch in enumerate(stretches, start=1):

@@ -280,6 +280,20 @@ def test_kaldi_ids_get_their_speakers_where_both_would_not_sort_alike(
     assert notes == ["ids begin with their speakers, as Kaldi sorts both alike"]
 
 
+def test_speakers_that_kaldi_cannot_sort_are_warned_of(
+    audio: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    utterances = [
+        Utterance(id=i, audio_filepath=audio / "one.wav", duration=1.0, text="x", speaker=s)
+        for i, s in (("z", "a"), ("1", "a-b"))
+    ]
+    write_manifest(utterances, tmp_path / "two.jsonl")
+    options = ["--format", "kaldi", "--output", str(tmp_path / "kaldi")]
+    assert main(["data", "export", str(tmp_path / "two.jsonl"), *options]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert "warning: utterances and speakers do not sort alike; Kaldi will complain" in lines
+
+
 def test_kaldi_segments_may_run_to_the_end(audio: Path, tmp_path: Path) -> None:
     (tmp_path / "wav.scp").write_text(f"r {audio / 'two.b.wav'}\n")
     (tmp_path / "segments").write_text("u r 0.5 -1\n")
