@@ -79,3 +79,21 @@ def tone_run(
     recognizer = Recognizer.load(folder / "model", device="cpu")
     tones.assert_certain(recognizer, tones.write_corpus(folder / "unseen", 40, 77, 0.8))
     return folder
+
+
+@pytest.fixture(scope="session")
+def tone_starter(tone_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a starter called `tones`, stored as one is: in 8 bits, with a card."""
+    from asr.model.export import copy_model
+
+    folder = tmp_path_factory.mktemp("assets") / "tones"
+    copy_model(tone_run / "model", folder, int8=True)
+    (folder / "README.md").write_text("# tones\n\nTwo tones, 440 and 1200 Hz.\n")
+    return folder
+
+
+@pytest.fixture
+def starter(tone_starter: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a starter, the only one that the package seems to bring."""
+    monkeypatch.setattr("asr.model.folder.STARTERS", tone_starter.parent)
+    return tone_starter.name

@@ -11,6 +11,7 @@ from asr import text, transcription
 from asr.cli.terminal import put, put_json, tell
 from asr.corpus import checks
 from asr.files import open_atomic
+from asr.model import locate_model
 
 _FILE = click.Path(path_type=Path)
 _FORMATS = ("text", "json", "html")
@@ -64,8 +65,7 @@ def check(
         raise click.UsageError("a manifest is named twice")
     fixed = {} if fix is None else _fixed_paths(fix, manifests)
     # A wrong path is said before all files are read.
-    if model is not None and not (model / "config.yaml").is_file():
-        raise click.UsageError(f"{model}: not a model folder (it has no config.yaml)")
+    model = None if model is None else locate_model(model)
     if model is not None and tokens is not None:
         raise click.UsageError("--tokens: --model has a token table of its own")
     tokens = tokens or model

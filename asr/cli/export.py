@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -14,35 +15,55 @@ _PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("model", type=_PATH)
-@click.option("--format", "kind", type=click.Choice(["onnx"]), default="onnx", show_default=True)
-@click.option("--quantize", type=click.Choice(["int8"]), help="Smaller and faster; see --check.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["onnx", "folder"]),
+    default="onnx",
+    show_default=True,
+    help="For ONNX Runtime, or a model folder as training writes it.",
+)
+@click.option(
+    "--quantize",
+    type=click.Choice(["int8"]),
+    help="A quarter of the size; onnx is faster, too. See --check.",
+)
 @click.option(
     "--input",
     "takes",
     type=click.Choice(["waveform", "features"]),
-    default="waveform",
-    show_default=True,
-    help="What the network's file takes; sherpa-onnx wants features.",
+    help="What model.onnx takes, by default waveforms; sherpa-onnx wants features.",
 )
-@click.option("--output", type=_PATH, help="Folder to write; by default MODEL-onnx.")
+@click.option(
+    "--output", type=_PATH, help="Folder to write; by default MODEL-onnx or MODEL-folder."
+)
 @click.option("--check", type=_PATH, help="Manifest on which both models are scored.")
 def export(
     model: Path,
     kind: str,
     quantize: str | None,
-    takes: str,
+    takes: Literal["waveform", "features"] | None,
     output: Path | None,
     check: Path | None,
 ) -> None:
     """Write MODEL as a folder that is transcribed by ONNX Runtime, without torch.
 
-    The exported network is compared with the trained one on random audio; float32 fails if a
-    log-probability differs by more than 0.0001 nats, or of itself where it is below -1.
+    Or, with --format folder, as another model folder, to be tuned or kept in less space.
+
+    The network that was written is compared with the trained one on random audio; float32 fails as
+    ONNX if a log-probability differs by more than 0.0001 nats, or of itself where it is below -1.
     """
+    if kind == "folder" and takes is not None:
+        raise click.UsageError("--input says what model.onnx takes; --format folder has none")
     output = output or model.absolute().with_name(f"{model.absolute().name}-{kind}")
-    _need_packages()
+    if kind == "onnx":
+        _need_packages()
     utterances = corpus.read_manifest(check) if check else None
-    report = models.export.export_model(model, output, takes=takes, quantize=quantize is not None)  # type: ignore[arg-type]
+    int8 = quantize is not None
+    if kind == "onnx":
+        report = models.export.export_model(model, output, takes=takes or "waveform", quantize=int8)
+    else:
+        report = models.export.copy_model(model, output, int8=int8)
     put(f"exported     {output}, {report.num_bytes / 1e6:.1f} MB of networks")
     put(
         f"difference   {report.difference:.2g} nats at most, the best token the same in "

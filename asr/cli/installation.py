@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import asr
+from asr import model
 from asr.version import program_version
 
 _PACKAGES = {
@@ -42,6 +43,7 @@ def describe_installation() -> list[str]:
         "processors": _processors(),
         "GPU": _gpu(),
         "caches": _compiled_code(),
+        "starters": ", ".join(model.folder.starters()) or "none comes with this package",
     }
     return [f"{name:<15} {value}" for name, value in values.items()]
 

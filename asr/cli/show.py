@@ -7,7 +7,7 @@ from typing import Any
 import click
 import yaml
 
-from asr import audio, decoding, model
+from asr import audio, decoding, files, model
 from asr.cli.installation import describe_installation
 from asr.cli.terminal import put, put_json
 from asr.config import Config
@@ -20,7 +20,9 @@ from asr.errors import DataError
 @click.argument("thing", required=False, type=click.Path(path_type=Path))
 @click.option("--schema", is_flag=True, help="Print the JSON schema of configurations.")
 def show(thing: Path | None, schema: bool) -> None:
-    """Describe THING: a configuration (.yaml), model folder, manifest (.jsonl) or audio file.
+    """Describe THING: a configuration (.yaml), model, manifest (.jsonl) or audio file.
+
+    A model is a folder, or the name of one that comes with asr where no file is called so.
 
     Without THING: what is installed here, and on which machine.
     """
@@ -32,8 +34,12 @@ def show(thing: Path | None, schema: bool) -> None:
     if thing is None:
         put(*describe_installation())
         return
+    starters = model.folder.starters()
     if not thing.exists():
-        raise DataError(f"{thing}: no such file or folder")
+        if str(thing) not in starters:
+            named = f", and no starter: {', '.join(starters)}" if starters else ""
+            raise DataError(f"{thing}: no such file or folder{named}")
+        thing = starters[str(thing)]
     if thing.is_dir():
         lines = _describe_model(thing)
     elif thing.suffix in (".yaml", ".yml"):
@@ -74,7 +80,17 @@ def _describe_model(folder: Path) -> list[str]:
         f"tokens       {len(loaded.tokens)} with the blank: {shown}{more}",
         f"decoding     {decoding.options.read_decoding(folder).describe()}",
         *(f"{key:<12} {value}" for key, value in loaded.training.items()),
+        *_card(folder),
     ]
+
+
+def _card(folder: Path) -> list[str]:
+    """What the folder's README.md says, after an empty line."""
+    path = folder / model.folder.CARD
+    if not path.is_file():
+        return []
+    files.check_inside(folder, path.name)
+    return ["", *path.read_text(encoding="utf-8", errors="replace").splitlines()]
 
 
 def _describe_network(folder: Path, loaded: "model.LoadedModel") -> str:

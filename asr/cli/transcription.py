@@ -268,15 +268,8 @@ def _check_formats(formats: str, output_dir: Path | None, skip_existing: bool) -
     return kinds
 
 
-def require_model(folder: Path) -> None:
-    """Say that a path is wrong before torch takes its seconds to import."""
-    if not (folder / "config.yaml").is_file():
-        raise click.UsageError(f"{folder}: not a model folder (it has no config.yaml)")
-
-
 def load_recognizer(model: Path, device: str, threads: int | None, settings: dict[str, Any]):  # type: ignore[no-untyped-def]
-    """The recognizer of a model folder; what is odd about its language model is told."""
-    require_model(model)
+    """The recognizer of a model folder or starter; what is odd about its language model is told."""
     options = decoding.DecodingOptions(**settings)
     recognizer = transcription.Recognizer.load(
         model, device=device, threads=threads, decoding=options

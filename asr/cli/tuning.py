@@ -6,7 +6,6 @@ import click
 
 from asr import corpus, transcription
 from asr.cli.terminal import put, report
-from asr.cli.transcription import require_model
 
 _FILE = click.Path(path_type=Path)
 
@@ -35,7 +34,6 @@ def tune(
     """
     if lm is lexicon is neural is None:
         raise click.UsageError("nothing to tune: give --lm, --lexicon or --neural")
-    require_model(model)
     tuning = transcription.tune(
         model,
         corpus.read_manifest(manifest),

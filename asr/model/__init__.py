@@ -6,10 +6,11 @@ Which module for which question:
     encoder   how do convolutions and recurrent layers turn it into log-probabilities?
     ctc       what is the loss?
     network   how do features and encoder stand together, as trained and stored?
+    quantization  how are weights stored in 8 bits?
     stream    how does a network with one direction run as audio arrives?
     inference what can a network at work do, torch's or ONNX's, and which has a folder? (no torch)
     onnx      how does an exported network run? (no torch)
-    folder    what is in a model folder? (no torch)
+    folder    what is in a model folder, and which models come with the package? (no torch)
     export/   how does a network become an ONNX graph?
 """
 

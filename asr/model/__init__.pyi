@@ -7,6 +7,7 @@ from .ctc import ctc_loss as ctc_loss
 from .encoder import CtcModel as CtcModel
 from .features import Frontend as Frontend
 from .folder import LoadedModel as LoadedModel
+from .folder import locate_model as locate_model
 from .folder import read_model as read_model
 from .folder import write_model as write_model
 from .inference import InferenceNetwork as InferenceNetwork

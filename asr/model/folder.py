@@ -5,6 +5,8 @@
 optional `decoding.yaml`, with the language model and lexicon that it names (see
 `asr.decoding.options`). Nothing in it is code or a pickle. This module reads and writes all but the
 network and what decoding adds; no torch.
+
+A starter is a model folder that the package brings, known by its name: something to start from.
 """
 
 import hashlib
@@ -23,6 +25,12 @@ from asr.text import tokens as token_tables
 from asr.values import fingerprint
 
 WEIGHTS = "weights.safetensors"
+CARD = "README.md"
+"""What a model is, for people: its data, licences, error rates and limits; only some have one."""
+STARTERS = Path(__file__).parents[1] / "assets"
+"""The folder of the starters, each a model folder."""
+
+_CONFIG = "config.yaml"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +51,7 @@ def write_model(
 ) -> None:
     """Write a model folder, all but its network."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_config(config, folder / "config.yaml")
+    write_config(config, folder / _CONFIG)
     write_tokens(tokens, folder)
     with open_atomic(folder / "training.json") as file:
         json.dump(training, file, indent=2, ensure_ascii=False)
@@ -56,21 +64,15 @@ def read_model(folder: Path) -> LoadedModel:
     Raises:
         ModelError: a file is missing, damaged, leads out of the folder, or does not fit the others.
     """
-    if not (folder / "config.yaml").is_file():
-        raise ModelError(f"{folder}: not a model folder (it has no config.yaml)")
-    for name in ("config.yaml", "training.json", *token_tables.TOKEN_FILES):
+    _check_is_model(folder)
+    for name in (_CONFIG, "training.json", *token_tables.TOKEN_FILES):
         check_inside(folder, name)
     try:
-        config = load_model_config(folder / "config.yaml")
+        config = load_model_config(folder / _CONFIG)
     except AsrError as error:
         raise ModelError(str(error)) from error
     tokens = read_tokens(folder)
     return LoadedModel(config=config, tokens=tokens, training=_read_training(folder))
-
-
-def locate_model(model: Path) -> Path:
-    """The folder of a model as users name it: by that folder."""
-    return model
 
 
 def content_hash(folder: Path) -> str:
@@ -82,11 +84,43 @@ def content_hash(folder: Path) -> str:
         OSError: a file cannot be read.
     """
     digests = {}
-    for name in ("config.yaml", WEIGHTS, *token_tables.TOKEN_FILES):
+    for name in (_CONFIG, WEIGHTS, *token_tables.TOKEN_FILES):
         if (folder / name).is_file():
             with (folder / name).open("rb") as file:
                 digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return fingerprint(digests)
+
+
+def starters() -> dict[str, Path]:
+    """The folders of the models that come with the package, by name."""
+    return {path.parent.name: path.parent for path in sorted(STARTERS.glob(f"*/{_CONFIG}"))}
+
+
+def locate_model(model: Path) -> Path:
+    """The folder of a model that is given by its folder or, if none is there, by a starter's name.
+
+    Raises:
+        ModelError: it is neither; the message lists the starters.
+    """
+    if model.exists():
+        _check_is_model(model)
+        return model
+    names = starters()
+    if len(model.parts) == 1 and str(model) in names:
+        return names[str(model)]
+    listed = f"starters are {', '.join(names)}" if names else "no starter comes with this package"
+    raise ModelError(f"{model}: not a model folder (there is no such folder); {listed}")
+
+
+def is_starter(folder: Path) -> bool:
+    """Whether a model folder is part of the package, and so not to be written into."""
+    return folder.resolve().is_relative_to(STARTERS.resolve())
+
+
+def _check_is_model(folder: Path) -> None:
+    if not (folder / _CONFIG).is_file():
+        hides = f"; it hides the starter {folder}" if str(folder) in starters() else ""
+        raise ModelError(f"{folder}: not a model folder (it has no config.yaml){hides}")
 
 
 def is_exported(folder: Path) -> bool:

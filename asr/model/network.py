@@ -18,6 +18,7 @@ from asr.errors import ModelError
 from asr.files import open_atomic
 from asr.model.encoder import CtcModel
 from asr.model.features import Frontend
+from asr.model.quantization import dequantize
 from asr.model.stream import NetworkStream
 
 
@@ -123,16 +124,17 @@ def write_weights(weights: Mapping[str, Tensor], path: Path) -> None:
 
 
 def load_weights(network: Network, path: Path) -> None:
-    """Put a weights file into `network`.
+    """Put a weights file into `network`, in float32 or as `asr.model.quantization` stores it.
 
     Raises:
-        ModelError: unreadable, damaged, or of another shape.
+        ModelError: unreadable, damaged, of other numbers or of another shape.
     """
     try:
-        weights = safetensors.torch.load_file(path)
-        network.load_state_dict(weights)
+        network.load_state_dict(dequantize(safetensors.torch.load_file(path)))
     except (OSError, safetensors.SafetensorError) as error:
         raise ModelError(f"{path}: the weights cannot be read: {error}") from error
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise ModelError(f"{path}: the weights do not fit config.yaml: {reason}") from error

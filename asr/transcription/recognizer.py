@@ -13,7 +13,7 @@ from asr.config import DecodingConfig
 from asr.corpus import Utterance
 from asr.decoding import Decoder, DecodingOptions, read_decoder
 from asr.errors import AsrError, AudioError
-from asr.model import InferenceNetwork, LoadedModel, open_network, read_model
+from asr.model import InferenceNetwork, LoadedModel, locate_model, open_network, read_model
 from asr.text import normalize
 from asr.transcription.live import ENDPOINT_SECONDS, LiveStream
 from asr.transcription.passage import Passage, Segment
@@ -60,9 +60,10 @@ class Recognizer:
         threads: int | None = None,
         decoding: DecodingOptions | None = None,
     ) -> "Recognizer":
-        """Read a model folder.
+        """Read a model.
 
         Args:
+            path: its folder, or the name of a starter, where no folder is called so.
             threads: of the processor, at most; none means as many as there are.
             decoding: what it changes of the folder's `decoding.yaml`.
 
@@ -70,7 +71,7 @@ class Recognizer:
             ModelError: it is not one, or is damaged.
             DataError: a language model, lexicon or file of hot words cannot be used.
         """
-        folder = Path(path)
+        folder = locate_model(Path(path))
         model = read_model(folder)
         network = open_network(folder, model, device, threads)
         decoder = read_decoder(folder, model.tokens, decoding or DecodingOptions())

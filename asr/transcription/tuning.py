@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr import lm as language_models
+from asr import model
 from asr.config import DecodingConfig
 from asr.corpus import Utterance
 from asr.decoding import (
@@ -25,7 +26,7 @@ from asr.decoding import (
     read_decoder,
     text_of,
 )
-from asr.errors import AsrError, DataError
+from asr.errors import AsrError, DataError, ModelError
 from asr.files import open_atomic
 from asr.progress import Report, track
 from asr.scoring import ErrorCounts, count_errors, total
@@ -142,9 +143,16 @@ def tune(
     """Find the weights for a model folder on a dev set and store them in it.
 
     Raises:
+        ModelError: it is none, or a starter.
         DataError: an utterance cannot be read or has no text, or the language model or lexicon
             cannot be used.
     """
+    folder = model.locate_model(folder)
+    if model.folder.is_starter(folder):
+        raise ModelError(
+            f"{folder.name}: a starter of the package is left as it is; tune a copy, which "
+            f"`asr export {folder.name} --format folder --output {folder.name}-tuned` writes"
+        )
     options.remove_decoding(folder)
     recognizer = Recognizer.load(folder, device=device)
     wanted = DecodingOptions(beam=_BEAM, lm=lm, lexicon=lexicon)

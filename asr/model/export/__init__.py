@@ -1,8 +1,10 @@
-"""Export: a trained network in, an ONNX graph that computes the same out.
+"""Export: a trained network in; an ONNX graph that computes the same, or smaller weights, out.
 
 Which module for which question:
 
-    export    what is written, and how is it checked?
+    export    what is written of an ONNX model?
+    copy      what is written of a model folder with smaller weights?
+    trial     how far is a written network from the trained one?
     graph     how is a graph built node by node?
     features, encoder   which operators compute what `asr.model` computes with torch?
 """

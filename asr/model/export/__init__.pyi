@@ -1,1 +1,2 @@
+from .copy import copy_model as copy_model
 from .export import export_model as export_model

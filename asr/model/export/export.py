@@ -2,15 +2,11 @@
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import onnx
-import torch
-from numpy.typing import NDArray
 
 from asr.config import Config
 from asr.decoding import options
@@ -19,15 +15,15 @@ from asr.files import open_atomic
 from asr.model.export.encoder import add_encoder
 from asr.model.export.features import add_base, add_finish, add_noise_floor
 from asr.model.export.graph import Graph, Shape
-from asr.model.features import Frontend
+from asr.model.export.trial import ExportReport, compare_networks
 from asr.model.folder import (
     WEIGHTS,
     LoadedModel,
     is_exported,
+    locate_model,
     read_model,
     write_model,
 )
-from asr.model.inference import InferenceNetwork
 from asr.model.network import Network, read_network
 from asr.model.onnx import FRONTEND, MODEL, OnnxNetwork
 from asr.text import TokenTable
@@ -39,25 +35,12 @@ _ROWS = ("batch",)
 # since float32 rounds the log-probability of what is all but impossible more coarsely.
 _MOST_OFF = 1e-4
 _SYMBOLS = "symbols.txt"
-_TRIAL_SECONDS = (0.3, 0.31, 1.0, 2.7, 5.0)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExportReport:
-    """What came of an export."""
-
-    difference: float
-    """Largest difference of a log-probability from torch's, in nats or of itself, the smaller."""
-    agreement: float
-    """Share of steps whose best token is torch's."""
-    num_bytes: int
-    """Of the network's files."""
 
 
 def export_model(
     folder: Path, output: Path, *, takes: Input = "waveform", quantize: bool = False
 ) -> ExportReport:
-    """Write the model of `folder` as a model folder with ONNX in place of weights.
+    """Write a trained model, or a starter, as a model folder with ONNX in place of weights.
 
     Normalization by speaker becomes that by utterance.
 
@@ -69,6 +52,7 @@ def export_model(
     Raises:
         ModelError: `folder` cannot be read or exported so, or what came out differs from it.
     """
+    folder = locate_model(folder)
     model = read_model(folder)
     if (output / WEIGHTS).exists():
         raise ModelError(f"{output}: holds a trained model; name another folder")
@@ -84,7 +68,8 @@ def export_model(
         trial = Path(scratch)
         for name, graph in _graphs(torch_network.network, model, takes, quantize).items():
             onnx.save(graph, trial / name)
-        report = _compare(torch_network, OnnxNetwork(trial, len(model.tokens)), model.config, trial)
+        exported_network = OnnxNetwork(trial, len(model.tokens))
+        report = compare_networks(torch_network, exported_network, model.config, trial)
         if not quantize and not report.difference <= _MOST_OFF:
             raise ModelError(
                 f"{folder}: log-probabilities of the exported network are up to "
@@ -173,49 +158,6 @@ def _quantized(model: onnx.ModelProto, left: list[str]) -> onnx.ModelProto:
         )
         logging.disable(logging.NOTSET)
         return onnx.load(target)
-
-
-def _compare(
-    trained: InferenceNetwork, exported: InferenceNetwork, config: Config, trial: Path
-) -> ExportReport:
-    """Both networks on random utterances, alone and in batches of several lengths."""
-    differences, agreements = [0.0], []
-    for inputs in _trial_batches(config, of_features=(trial / FRONTEND).exists()):
-        pairs = zip(trained.log_probs(inputs), exported.log_probs(inputs), strict=True)
-        for theirs, ours in pairs:
-            if theirs.shape != ours.shape:
-                raise ModelError(f"{ours.shape} steps and tokens in place of {theirs.shape}")
-            # The largest of some numbers and NaN is NaN, whatever their order.
-            apart = np.abs(theirs - ours) / np.maximum(1, np.abs(theirs))
-            differences.append(float(apart.max()))
-            agreements.append(theirs.argmax(axis=1) == ours.argmax(axis=1))
-    return ExportReport(
-        difference=float(np.max(differences)),
-        agreement=float(np.concatenate(agreements).mean()),
-        num_bytes=sum(path.stat().st_size for path in trial.iterdir()),
-    )
-
-
-def _trial_batches(config: Config, *, of_features: bool) -> Iterator[list[NDArray[np.float32]]]:
-    """Noise whose level changes, as samples and, for a network that takes them, as frames."""
-    random = np.random.default_rng(1)
-    rate = config.features.sample_rate
-    waveforms = []
-    for seconds in _TRIAL_SECONDS:
-        count = max(config.features.frame_length, int(seconds * rate))
-        levels = np.exp(random.uniform(-6, 0, 2 + count // (rate // 10)))
-        level = np.interp(np.arange(count), np.arange(len(levels)) * (rate // 10), levels)
-        noise = random.standard_normal(count) * level * 0.2
-        waveforms.append(noise.clip(-1, 1).astype(np.float32))
-    yield waveforms
-    yield from ([waveform] for waveform in waveforms)
-    if of_features:
-        frontend = Frontend(config.features.model_copy(update={"noise_floor_db": None}))
-        frames = []
-        for waveform in waveforms:
-            samples = torch.from_numpy(waveform)[None]
-            frames.append(frontend.base(samples, torch.tensor([len(waveform)]))[0][0].numpy())
-        yield frames
 
 
 def _as_exported(config: Config) -> Config:
