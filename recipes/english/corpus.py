@@ -37,13 +37,14 @@ from ..speechocean762 import corpus as speechocean762_corpus  # noqa: TID252
 PARTS = ("librispeech", "speechocean762")
 """The corpora that have a dev and a test set."""
 
-_FOLDERS = {
+FOLDERS = {
     "librispeech": "LibriSpeech",
     "librispeech_3_speakers": "LibriSpeech-3-speakers",
     "librispeech_250": "librispeech-250",
     "speechocean762": "speechocean762",
     "commonvoice": "commonvoice/en",
 }
+"""Where each corpus is, in the folder that holds them all."""
 _LETTERS = re.compile(r"[a-z' ]*")
 
 
@@ -100,13 +101,13 @@ def download(target: Path, corpus: Corpus) -> None:
         without = " ".join(f"corpus.weights.{name}=0" for name in missing)
         raise DataError(
             f"{', '.join(missing)}: cannot be downloaded; name a folder that holds "
-            f"{', '.join(_FOLDERS[name] for name in missing)} with --corpus DIR, or leave them out "
+            f"{', '.join(FOLDERS[name] for name in missing)} with --corpus DIR, or leave them out "
             f"with --conf published or --set {without}"
         )
     if corpus.weights.librispeech:
-        librispeech_corpus.download(target / _FOLDERS["librispeech"], corpus.librispeech.subsets)
+        librispeech_corpus.download(target / FOLDERS["librispeech"], corpus.librispeech.subsets)
     if corpus.weights.speechocean762:
-        speechocean762_corpus.download(target / _FOLDERS["speechocean762"])
+        speechocean762_corpus.download(target / FOLDERS["speechocean762"])
 
 
 def prepare(source: Path, folder: Path, corpus: Corpus, report: Report = silent) -> None:
@@ -123,13 +124,13 @@ def prepare(source: Path, folder: Path, corpus: Corpus, report: Report = silent)
             characters than a to z and the apostrophe; or a speaker of dev or test in train.
     """
     for name, weight in corpus.weights:
-        if weight and not (source / _FOLDERS[name]).is_dir():
+        if weight and not (source / FOLDERS[name]).is_dir():
             raise DataError(
-                f"{source}: no {_FOLDERS[name]}; name the folder that holds it with --corpus DIR, "
+                f"{source}: no {FOLDERS[name]}; name the folder that holds it with --corpus DIR, "
                 f"or leave it out with --set corpus.weights.{name}=0"
             )
     sets = {
-        name: _name_speakers(name, _read(name, source / _FOLDERS[name], folder, corpus, report))
+        name: _name_speakers(name, _read(name, source / FOLDERS[name], folder, corpus, report))
         for name, weight in corpus.weights
         if weight
     }

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.corpus import Utterance, read_manifest
+from asr.config import Config
+from asr.corpus import Utterance, read_manifest, write_manifest
 from asr.errors import DataError
+from asr.model import LoadedModel
 from asr.recipe import load_recipe, load_recipe_config
+from asr.text import TokenTable
+from recipes.english.card import read_rates, write_card
 from recipes.english.corpus import Corpus, Weights, download, prepare
 from recipes.librispeech import corpus as librispeech
 from recipes.speechocean762 import corpus as speechocean762
@@ -270,3 +274,68 @@ def test_the_corpora_here_have_the_counts_hours_and_speakers_that_the_readme_sta
         "speechocean762/dev": 240,
         "speechocean762/test": 300,
     }
+
+
+RESULT = """librispeech/test
+%WER 30.14 [ 123 / 408, 10 ins, 20 del, 93 sub ]
+%SER 90.00 [ 90 / 100 ]
+WER 30.14 % [25.11, 35.96] (95 %, bootstrap by speaker, 3 speakers)
+Real-time factor 0.0173
+
+The best path, without help:
+%WER 45.14 [ 184 / 408, 10 ins, 20 del, 154 sub ]
+%SER 99.00 [ 99 / 100 ]
+WER 45.14 % [40.11, 50.96] (95 %, bootstrap by speaker, 3 speakers)
+Real-time factor 0.0103
+
+speechocean762/dev
+%WER 50.00 [ 5 / 10, 0 ins, 0 del, 5 sub ]
+%SER 100.00 [ 2 / 2 ]
+WER 50.00 % [0.00, 100.00] (95 %, bootstrap by speaker, 2 speakers)
+Real-time factor 0.0103
+"""
+
+
+def test_error_rates_of_the_card_are_those_of_the_best_path() -> None:
+    assert read_rates(RESULT) == {
+        "librispeech/test": "45.1 [40.1, 51.0]",
+        "speechocean762/dev": "50.0 [0.0, 100.0]",
+    }
+
+
+def test_the_card_has_no_number_of_its_own(tmp_path: Path) -> None:
+    utterances = [
+        Utterance(
+            id=f"{number}-{times}",
+            audio_filepath=tmp_path / folder / f"{number}.wav",
+            duration=1800.0,
+            text="a",
+            speaker=f"s{number % 2}",
+        )
+        for folder, numbers, repeated in (
+            ("LibriSpeech", range(2), 2),
+            ("commonvoice/en", range(2, 5), 1),
+        )
+        for number in numbers
+        for times in range(repeated)
+    ]
+    write_manifest(utterances, tmp_path / "manifests/train.jsonl")
+    weights = {"librispeech": 2, "commonvoice": 1}
+    model = LoadedModel(
+        config=Config.model_validate({"corpus": {"weights": weights}, "training": {"epochs": 7}}),
+        tokens=TokenTable(("<blank>", " ", "a")),
+        training={"epoch": 6, "seed": 3, "seconds": 5400, "program": "0.2", "parameters": 5.6e6},
+    )
+    rates = {"trained": read_rates(RESULT), "in 8 bits": {"librispeech/test": "45.2 [40.1, 51.0]"}}
+    card = write_card(tmp_path, model, rates, has_lm=False)
+    lines = card.splitlines()
+    assert "5 utterances, 2.50 hours:" in lines
+    assert "| librispeech | 2 | 1.00 | 2 | 2 |" in lines
+    assert "| commonvoice | 3 | 1.50 | 2 | 1 |" in lines
+    assert "| set | trained | in 8 bits |" in lines
+    assert "| librispeech/test | 45.1 [40.1, 51.0] | 45.2 [40.1, 51.0] |" in lines
+    assert "| speechocean762/dev | 50.0 [0.0, 100.0] |  |" in lines
+    assert "7 epochs, of which epoch 6 was the best on dev; seed 3, 1.5 h" in card
+    assert "novels" not in card
+    assert "$" not in card
+    assert "novels" in write_card(tmp_path, model, rates, has_lm=True)
