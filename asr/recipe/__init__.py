@@ -12,6 +12,7 @@ Which module for which question:
     work_folder  who may write there, and what becomes of a killed run's leftovers?
     processes    what do several processes do together?
     fitting      which configuration fits a model to start from?
+    suggestion   which configuration suits a corpus, and which model is started from?
     new, own_corpus   how does a recipe for recordings of one's own come about?
 """
 

@@ -4,58 +4,44 @@ The folder is the user's from then on: short files, to be read and changed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from asr.audio import inspect_audio
-from asr.config import Config, RecordingsConfig, SentencesConfig, TokenConfig
+from asr.config import Config, RecordingsConfig, SentencesConfig
 from asr.corpus import Utterance
 from asr.errors import AsrError, DataError
 from asr.files import open_atomic
 from asr.progress import Report
-from asr.recipe.fitting import fit_settings
 from asr.recipe.own_corpus import CorpusSource, divide, divide_sentences, list_sentences
-from asr.text import build_tokens
+from asr.recipe.suggestion import (
+    CorpusShape,
+    Wishes,
+    choose_settings,
+    choose_start,
+    describe_budget,
+    open_start,
+)
 
-_FEW_WORDS = 60  # so few different ones are units themselves
-_SHORT_SECONDS = 1.0  # an utterance whose mean says which word it is
 _NUM_PROBED = 50  # files whose rate is looked at
-_STEPS = 2500  # of training, about, where there is little speech
-_MAX_EPOCHS = 80
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CorpusShape:
-    """What of a corpus decides the sizes of its model."""
-
-    hours: float
-    """Of training speech."""
-    median_seconds: float
-    """Of an utterance."""
-    sample_rate: int
-    """Hz."""
-    texts: Sequence[str]
-    """Of the training set."""
-    is_spoken: bool = False
-    """By synthetic voices, which real speech differs from."""
+_SPOKEN_RATE = 16000  # Hz, of synthetic voices
 
 
 def write_recordings_recipe(
-    folder: Path, source: CorpusSource, report: Report, model: Path | None = None
+    folder: Path, source: CorpusSource, report: Report, wishes: Wishes | None = None
 ) -> None:
     """Write a recipe that trains on a corpus in any format that can be imported.
 
-    Args:
-        model: that training starts from.
-
     Raises:
         DataError: the folder is there, or the corpus cannot be read or divided.
-        AsrError: training cannot start from the model.
+        AsrError: as `choose_start`.
     """
+    wishes = wishes or Wishes()
     _check_new(folder)
+    open_start(wishes)  # what cannot be is said before the corpus is read
     splits = divide(source.utterances(report), RecordingsConfig(), report)
     train = splits["train"]
     shape = CorpusShape(
@@ -73,7 +59,9 @@ def write_recordings_recipe(
         arguments.append(f"speaker_pattern={source.speaker_pattern!r}")
     corpus = _RECORDINGS_CORPUS.format(arguments=", ".join(arguments))
     about = f"recordings in {source.path}"
-    _write(folder, about, corpus, "SOURCE.path", _settings(shape, model))
+    start = choose_start(wishes, shape, report)
+    settings = choose_settings(shape, start, live=wishes.live)
+    _write(folder, about, corpus, "SOURCE.path", settings, describe_budget(shape, settings))
 
 
 def write_sentences_recipe(
@@ -82,104 +70,35 @@ def write_sentences_recipe(
     *,
     voices: int,
     hours: float,
-    language: str,
-    model: Path | None = None,
+    report: Report,
+    wishes: Wishes | None = None,
 ) -> None:
     """Write a recipe that trains on sentences, of which it keeps a copy, spoken by eSpeak NG.
 
-    Args:
-        model: that training starts from.
-
     Raises:
         DataError: the folder is there, or there are no sentences.
-        AsrError: training cannot start from the model.
+        AsrError: as `choose_start`.
     """
+    wishes = wishes or Wishes()
+    language = wishes.language or "en"
     _check_new(folder)
+    open_start(wishes)
     spoken = list_sentences(sentences)
     splits = divide_sentences(spoken, SentencesConfig())
     texts = [sentence.text for sentence in splits["train"]]
     seconds = sorted(_spoken_seconds(text) for text in texts)[len(texts) // 2]
     shape = CorpusShape(
-        hours=hours, median_seconds=seconds, sample_rate=16000, texts=texts, is_spoken=True
+        hours=hours, median_seconds=seconds, sample_rate=_SPOKEN_RATE, texts=texts, is_spoken=True
     )
-    settings = _settings(shape, model)
-    corpus = {"hours": hours, "num_voices": voices, "sample_rate": 16000}
+    start = choose_start(replace(wishes, language=language), shape, report)
+    settings = choose_settings(shape, start, live=wishes.live)
+    corpus = {"hours": hours, "num_voices": voices, "sample_rate": _SPOKEN_RATE}
     module = _SENTENCES_CORPUS.format(language=repr(language))
     about = f"{len(spoken)} sentences, spoken by synthetic voices"
-    _write(folder, about, module, "SENTENCES", {"corpus": corpus, **settings})
+    budget = describe_budget(shape, settings)
+    _write(folder, about, module, "SENTENCES", {"corpus": corpus, **settings}, budget)
     with open_atomic(folder / "sentences.txt") as file:
         file.writelines(f"{sentence}\n" for sentence in spoken)
-
-
-def _settings(shape: CorpusShape, model: Path | None) -> dict[str, Any]:
-    settings = choose_settings(shape)
-    return settings if model is None else fit_settings(settings, model)
-
-
-def choose_settings(shape: CorpusShape) -> dict[str, Any]:
-    """The configuration that suits a corpus: what differs from the defaults.
-
-    Sizes are those that the recipes of this project found for corpora of such lengths.
-    """
-    hours = shape.hours
-    units, layers = (128, 2) if hours < 0.75 else (192, 3) if hours < 5 else (384, 4)
-    batch = 12.0 if hours < 0.75 else 40.0 if hours < 5 else 120.0
-    batch = max(batch, round(4 * shape.median_seconds))
-    epochs = min(_MAX_EPOCHS, max(20, round(_STEPS * batch / (3600 * hours))))
-    narrow = shape.sample_rate <= 8000
-    augment: dict[str, Any] = {
-        "speeds": [0.9, 1.0, 1.1],
-        "vocal_tract": 0.1,
-        "gain_db": 6,
-        "noise_probability": 0.3,
-        "noise_snr_db": [10, 30],
-        "freq_masks": 2,
-        "freq_mask_width": 6 if narrow else 12,
-    }
-    if shape.is_spoken:
-        augment |= {"vocal_tract": 0.2, "gain_db": 15, "noise_probability": 0.7}
-        augment |= {"noise_snr_db": [5, 30], "reverb_probability": 0.4, "channel_db": 12}
-    if shape.median_seconds >= _SHORT_SECONDS:
-        augment["time_masks"] = 2
-    short = shape.median_seconds < _SHORT_SECONDS
-    return {
-        "features": {
-            "sample_rate": shape.sample_rate,
-            "num_mel_bins": 40 if narrow else 80,
-            "noise_floor_db": -70,
-            "normalization": "global" if short else "sliding",
-        },
-        "augment": augment,
-        "tokens": _tokens(shape.texts),
-        "encoder": {
-            "hidden_size": units,
-            "num_layers": layers,
-            "conv_channels": 128,
-            "subsampling": 2 if hours < 5 else 3,
-        },
-        "training": {
-            "epochs": epochs,
-            "batch_seconds": batch,
-            "learning_rate": 0.003 if hours < 5 else 0.002,
-        },
-    }
-
-
-def _tokens(texts: Sequence[str]) -> dict[str, Any]:
-    """Words as units where there are few of them; else characters."""
-    words = {word for text in texts for word in text.split()}
-    if len(words) > _FEW_WORDS:
-        return {"kind": "characters"}
-    characters = {character for word in words for character in word}
-    # A merge for each character of each word is the most that there can be.
-    most = len(characters) + sum(len(word) for word in words) + 2
-    for size in range(most, len(characters) + 2, -1):
-        try:
-            build_tokens(texts, TokenConfig(kind="bpe", vocabulary_size=max(8, size)))
-        except DataError:
-            continue
-        return {"kind": "bpe", "vocabulary_size": max(8, size)}
-    return {"kind": "characters"}
 
 
 def _sample_rate(utterances: Sequence[Utterance]) -> int:
@@ -198,7 +117,9 @@ def _check_new(folder: Path) -> None:
         raise DataError(f"{folder}: is there already; name a folder that is not")
 
 
-def _write(folder: Path, about: str, corpus: str, reads: str, settings: dict[str, Any]) -> None:
+def _write(
+    folder: Path, about: str, corpus: str, reads: str, settings: dict[str, Any], budget: str
+) -> None:
     try:
         Config.model_validate(settings)
     except ValueError as error:
@@ -206,6 +127,7 @@ def _write(folder: Path, about: str, corpus: str, reads: str, settings: dict[str
     name = folder.resolve().name
     name_of_reads = reads.partition(".")[0]
     names = sorted(("Corpus", "prepare", name_of_reads), key=lambda n: (not n.isupper(), n))
+    conf = yaml.safe_dump(settings, sort_keys=False, default_flow_style=None)
     files = {
         "__init__.py": f'"""{name}."""\n',
         "corpus.py": corpus,
@@ -214,12 +136,25 @@ def _write(folder: Path, about: str, corpus: str, reads: str, settings: dict[str
             names=", ".join(names),
             reads=reads,
         ),
-        "README.md": _README.format(name=name, about=about, folder=folder),
-        "conf/default.yaml": yaml.safe_dump(settings, sort_keys=False, default_flow_style=None),
+        "README.md": _README.format(
+            name=name, about=about, folder=folder, start=_describe_start(settings)
+        ),
+        "conf/default.yaml": conf.replace("\ntraining:", f"\n# {budget}\ntraining:"),
     }
     for path, content in files.items():
         with open_atomic(folder / path) as file:
             file.write(content)
+
+
+def _describe_start(settings: dict[str, Any]) -> str:
+    """Of the README, after an empty line; empty where training starts from nothing."""
+    init = settings["training"].get("init")
+    if init is None:
+        return ""
+    return (
+        f"\nTraining starts from the model `{init['model']}`, whose features and layers it shares "
+        f"(`asr show {init['model']}`); `training.init` says how.\n"
+    )
 
 
 _RECIPE = '''"""{about}."""
@@ -289,6 +224,7 @@ asr transcribe work/{name}/default/model FILES...    # use it
 asr show {folder}/conf/default.yaml                  # every setting
 asr run {folder} --set training.epochs=60            # change one; only what depends on it runs
 ```
+{start}
 
 * `corpus.py`: where the data are from, and what is done to them.
 * `conf/default.yaml`: sizes that suit the data; what is not there is at its default.

@@ -2,7 +2,6 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 
@@ -11,7 +10,6 @@ from asr.config import Config, RecordingsConfig, SentencesConfig
 from asr.config_files import load_config
 from asr.corpus.manifest import Utterance, read_manifest
 from asr.errors import DataError
-from asr.recipe.new import CorpusShape, choose_settings
 from asr.recipe.own_corpus import divide, divide_sentences
 from tests import tones
 
@@ -154,38 +152,6 @@ def test_sentences_are_divided_by_what_they_say_and_few_are_shared() -> None:
     assert 15 < len(names["dev"]) < 50
     more = divide_sentences([*many, "another one", "and another"], SentencesConfig())
     assert names["dev"] <= {s.text for s in more["dev"]}
-
-
-@pytest.mark.parametrize("hours", [0.02, 0.3, 1.0, 8.0, 100.0])
-@pytest.mark.parametrize("seconds", [0.4, 4.0])
-def test_settings_fit_together_and_grow_with_the_corpus(hours: float, seconds: float) -> None:
-    shape = CorpusShape(
-        hours=hours, median_seconds=seconds, sample_rate=8000, texts=["a b c d"] * 9
-    )
-    config = Config.model_validate(choose_settings(shape))
-    assert config.training.batch_seconds >= 4 * seconds
-    more = CorpusShape(
-        hours=20 * hours, median_seconds=seconds, sample_rate=8000, texts=["a b"] * 9
-    )
-    other = Config.model_validate(choose_settings(more))
-    assert config.encoder.hidden_size <= other.encoder.hidden_size
-    assert config.training.epochs >= other.training.epochs
-
-
-def test_few_words_are_units_and_many_are_spelled() -> None:
-    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-    shape = CorpusShape(hours=0.3, median_seconds=0.4, sample_rate=8000, texts=words * 5)
-    tokens = choose_settings(shape)["tokens"]
-    assert tokens["kind"] == "bpe"
-    from asr.config import TokenConfig
-    from asr.text.tokens import build_tokens
-
-    table = build_tokens(words * 5, TokenConfig.model_validate(tokens))
-    assert all(len(table.encode(word)) == 1 for word in words)
-    random = np.random.default_rng(1)
-    many = ["".join(random.choice(list("abcdef"), 6)) for _ in range(200)]
-    shape = CorpusShape(hours=0.3, median_seconds=0.4, sample_rate=8000, texts=many)
-    assert choose_settings(shape)["tokens"] == {"kind": "characters"}
 
 
 def test_a_folder_that_is_there_is_left_alone(
