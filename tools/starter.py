@@ -5,13 +5,16 @@
 WORK is the work folder of `asr run recipes/english`. Its model is stored in 8 bits; with a language
 model its decoding is tuned on 150 utterances of the dev set. The card, README.md, is
 recipes/english/card.md filled in: what the run's result.txt and training.json say, and what
-the stored model makes of the same test sets. The folder appears at the end, if it is small enough.
+the stored model makes of the same test sets. Which utterances it has heard is kept as hashes of
+their ids, for warnings when it is adapted. The folder appears at the end, if it is small enough.
 """
 
 import argparse
 import shutil
 import tempfile
 from pathlib import Path
+
+import numpy as np
 
 from asr.corpus import read_manifest
 from asr.decoding import DecodingOptions, options
@@ -20,6 +23,7 @@ from asr.files import open_atomic
 from asr.model import read_model, write_model
 from asr.model.export import copy_model
 from asr.model.folder import CARD
+from asr.training import source
 from asr.transcription import Recognizer, evaluate, tune
 from recipes.english.card import last_rate, read_rates, write_card
 from recipes.english.corpus import PARTS
@@ -65,6 +69,9 @@ def build(work: Path, lm: Path | None, folder: Path) -> None:
         step = -(-len(dev) // NUM_TUNED)
         tuning = tune(folder, dev[::step], lm=lm, lexicon=None, device="cpu", report=print)
         print(tuning.summary())
+    heard = source.id_digests(u.id for u in read_manifest(work / "manifests/train.jsonl"))
+    with open_atomic(folder / source.LEARNT, "wb") as file:
+        np.save(file, np.unique(heard))
     rates = {"trained": read_rates((work / "result.txt").read_text(encoding="utf-8"))}
     rates["in 8 bits"] = score_sets(work, folder, DecodingOptions(beam=1))
     if lm is not None:

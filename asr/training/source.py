@@ -71,8 +71,7 @@ def check_source(config: Config, work_folder: Path) -> None:
     """
     if config.training.init.model is None:
         return
-    given = model_folder.locate_model(config.training.init.model)
-    _open(_readable(given, work_folder), config)
+    _open(_readable(config.training.init.model, work_folder), config)
 
 
 def keep_source(config: Config, place: Place) -> StartingModel | None:
@@ -92,11 +91,10 @@ def keep_source(config: Config, place: Place) -> StartingModel | None:
     started = place.scratch / _STARTED
     # A run that goes on has kept it, and may have replaced the original.
     if place.is_first and not started.exists():
-        given = model_folder.locate_model(path)
-        readable = _readable(given, place.folder)
+        readable = _readable(path, place.folder)
         _open(readable, config)
         if readable == kept:
-            place.report(f"{given} is damaged: starting from {kept}, which it was made from")
+            place.report(f"{path} is damaged: starting from {kept}, which it was made from")
         else:
             _copy(readable, kept)
         with open_atomic(started) as file:
@@ -133,14 +131,18 @@ def id_digests(ids: Iterable[str]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
-def _readable(given: Path, work_folder: Path) -> Path:
-    """The model itself; of one that a killed run was replacing, the one that it started from."""
+def _readable(path: Path, work_folder: Path) -> Path:
+    """The model's folder; of one that a killed run was replacing, the one that it started from."""
     kept = work_folder / KEPT
-    if kept.is_dir() and given.resolve().is_relative_to(work_folder.resolve()):
-        try:
+    is_own = kept.is_dir() and path.resolve().is_relative_to(work_folder.resolve())
+    try:
+        given = model_folder.locate_model(path)
+        if is_own:
             _read(given)
-        except ModelError:
+    except ModelError as error:
+        if is_own:
             return kept
+        raise ModelError(f"training.init.model: {error}") from error
     return given
 
 

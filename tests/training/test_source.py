@@ -99,6 +99,21 @@ def test_no_epoch_gives_the_model_that_it_starts_from_to_the_bit(
     assert content_hash(tmp_path / "second" / "init") == content_hash(source)
 
 
+def test_a_starter_is_started_from_by_its_name(
+    starter: str, tone_starter: Path, tone_corpus: dict[str, PackedCorpus], tmp_path: Path
+) -> None:
+    run(tone_corpus, tmp_path, starting_from(Path(starter), epochs=0))
+    stored, written = weights(tone_starter), weights(tmp_path / "model")
+    scale = stored.pop("encoder.output.weight.scale")
+    integers = stored["encoder.output.weight"]
+    assert integers.dtype == torch.int8
+    assert torch.equal(written["encoder.output.weight"], integers.float() * scale[:, None])
+    origin = json.loads((tmp_path / "model" / "training.json").read_text())["init"]
+    assert (origin["name"], origin["hash"]) == (starter, content_hash(tone_starter))
+    with pytest.raises(ModelError, match=r"^training\.init\.model: tonse: .*; starters are tones$"):
+        check_source(starting_from(Path("tonse")), tmp_path)
+
+
 def test_the_epoch_before_the_first_is_kept_if_none_is_better(
     tone_run: Path, tone_corpus: dict[str, PackedCorpus], tmp_path: Path
 ) -> None:
@@ -337,8 +352,8 @@ def test_a_model_that_is_none_or_damaged_is_refused_in_a_line(model: Path, tmp_p
 
     check_source(starting_from(model), tmp_path)
     check_source(starting_from(model, init={"model": None}), tmp_path)
-    nothing = "/nothing: not a model folder (it has no config.yaml)"
-    assert refusal(tmp_path / "nothing") == f"training.init.model: {nothing}"
+    nothing = "training.init.model: /nothing: not a model folder (there is no such folder); "
+    assert refusal(tmp_path / "nothing").startswith(nothing)
     path = model / "weights.safetensors"
     content = path.read_bytes()
     for damaged in (b"", content[:-100], b"x" + content[1:]):
