@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import click
 
-from asr.cli.terminal import show_log, tell
+from asr.cli.terminal import prepare_streams, show_log, tell
 from asr.errors import AsrError, StoppedError
 
 _VERBS = {
@@ -103,6 +103,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    prepare_streams()
     show_log()
     try:
         code = cli.main(

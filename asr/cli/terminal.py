@@ -4,7 +4,10 @@ Ids, texts, speakers and names of files come from others, and may hold control c
 for people these are written as `\x1b`; a transcript keeps them on its way to a file or program.
 """
 
+import io
+import json
 import logging
+import os
 import re
 import sys
 
@@ -12,6 +15,21 @@ from asr.errors import visible
 
 _log = logging.getLogger(__name__)
 _OF_THE_WORK = (__name__, "asr.progress")
+
+
+def prepare_streams() -> None:
+    r"""Have all three standard streams open, and output that can write any text.
+
+    What the locale's encoding lacks is written as `\xfc`. A stream that the caller closed reads
+    and writes nothing; or the next file to be opened would take its place.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def put(*lines: str) -> None:
@@ -71,5 +89,17 @@ def put_transcript(text: str, kind: str) -> None:
 
 
 def _json_escaped(text: str) -> str:
-    """With what `visible` would change as JSON's escapes: it stands in strings only."""
-    return "".join(c if visible(c) == c else f"\\u{ord(c):04x}" for c in text)
+    """With JSON's escapes, since it stands in strings only, for what `visible` would change.
+
+    And for what the locale's encoding lacks.
+    """
+    return "".join(c if visible(c) == c and _is_written(c) else json.dumps(c)[1:-1] for c in text)
+
+
+def _is_written(character: str) -> bool:
+    """Whether stdout can write it as it is."""
+    try:
+        character.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

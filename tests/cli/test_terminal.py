@@ -1,7 +1,10 @@
 import json
 import logging
+import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from asr.errors import visible
 from tests.recipe.test_run import RECIPE, write_recipe
 from tests.tones import write_corpus
 
+ROOT = Path(__file__).parents[2]
 EVIL = "\x1b]0;x\x07\x9b31m\x7f\u202e\rforged"
 """A title, a colour, a backspace, the other direction of writing, and the line's beginning."""
 JOINED = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"  # Persian, with a non-joiner
@@ -30,6 +34,8 @@ transcribe model EVIL.wav none-EVIL.wav --device cpu
 transcribe model EVIL.wav EVIL.jsonl --format json --device cpu
 transcribe model EVIL.jsonl --output-dir out --device cpu
 transcribe model EVIL.wav --live
+align model EVIL.wav EVIL.txt --device cpu
+align model EVIL.jsonl --format ctm --output-dir aligned --device cpu
 evaluate model EVIL.jsonl --device cpu
 tune model EVIL.jsonl --lm good.arpa --device cpu
 score EVIL.jsonl hyp.jsonl
@@ -184,3 +190,76 @@ def test_options_say_how_much_of_the_log_is_shown(
         name = "detail" if level == "info" else level
         getattr(logging.getLogger("asr.corpus.shards"), level)(name)
     assert capsys.readouterr().err.splitlines() == shown
+
+
+WORLD = "gr\u00f6\u00dfe \u65e5\u672c \U0001f600"
+
+
+def _program(
+    folder: Path, *arguments: str, environment: dict[str, str] | None = None, closed: str = ""
+) -> subprocess.CompletedProcess[bytes]:
+    """The program in a process of its own, with streams closed by number."""
+    redirections = "".join(f" {number}>&-" for number in closed)
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@"{redirections}', "sh", sys.executable, "-m", "asr", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        capture_output=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Transcripts in letters of the world, and an id of bytes that are no letters."""
+    folder = tmp_path_factory.mktemp("world")
+    for name in ("ref", "hyp"):
+        row = {"id": WORLD, "text": f"{name} {WORLD}", "pred_text": WORLD}
+        row |= {"audio_filepath": "a.wav", "duration": 1.0}
+        (folder / f"{name}.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", "utf-8")
+    return folder
+
+
+ASCII = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_a_locale_without_the_letters_gets_escapes(world: Path) -> None:
+    shown = _program(world, "data", "stats", "ref.jsonl", environment=ASCII)
+    assert (shown.returncode, shown.stderr) == (0, b"")
+    assert rb"\xdf:1" in shown.stdout
+    missing = _program(world, "data", "stats", f"{WORLD}.jsonl", environment=ASCII)
+    assert missing.returncode == 2
+    assert rb"gr\udcc3\udcb6" in missing.stderr  # bytes that this locale does not know
+    assert b"Traceback" not in missing.stderr
+
+
+def test_json_in_such_a_locale_says_what_the_data_say(world: Path) -> None:
+    command = ("score", "ref.jsonl", "hyp.jsonl", "--format", "json")
+    printed = [_program(world, *command, environment=each).stdout for each in (ASCII, {})]
+    plain, whole = (json.loads(text.decode("utf-8")) for text in printed)
+    assert plain == whole
+    assert printed[0].isascii()
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2", "012"])
+def test_streams_that_the_caller_closed_are_no_fault(world: Path, closed: str) -> None:
+    done = _program(world, "data", "stats", "ref.jsonl", closed=closed)
+    assert done.returncode == 0
+    assert done.stderr == b""
+    assert (b"utterances" in done.stdout) == ("1" not in closed)
+    missing = _program(world, "data", "stats", "none.jsonl", closed=closed)
+    assert missing.returncode == 2
+
+
+@pytest.mark.parametrize("verb", ["data stats", "score ref.jsonl", "show", "run", "lm show"])
+def test_names_that_are_too_long_are_one_line(
+    world: Path,
+    verb: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(world)
+    assert main([*verb.split(), "x" * 300]) == 2
+    captured = capsys.readouterr()
+    assert "x" * 300 in captured.err
+    assert len(captured.err.splitlines()) <= 2
