@@ -118,3 +118,9 @@ def test_what_a_function_takes_from_other_files_is_compiled_anew_when_it_changes
         assert done.returncode == 0, done.stderr
         totals.append(done.stdout.strip())
     assert totals == ["2 0", "2 1", "3 0"]
+
+
+def test_code_is_compiled_where_numba_is_told_to_compile_nothing(tmp_path: Path) -> None:
+    told = "import os; os.environ['NUMBA_DISABLE_JIT'] = '1'\n"
+    assert hits(tmp_path, told) == 0
+    assert hits(tmp_path, told) == 1
