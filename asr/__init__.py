@@ -14,6 +14,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # oneDNN keeps what it prepares for each shape of a layer: of 1,024 shapes, unless it is told.
 # Batches are seldom alike, and a training would grow by gigabytes.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+# The search does not run as Python, and Numba itself cannot compile where this is set.
+os.environ.pop("NUMBA_DISABLE_JIT", None)
 
 __version__: str
 __all__ = ["Recognizer", "Transcript", "Word"]

@@ -16,23 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 from numba.core.serialize import dumps
 
 _IMPORT = re.compile(rb"^from ([\w.]+) import ", re.MULTILINE)
-
-_settings: Any = config  # Numba adds them as it is imported
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """A decorator: `numba.njit` with these options, without the interpreter's lock."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        # NUMBA_DISABLE_JIT is for other programs' functions; these do not run as Python.
-        disabled, _settings.DISABLE_JIT = _settings.DISABLE_JIT, 0
         dispatcher = numba.njit(nogil=True, **options)(function)
-        _settings.DISABLE_JIT = disabled
         # A RuntimeError says that no folder can be written to.
         with contextlib.suppress(RuntimeError, OSError):
             dispatcher._cache = _Cache(function)
