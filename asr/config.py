@@ -263,6 +263,9 @@ class LanguageModelConfig(Settings):
     text: Path | None = None
     """File that it is estimated from, a sentence a line, perhaps packed by gzip or xz; none means
     the training transcripts."""
+    base: Path | None = None
+    """N-grams of much text that those are mixed with, by weights found on the dev set: an ARPA
+    file, or a model that has some, by its folder or name."""
     vocabulary: int = Field(0, ge=0)
     """Most frequent words of the text that the n-grams have, others are `<unk>`; 0 is all."""
     max_ngrams: int = Field(0, ge=0)
@@ -271,6 +274,12 @@ class LanguageModelConfig(Settings):
     """Recognize no words but those of that text."""
     neural: NeuralLmConfig = NeuralLmConfig()
     """A second model, learnt from that text, that ranks the beam search's readings anew."""
+
+    @model_validator(mode="after")
+    def _check_base(self) -> Self:
+        if self.base is not None and not self.order:
+            raise ValueError("base without order: there are no n-grams to mix it with")
+        return self
 
 
 class DecodingConfig(Settings):

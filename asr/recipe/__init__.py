@@ -6,6 +6,7 @@ Which module for which question:
     definition   what does a recipe's folder say: stages, configurations?
     stage        what is a stage, and what is it given?
     standard     which stages do recipes share?
+    ngrams       what is the language model of a recipe made from?
     adaptation   what if the model starts from another one?
     run          in which order do stages run, and which do not?
     ledger       how is it known what is done?

@@ -14,12 +14,14 @@ from typing import Any, Literal
 from asr.errors import AsrError, DataError
 from asr.files import open_atomic, walk_once
 from asr.model import folder as model_folder
+from asr.recipe.ngrams import locate_ngrams
 from asr.recipe.stage import Stage, Work, is_within
 from asr.values import fingerprint, named_files, section_values
 
 _LONGEST_VALUE = 40  # characters of a setting that are shown in a reason
 _MOST_REASONS = 3
 _MODEL_SETTING = "training.init.model"
+_NGRAMS_SETTING = "lm.base"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,8 @@ def _named_identity(key: str, path: Path) -> str | None:
     """Of what a setting names."""
     if key == _MODEL_SETTING:
         return model_folder.content_hash(model_folder.locate_model(path))
+    if key == _NGRAMS_SETTING:
+        path = locate_ngrams(path)
     return outside_identity(path)
 
 

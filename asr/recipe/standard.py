@@ -10,7 +10,7 @@ from asr import corpus, decoding, lm, training, transcription
 from asr.config import Settings, parse_settings
 from asr.errors import ConfigError, DataError
 from asr.files import open_atomic, replace_folder
-from asr.recipe import adaptation
+from asr.recipe import adaptation, ngrams
 from asr.recipe.stage import Stage, Work
 from asr.text import tokens
 
@@ -143,31 +143,14 @@ def _estimate_lm(work: Work) -> None:
         if not (settings.order or settings.lexicon or settings.neural.epochs):
             work.report("no language model: lm.order is 0")
         if settings.order:
-            _estimate_ngrams(work, text, folder / "lm.arpa.gz")
+            dev = _manifest(work, "dev")
+            ngrams.estimate_ngrams(work, text, dev, folder / "lm.arpa.gz")
         if settings.neural.epochs:
             sentences = lm.read_sentences(text, settings.neural.unit)
             neural = lm.neural.train_neural_lm(sentences, settings.neural, work.report)
             lm.neural.save_neural_lm(neural, folder / "neural_lm")
         if settings.lexicon:
             _spell_lexicon(work, text, folder / "lexicon.txt")
-
-
-def _estimate_ngrams(work: Work, text: Path, path: Path) -> None:
-    settings = work.config.lm
-    estimated = lm.estimate(
-        lm.read_sentences(text, settings.unit),
-        order=settings.order,
-        vocabulary=settings.vocabulary or None,
-    )
-    arpa = estimated.arpa
-    if settings.max_ngrams:
-        try:
-            arpa = lm.pruning.prune(arpa, max_ngrams=settings.max_ngrams).arpa
-        except DataError as error:
-            raise DataError(f"lm.max_ngrams: {error}") from error
-    lm.write_arpa(arpa, path)
-    counts = ", ".join(f"{len(ngrams):,}" for ngrams in arpa.orders)
-    work.report(f"{estimated.num_sentences:,} sentences; n-grams by order: {counts}")
 
 
 def _spell_lexicon(work: Work, text: Path, path: Path) -> None:
@@ -303,8 +286,13 @@ def model_stages(*sources: str) -> tuple[Stage, ...]:
         Stage(
             name="lm",
             run=_estimate_lm,
+            check=ngrams.check_base,
             settings=("lm",),
-            needs=(*_manifests("train"), *(f"model/{name}" for name in tokens.TOKEN_FILES)),
+            needs=(
+                *_manifests("train"),
+                *_manifests("dev"),
+                *(f"model/{name}" for name in tokens.TOKEN_FILES),
+            ),
             makes=("lm",),
         ),
         Stage(

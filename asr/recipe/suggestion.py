@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asr import decoding
 from asr.config import TokenConfig
 from asr.errors import ConfigError, DataError, ModelError
 from asr.model import LoadedModel, folder, locate_model, read_model
@@ -30,6 +31,7 @@ _UPDATES_FROM_MODEL = 3000
 _MIN_EPOCHS = 20  # of much speech
 _MIN_EPOCHS_FROM_MODEL = 5
 _NUM_SCORED = 50  # epochs after which dev is scored, about
+_ORDER = 3  # of n-grams of the transcripts
 _SHOWN = 10  # characters that are named
 
 
@@ -78,6 +80,8 @@ class Start:
     name: str
     """As the user gave it: a folder, or a starter's name."""
     model: LoadedModel
+    has_ngrams: bool
+    """Whether n-grams of words come with it, for those of the transcripts to be mixed with."""
 
 
 def choose_start(wishes: Wishes, shape: CorpusShape, report: Report) -> Start | None:
@@ -206,7 +210,10 @@ def _settings_of(start: Start, shape: CorpusShape) -> dict[str, Any]:
     budget = _budget(shape, _UPDATES_FROM_MODEL, _MIN_EPOCHS_FROM_MODEL)
     # In the order in which a configuration has them; the empty ones are the model's.
     own = {"features": {}, "augment": augment, "tokens": {}, "encoder": {}, "training": budget}
-    return fit_settings(own, Path(start.name))
+    settings = fit_settings(own, Path(start.name))
+    if start.has_ngrams and not shape.is_of_words:
+        settings["lm"] = {"order": _ORDER, "base": settings["training"]["init"]["model"]}
+    return settings
 
 
 def _augment(shape: CorpusShape) -> dict[str, Any]:
@@ -261,7 +268,11 @@ def _open(name: str) -> Start:
             f"--init {name}: is exported and cannot be trained; give the model folder that it was "
             "exported from"
         )
-    return Start(name=name, model=read_model(place))
+    return Start(
+        name=name,
+        model=read_model(place),
+        has_ngrams=decoding.options.read_decoding(place).lm is not None,
+    )
 
 
 def _is_live(model: LoadedModel) -> bool:

@@ -8,9 +8,11 @@ import pytest
 import yaml
 
 from asr.cli import main
-from asr.config import Config, TokenConfig
+from asr.config import Config, DecodingConfig, TokenConfig
 from asr.config_files import load_conf
+from asr.decoding.options import write_decoding
 from asr.errors import ConfigError, ModelError
+from asr.lm import estimate, write_arpa
 from asr.model.folder import WEIGHTS, read_model, write_model
 from asr.model.network import Network, write_weights
 from asr.recipe.suggestion import (
@@ -187,6 +189,20 @@ def test_the_configuration_is_that_of_the_model() -> None:
     assert config.encoder == theirs.encoder
     assert config.training.init.model == Path("english")
     assert config.training.learning_rate < choose_settings(of)["training"]["learning_rate"]
+
+
+def test_the_ngrams_of_a_starter_are_mixed_with_those_of_the_transcripts(
+    brought: Path, tmp_path: Path
+) -> None:
+    def lm(of: CorpusShape) -> object:
+        start = choose_start(Wishes(init="english"), of, print)
+        return choose_settings(of, start).get("lm")
+
+    assert lm(shape()) is None
+    write_arpa(estimate([["a", "b"]], order=2).arpa, tmp_path / "lm.arpa")
+    write_decoding(brought / "english", DecodingConfig(), lm=tmp_path / "lm.arpa")
+    assert lm(shape()) == {"order": 3, "base": "english"}
+    assert lm(shape(texts=["yes", "no"])) is None
 
 
 @pytest.mark.usefixtures("brought")
