@@ -122,6 +122,7 @@ _ORIGIN: Mapping[str, tuple[str, str, Callable[[float], str] | None]] = {
     "dev_cer": ("Result", "Dev CER", _percent),
     "epoch": ("Result", "Best epoch", _count),
     "seconds": ("Result", "Training time", format_seconds),
+    "init": ("Model", "Started from", None),
     "parameters": ("Model", "Parameters", _count),
     "precision": ("Model", "Precision", None),
     "seed": ("Model", "Seed", None),

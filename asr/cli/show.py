@@ -79,7 +79,10 @@ def _describe_model(folder: Path) -> list[str]:
         _describe_network(folder, loaded),
         f"tokens       {len(loaded.tokens)} with the blank: {shown}{more}",
         f"decoding     {decoding.options.read_decoding(folder).describe()}",
-        *(f"{key:<12} {value}" for key, value in loaded.training.items()),
+        *(
+            f"{key:<12} {value}"
+            for key, value in model.folder.origin_texts(loaded.training).items()
+        ),
         *_card(folder),
     ]
 

@@ -131,6 +131,16 @@ def is_exported(folder: Path) -> bool:
         return False
 
 
+def origin_texts(training: Mapping[str, Any]) -> dict[str, str]:
+    """What `training.json` says, each value as a line of text; of a mapping its keys, too."""
+    return {
+        key: ", ".join(f"{name} {inner}" for name, inner in value.items())
+        if isinstance(value, Mapping)
+        else str(value)
+        for key, value in training.items()
+    }
+
+
 def _read_training(folder: Path) -> Mapping[str, Any]:
     path = folder / "training.json"
     try:

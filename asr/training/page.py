@@ -9,6 +9,7 @@ import yaml
 
 from asr import page
 from asr.files import open_atomic
+from asr.model import folder as model_folder
 from asr.scoring import UtteranceScore, score
 from asr.training.history import CURVES, History, draw_curve, find_best
 
@@ -50,7 +51,7 @@ def write_training_report(
         f"Training: dev WER {rate} % at epoch {origin.get('epoch')}",
         rate=rate,
         sure=f"at epoch {origin.get('epoch')} of {history[-1]['epoch']:.0f}",
-        facts=page.describe_origin(origin),
+        facts=page.describe_origin(model_folder.origin_texts(origin)),
         findings=findings,
         curves=[*_curves(history)],
         samples=_scored(samples),

@@ -12,6 +12,7 @@ from asr.audio import read_audio
 from asr.corpus import Utterance, is_feature_path
 from asr.errors import AsrError, DataError
 from asr.files import open_atomic
+from asr.model import folder as model_folder
 from asr.page import Posteriors
 from asr.progress import track
 from asr.scoring import (
@@ -88,7 +89,7 @@ def evaluate(
         },
         audio_seconds=sum(transcript.duration for transcript in transcripts.values()),
         compute_seconds=seconds,
-        provenance={key: str(value) for key, value in recognizer.training.items()},
+        provenance=model_folder.origin_texts(recognizer.training),
     )
     failures = tuple((i, r) for i, r in results.items() if isinstance(r, AsrError))
     return Evaluation(report=report, transcripts=transcripts, failures=failures)
