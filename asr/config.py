@@ -222,9 +222,13 @@ class TrainingConfig(Settings):
     """Steps without a finite gradient that are left out before training stops."""
 
     @model_validator(mode="after")
-    def _check_epochs(self) -> Self:
+    def _check_init(self) -> Self:
         if not self.epochs and self.init.model is None:
             raise ValueError("epochs 0 without init.model: nothing would be learnt; give 1 or more")
+        if self.stream and self.init.model is not None and self.init.replay is not None:
+            raise ValueError(
+                "stream: shards that are read as training goes on stand alone; drop init.replay"
+            )
         return self
 
 

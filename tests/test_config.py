@@ -21,6 +21,10 @@ from asr.errors import ConfigError
             "where: the whole: augment.join_probability: utterances that are joined",
         ),
         ({"training": {"epochs": 0}}, r"training: epochs 0 without init\.model: nothing would be"),
+        (
+            {"training": {"stream": True, "init": {"model": "m", "replay": "r.jsonl"}}},
+            r"training: stream: shards that are .* stand alone; drop init\.replay",
+        ),
         ({"training": {"init": {"modell": "m"}}}, r"modell: unknown key; did you mean model\?"),
         ({"trianing": {}}, r"trianing: unknown key; did you mean training\?"),
         (

@@ -93,9 +93,10 @@ def keep_source(config: Config, place: Place) -> StartingModel | None:
     if place.is_first and not started.exists():
         readable = _readable(path, place.folder)
         _open(readable, config)
-        if readable == kept:
+        is_kept = readable.resolve() == kept.resolve()
+        if is_kept and path.resolve() != kept.resolve():
             place.report(f"{path} is damaged: starting from {kept}, which it was made from")
-        else:
+        if not is_kept:
             _copy(readable, kept)
         with open_atomic(started) as file:
             file.write(f"{path}\n")

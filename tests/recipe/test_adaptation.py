@@ -120,7 +120,11 @@ def test_new_recordings_are_learnt_from_the_last_model_as_often_as_there_are_som
     assert any("going on from the last checkpoint" in line for line in lines)
     assert content_hash(kept) == hashes[-1]
     assert states(recipe, work) == dict.fromkeys(ALL, "done")
-    # And if it was started with other settings after that, from the one before.
+    # A round again from where it began.
+    run_recipe(recipe, work_of(folder, kept, 30, seed=3), last="train", report=lines.append)
+    assert content_hash(kept) == hashes[-1]
+    assert not any("is damaged" in line for line in lines)
+    # And if it was started with other settings when the model was not whole, from the one before.
     (model / "weights.safetensors").write_bytes(b"half of")
     shutil.rmtree(folder / ".stages")
     (folder / ".stages").mkdir()

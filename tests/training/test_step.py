@@ -146,10 +146,18 @@ def test_the_rate_of_each_step_follows_the_schedule(
     assert rates == pytest.approx([0.02 * share for share in shares for _ in range(2)])
 
 
+@pytest.mark.parametrize("is_alone", [True, False])
 @pytest.mark.parametrize("number", [0, 39, 40, 99])
 def test_lower_layers_of_a_fine_tuning_wait_and_then_have_a_share_of_the_rate(
-    number: int, tone_corpus: dict[str, PackedCorpus], tmp_path: Path
+    number: int,
+    is_alone: bool,
+    tone_corpus: dict[str, PackedCorpus],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Several processes have gradients of all, always."""
+    if not is_alone:
+        monkeypatch.setattr(Learner, "_freeze", lambda *_: None)
     init = {"model": "m", "freeze_share": 0.4, "lower_rate": 0.25}
     config = without_chance(clip_norm=0.5, weight_decay=0.1, init=init)
     learner = make_learner(tone_corpus["train"], config, tmp_path, "cpu")
