@@ -3,12 +3,14 @@
 A lexicon file has a spelling a line, `word token token ...`; a word may stand on several lines.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asr.decoding.automaton import frozen
 from asr.decoding.tables import OUTSIDE, ROOT, Trie
@@ -135,29 +137,47 @@ def build_trie(lexicon: Lexicon, model: LanguageModel | None, num_tokens: int) -
         labels = np.array(model.ids(lexicon.words), np.int32)
         unigrams = model.advance(np.zeros(len(labels), np.int64), labels)[0]
         unknown = model.score(0, ngram.UNKNOWN_ID)
-    children: dict[int, int] = {}
-    best = [-np.inf, unknown]
-    ends: list[tuple[int, int]] = []
-    for word, spelling in lexicon.spellings:
-        node, log_prob = 0, max(float(unigrams[word]), unknown if lexicon.is_open else -np.inf)
-        for token in spelling:
-            key = node * num_tokens + token
-            node = children.setdefault(key, len(best))
-            if node == len(best):
-                best.append(-np.inf)
-            best[node] = max(best[node], log_prob)
-        ends.append((node, word))
-    nodes = np.arange(len(best) + 1)
-    keys = np.array(sorted(children), np.int64)
-    ends.sort()
+    own = np.maximum(unigrams, unknown) if lexicon.is_open else unigrams
+    owners, lengths, tokens = _flatten(lexicon)
+    best = [np.array([-np.inf, unknown])]
+    keys: list[NDArray[np.int64]] = []
+    nodes, num_nodes = np.zeros(len(owners), np.int64), 2
+    firsts = np.cumsum(lengths) - lengths
+    # All spellings side by side: those that share a beginning share its node.
+    for depth in range(lengths.max(initial=0)):
+        longer = np.flatnonzero(lengths > depth)
+        level, inverse = np.unique(
+            nodes[longer] * num_tokens + tokens[firsts[longer] + depth], return_inverse=True
+        )
+        nodes[longer] = num_nodes + inverse
+        best.append(np.full(len(level), -np.inf))
+        np.maximum.at(best[-1], inverse, own[owners[longer]])
+        keys.append(level)
+        num_nodes += len(level)
+    arc_keys = np.concatenate([np.zeros(0, np.int64), *keys])
+    places = np.arange(num_nodes + 1)
+    ends = np.lexsort((owners, nodes))
+    potentials = np.concatenate(best) if model is not None else np.zeros(num_nodes)
     return Trie(
-        first_arcs=frozen(np.searchsorted(keys, nodes * num_tokens), np.int64),
-        arc_keys=frozen(keys, np.int64),
-        arc_nodes=frozen([children[key] for key in keys.tolist()], np.int32),
-        first_words=frozen(np.searchsorted([node for node, _ in ends], nodes), np.int64),
-        words=frozen([word for _, word in ends], np.int32),
+        first_arcs=frozen(np.searchsorted(arc_keys, places * num_tokens), np.int64),
+        arc_keys=frozen(arc_keys, np.int64),
+        arc_nodes=frozen(np.arange(2, num_nodes), np.int32),
+        first_words=frozen(np.searchsorted(nodes[ends], places), np.int64),
+        words=frozen(owners[ends], np.int32),
         labels=frozen(labels, np.int32),
-        potentials=frozen(best if model else np.zeros(len(best)), np.float64),
+        potentials=frozen(potentials, np.float64),
+    )
+
+
+def _flatten(
+    lexicon: Lexicon,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Of the spellings: their words, their lengths, and all their tokens."""
+    size = len(lexicon.spellings)
+    return (
+        np.fromiter((word for word, _ in lexicon.spellings), np.int64, size),
+        np.fromiter((len(spelling) for _, spelling in lexicon.spellings), np.int64, size),
+        np.fromiter(itertools.chain.from_iterable(s for _, s in lexicon.spellings), np.int64),
     )
 
 

@@ -35,7 +35,7 @@ from asr.transcription.recognizer import Recognizer
 
 _log = logging.getLogger(__name__)
 
-_WEIGHTS = (0.2, 0.5, 1.0, 1.5, 2.0)
+_WEIGHTS = (0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 _BONUSES = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
 _STEPS = ((0.2, 0.5), (0.1, 0.25))  # of weight and bonus, around the best
 _BEAMS = (8, 16, 32, 64)

@@ -696,7 +696,7 @@ def test_lmplz_estimates_the_same_ngrams(
     "make",
     [
         pytest.param(lambda: train(LARGER, 3, (0, 1)), id="counts"),
-        pytest.param(lambda: prune(train(LARGER, 3), threshold=0.01).arpa, id="entropy"),
+        pytest.param(lambda: prune(train(LARGER, 3), threshold=0.003).arpa, id="entropy"),
         pytest.param(lambda: mix([train(LARGER, 3), train(LARGER[:9], 2)], [0.5, 0.5]), id="mixed"),
     ],
 )
