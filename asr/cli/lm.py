@@ -45,7 +45,7 @@ def _vocabulary(
 
 @click.group()
 def lm() -> None:
-    """Language models: train, prune, interpolate, perplexity, show, sample."""
+    """Language models: train, prune, interpolate, map, perplexity, show, sample."""
 
 
 @lm.command()
@@ -156,6 +156,21 @@ def prune_model(arpa: Path, output: Path, threshold: float | None, max_ngrams: i
     before = [len(ngrams) for ngrams in model.orders]
     after = [len(ngrams) for ngrams in pruned.arpa.orders]
     put(*(f"{line} of {n:,}" for line, n in zip(_ngram_lines(after), before, strict=True)))
+
+
+@lm.command("map")
+@click.argument("model_path", metavar="FILE", type=_FILE)
+@click.option("--output", type=_FILE, required=True, help="A folder.")
+def map_model(model_path: Path, output: Path) -> None:
+    """Write the n-gram model FILE as the folder that decoding opens at once, without reading it."""
+    if output.exists() and not output.is_dir():
+        raise click.UsageError(f"--output {output}: a folder is written")
+    from asr.lm import ngram
+
+    model = ngram.read_language_model(model_path)
+    ngram.save_model(model, output)
+    size = sum((output / name).stat().st_size for name in ngram.MAPPED_FILES)
+    put(*_ngram_lines(model.num_ngrams), f"size         {size / 1e6:.1f} MB")
 
 
 @lm.command()

@@ -23,8 +23,9 @@ from asr.files import check_inside, open_atomic, remove_folder, replace_folder
 from asr.text import TokenTable
 
 SETTINGS_FILE = "decoding.yaml"
-DECODING_FILES = (SETTINGS_FILE, "lm.arpa", "lm.arpa.gz", "lexicon.txt", "neural_lm")
+DECODING_FILES = (SETTINGS_FILE, "lm.arpa", "lm.arpa.gz", "lm", "lexicon.txt", "neural_lm")
 """What tuning may put into a model folder; the first says what the others are for."""
+_FOLDERS = {"lm": language_models.ngram.MAPPED_FILES, "neural_lm": NEURAL_LM_FILES}
 
 _BEAM = 16  # where something asks for a beam search and nothing says how wide
 # Wide, since readings that a grammar does not allow are dropped only where their words end, and one
@@ -74,12 +75,12 @@ def remove_decoding(folder: Path) -> None:
     """Take back what `write_decoding` wrote: the folder then gives the best path.
 
     Raises:
-        AsrError: its folder `neural_lm` is none; nothing of it is removed.
+        AsrError: its folder `lm` or `neural_lm` is none; nothing of it is removed.
     """
     for name in DECODING_FILES:
         path = folder / name
         if path.is_dir():
-            remove_folder(path, NEURAL_LM_FILES)
+            remove_folder(path, _FOLDERS[name])
         else:
             path.unlink(missing_ok=True)
 
@@ -94,27 +95,36 @@ def write_decoding(
     """Put `decoding.yaml` and the files that it names into a model folder, it last.
 
     Args:
-        lm: ARPA file, compressed or not; copied under the name `lm.arpa` or `lm.arpa.gz`.
+        lm: ARPA file, compressed or not, copied under the name `lm.arpa` or `lm.arpa.gz`; or a
+            folder that `save_model` wrote, copied under the name `lm`.
         lexicon: copied under the name `lexicon.txt`.
         neural_lm: folder; copied under the name `neural_lm`.
     """
     names: dict[str, str | None] = {"lm": None, "lexicon": None, "neural_lm": None}
     if lm is not None:
         names["lm"] = "lm.arpa.gz" if lm.suffix == ".gz" else "lm.arpa"
+        if lm.is_dir():
+            names["lm"] = "lm"
     if lexicon is not None:
         names["lexicon"] = "lexicon.txt"
-    for source, name in ((lm, names["lm"]), (lexicon, names["lexicon"])):
-        if source is not None and name is not None:
-            content = source.read_bytes()
-            with open_atomic(folder / name, "wb") as file:
-                file.write(content)
     if neural_lm is not None:
         names["neural_lm"] = "neural_lm"
-        with replace_folder(folder / "neural_lm", NEURAL_LM_FILES) as fresh:
-            shutil.copytree(neural_lm, fresh, dirs_exist_ok=True)
+    for source, name in ((lm, names["lm"]), (lexicon, names["lexicon"]), (neural_lm, "neural_lm")):
+        if source is not None and name is not None:
+            _copy(source, folder / name)
     values = config.model_copy(update=names).model_dump(mode="json")
     with open_atomic(folder / SETTINGS_FILE) as file:
         file.write(yaml.safe_dump(values, sort_keys=False))
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        with replace_folder(target, _FOLDERS[target.name]) as fresh:
+            shutil.copytree(source, fresh, dirs_exist_ok=True)
+        return
+    content = source.read_bytes()
+    with open_atomic(target, "wb") as file:
+        file.write(content)
 
 
 def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> Decoder:

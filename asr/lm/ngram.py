@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from asr.errors import DataError, ModelError
-from asr.files import replace_folder
+from asr.files import check_inside, replace_folder
 from asr.lm.arpa import Arpa, read_arpa
 from asr.lm.sentences import SPACE, Unit
 from asr.lm.trie import NGramTrie, build_ngram_trie, find_keys, find_states
@@ -38,6 +38,8 @@ _ARRAYS = {
     "backoffs": np.float32,
     "backoff_states": np.int32,
 }
+MAPPED_FILES = (*(f"{name}.npy" for name in _ARRAYS), "words.txt", "model.json")
+"""What `save_model` writes into a folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,8 +240,7 @@ def save_model(model: LanguageModel, folder: Path) -> None:
     Raises:
         AsrError: in the folder there is anything else than such a model.
     """
-    files = (*(f"{name}.npy" for name in _ARRAYS), "words.txt", "model.json")
-    with replace_folder(folder, files) as fresh:
+    with replace_folder(folder, MAPPED_FILES) as fresh:
         for name, dtype in _ARRAYS.items():
             np.save(fresh / f"{name}.npy", np.asarray(getattr(model, name), dtype))
         (fresh / "words.txt").write_bytes("\n".join(model.words).encode())
@@ -255,8 +256,11 @@ def load_model(folder: Path) -> LanguageModel:
     """Open what `save_model` wrote; the arrays stay in their files until they are used.
 
     Raises:
-        ModelError: a file is missing, is of another format, or does not fit the others.
+        ModelError: a file is missing, is of another format, does not fit the others, or holds what
+            would lead a search out of them.
     """
+    for name in MAPPED_FILES:
+        check_inside(folder, name)
     try:
         header = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         if header["format"] != _FORMAT:
@@ -281,7 +285,22 @@ def load_model(folder: Path) -> LanguageModel:
     for name, dtype in _ARRAYS.items():
         if arrays[name].shape != (shapes.get(name, num_arcs),) or arrays[name].dtype != dtype:
             raise ModelError(f"{folder / name}.npy: does not fit the other files")
+    first_arcs, above = arrays["first_arcs"], arrays["backoff_states"]
+    numbers = (
+        first_arcs[0] == 0
+        and first_arcs[-1] == num_arcs
+        and bool((np.diff(first_arcs) >= 0).all()),
+        _within(arrays["arc_states"], num_states),
+        # Backing off ends, since each state leads to one before it.
+        _within(above, num_states) and bool((above[1:] < np.arange(1, num_states)).all()),
+    )
+    if not all(numbers):
+        raise ModelError(f"{folder}: the language model is damaged; build it again")
     return LanguageModel(words=words, num_ngrams=num_ngrams, **arrays)
+
+
+def _within(values: NDArray[np.int32], limit: int) -> bool:
+    return not values.size or (int(values.min()) >= 0 and int(values.max()) < limit)
 
 
 def build_model(arpa: Arpa) -> LanguageModel:

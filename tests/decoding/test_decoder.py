@@ -17,10 +17,11 @@ from asr.decoding.grammar import Grammar, read_grammar
 from asr.decoding.hotwords import HotPhrase, read_hot_words
 from asr.decoding.hypothesis import Hypothesis, greedy
 from asr.decoding.lexicon import Lexicon, read_lexicon
-from asr.decoding.options import DecodingOptions, read_decoding, write_decoding
+from asr.decoding.options import DecodingOptions, read_decoding, remove_decoding, write_decoding
 from asr.errors import DataError, ModelError
+from asr.lm.arpa import write_arpa
 from asr.lm.kneser_ney import estimate
-from asr.lm.ngram import END_ID, LanguageModel, build_model
+from asr.lm.ngram import END_ID, LanguageModel, build_model, save_model
 from asr.text.tokens import TokenTable
 from asr.transcription.recognizer import Recognizer
 from tests.conftest import ROOT
@@ -513,6 +514,22 @@ def test_what_the_model_folder_says_is_applied_and_can_be_changed(
     recognizer = Recognizer.load(model_folder, device="cpu", decoding=changed)
     assert recognizer.transcribe(sung).text == "la la mi"
     assert recognizer.transcribe(sung).nbest == ()
+
+
+def test_a_mapped_language_model_goes_into_the_model_folder_and_out_of_it(
+    model_folder: Path, sung: Path, tmp_path: Path
+) -> None:
+    arpa = estimate([["la", "mi"], ["mi", "mi"]], order=2).arpa
+    write_arpa(arpa, tmp_path / "words.arpa")
+    save_model(build_model(arpa), tmp_path / "mapped")
+    texts = []
+    for source, name in (("words.arpa", "lm.arpa"), ("mapped", "lm")):
+        write_decoding(model_folder, DecodingConfig(beam=8, lm_weight=3), lm=tmp_path / source)
+        assert read_decoding(model_folder).lm == name
+        texts.append(Recognizer.load(model_folder, device="cpu").transcribe(sung))
+        remove_decoding(model_folder)
+        assert not (model_folder / name).exists()
+    assert texts[0] == texts[1]
 
 
 def sentences_of(grammar: Grammar, longest: int) -> set[str]:

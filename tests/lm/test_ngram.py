@@ -443,6 +443,38 @@ def test_a_stored_model_that_is_damaged_is_an_error(
         load_model(tmp_path / "lm")
 
 
+@pytest.mark.parametrize(
+    ("name", "place", "value"),
+    [
+        ("arc_states", 3, 10**6),
+        ("arc_states", 0, -1),
+        ("backoff_states", -1, 10**6),
+        ("backoff_states", 1, 1),
+        ("first_arcs", -1, 10**6),
+        ("first_arcs", 2, -7),
+    ],
+)
+def test_a_stored_model_that_would_lead_a_search_astray_is_an_error(
+    name: str, place: int, value: int, tmp_path: Path
+) -> None:
+    save_model(build_model(train(LARGER, 2)), tmp_path / "lm")
+    path = tmp_path / "lm" / f"{name}.npy"
+    array = np.load(path)
+    array[place] = value
+    np.save(path, array)
+    with pytest.raises(ModelError, match="damaged"):
+        load_model(tmp_path / "lm")
+
+
+def test_a_stored_model_lies_in_its_folder(tmp_path: Path) -> None:
+    save_model(build_model(train(LARGER, 2)), tmp_path / "lm")
+    path = tmp_path / "lm" / "words.txt"
+    path.rename(tmp_path / "words.txt")
+    path.symlink_to(tmp_path / "words.txt")
+    with pytest.raises(ModelError, match=r"words\.txt is not in the model folder"):
+        load_model(tmp_path / "lm")
+
+
 def test_perplexity_by_hand(other_tool: Path) -> None:
     model = read_language_model(other_tool)
     # <s> a b </s>; and <s> x </s>, where x and the end back off to their unigrams.
@@ -543,6 +575,11 @@ def test_the_command_line_trains_shows_and_scores(
     assert main(["lm", "perplexity", str(model), str(text)]) == 0
     expected = perplexity(build_model(train(LARGER, 3, (0, 1))), LARGER)
     assert f"perplexity   {expected.with_oov:.2f} over" in capsys.readouterr().out
+    folder = tmp_path / "mapped"
+    assert main(["lm", "map", str(model), "--output", str(folder)]) == 0
+    assert re.search(r"^size +0\.0 MB$", capsys.readouterr().out, re.MULTILINE)
+    assert main(["lm", "perplexity", str(folder), str(text)]) == 0
+    assert f"perplexity   {expected.with_oov:.2f} over" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -585,6 +622,8 @@ def test_the_command_line_trains_shows_and_scores(
         (["train", "marked.txt", "--order", "2", "--output", "x.arpa"], "marked.txt:1: <s>"),
         (["train", "bad.jsonl", "--order", "2", "--output", "x.arpa"], "bad.jsonl:1: key text"),
         (["perplexity", "text.txt", "text.txt"], "text.txt:1: \\data\\"),
+        (["map", "text.txt", "--output", "new"], "text.txt:1: \\data\\"),
+        (["map", "text.txt", "--output", "text.txt"], "a folder is written"),
         (["show", "none.arpa"], "none.arpa: No such file"),
         (["show", "folder"], "folder: the language model"),
     ],
