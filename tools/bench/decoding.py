@@ -1,6 +1,11 @@
 """Beam search beside flashlight-text and pyctcdecode: same log-probabilities, trigram, one thread.
 
     python tools/bench/decoding.py MODEL MANIFEST words.arpa [--peers PYTHON] [--word-bonus B]
+    python tools/bench/decoding.py MODEL MANIFEST FOLDER [--lexicon FILE]
+
+The language model is an ARPA file, or a folder by `asr lm map`, which peers cannot read; a lexicon
+allows no other words, and is ours alone, too. The time to the first result is that of reading
+lexicon and language model, building the search, loading its compiled code, and one utterance.
 
 PYTHON is an interpreter that has flashlight-text, pyctcdecode and kenlm (they install on 3.11).
 flashlight needs a lexicon: the language model's words, each spelled with the space that ends it, as
@@ -11,6 +16,7 @@ of -5 (ours: 5 nats below the step's best), which are pyctcdecode's defaults.
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -118,11 +124,34 @@ def run_peer(name: str, folder: Path) -> None:
     (folder / f"{name}.json").write_text(json.dumps({"seconds": seconds, "texts": texts}))
 
 
+def time_first(arguments: argparse.Namespace, tokens: Any, config: Any, scores: Any) -> Any:
+    """A decoder; says how many seconds of processor time there are to the first result."""
+    from asr.decoding.decoder import make_decoder
+    from asr.decoding.lexicon import read_lexicon
+    from asr.lm import read_language_model
+
+    laps = [time.process_time()]
+    model = read_language_model(arguments.lm)
+    laps.append(time.process_time())
+    lexicon = read_lexicon(arguments.lexicon, tokens) if arguments.lexicon else None
+    laps.append(time.process_time())
+    decoder = make_decoder(tokens, config, language_model=model, lexicon=lexicon)
+    laps.append(time.process_time())
+    decoder.decode(scores)
+    laps.append(time.process_time())
+    steps = [after - before for before, after in itertools.pairwise(laps)]
+    names = ("language model", "lexicon", "search", "first utterance with its compiled code")
+    shown = ", ".join(f"{name} {step:.2f}" for name, step in zip(names, steps, strict=True))
+    print(f"first result after {laps[-1] - laps[0]:.2f} s: {shown}")
+    return decoder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("manifest", type=Path)
-    parser.add_argument("arpa", type=Path)
+    parser.add_argument("lm", type=Path)
+    parser.add_argument("--lexicon", type=Path)
     parser.add_argument("--peers", default=sys.executable)
     parser.add_argument("--lm-weight", type=float, default=1.0)
     parser.add_argument("--word-bonus", type=float, default=0.0)
@@ -130,7 +159,7 @@ def main() -> None:
 
     from asr.config import DecodingConfig
     from asr.corpus import read_manifest
-    from asr.decoding.decoder import make_decoder
+    from asr.decoding.lexicon import read_lexicon
     from asr.lm import read_language_model
     from asr.scoring import ErrorCounts, count_errors
     from asr.transcription import Recognizer
@@ -141,9 +170,10 @@ def main() -> None:
     scores = list(score_dev_set(recognizer, utterances).segments)
     assert len(scores) == len(utterances), "utterances of more than 40 s are cut"
     audio = recognizer.step_seconds * sum(map(len, scores))
-    lines = arguments.arpa.read_text().partition("\\1-grams:\n")[2].partition("\n\n")[0]
-    words = [line.split("\t")[1] for line in lines.splitlines()]
-    words = [word for word in words if word not in ("<s>", "</s>", "<unk>")]
+    words = list(read_language_model(arguments.lm).words[3:])
+    if arguments.lexicon:
+        words = list(read_lexicon(arguments.lexicon, recognizer.tokens).words)
+    peers = () if arguments.lexicon or arguments.lm.is_dir() else tuple(PEERS)
     print(f"{len(utterances)} utterances, {audio:.0f} s of audio, {len(words)} words; one thread")
     print(f"{'decoder':14}{'beam':>6}{'seconds':>10}{'x real time':>13}{'WER %':>8}")
     for beam in (16, 100):
@@ -152,23 +182,20 @@ def main() -> None:
             "lm_weight": arguments.lm_weight,
             "word_bonus": arguments.word_bonus,
         }
-        decoder = make_decoder(
-            recognizer.tokens,
-            DecodingConfig(**options, beam_threshold=10.0, token_threshold=5.0),
-            language_model=read_language_model(arguments.arpa),
-        )
+        config = DecodingConfig(**options, beam_threshold=10.0, token_threshold=5.0)
+        decoder = time_first(arguments, recognizer.tokens, config, scores[0])
         results = {"asr": measure(lambda values, d=decoder: d.decode(values)[0].text, scores)}
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             np.savez(folder / "scores.npz", *scores)
             task = {
                 "symbols": list(recognizer.tokens.symbols),
-                "arpa": str(arguments.arpa.resolve()),
+                "arpa": str(arguments.lm.resolve()),
                 "words": words,
                 "options": options,
             }
             (folder / "task.json").write_text(json.dumps(task))
-            for name in PEERS:
+            for name in peers:
                 command = [arguments.peers, __file__, "--peer", name, temporary]
                 done = subprocess.run(command, capture_output=True, text=True)
                 if done.returncode:
