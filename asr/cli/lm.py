@@ -45,7 +45,7 @@ def _vocabulary(
 
 @click.group()
 def lm() -> None:
-    """Language models: train, prune, interpolate, map, perplexity, show, sample."""
+    """Language models: train, prune, interpolate, map, lexicon, perplexity, show, sample."""
 
 
 @lm.command()
@@ -171,6 +171,33 @@ def map_model(model_path: Path, output: Path) -> None:
     ngram.save_model(model, output)
     size = sum((output / name).stat().st_size for name in ngram.MAPPED_FILES)
     put(*_ngram_lines(model.num_ngrams), f"size         {size / 1e6:.1f} MB")
+
+
+@lm.command()
+@click.argument("words_path", metavar="WORDS", type=_FILE)
+@click.option("--language", required=True, help="As eSpeak NG names it: en-us, de, fr, ...")
+@click.option("--output", type=_FILE, required=True, help="A file, `word phone phone ...` a line.")
+def lexicon(words_path: Path, language: str, output: Path) -> None:
+    """Write how WORDS are spoken, a word a line or a language model's: for networks of phones."""
+    from asr.corpus import pronunciation
+    from asr.errors import DataError
+    from asr.files import open_atomic
+    from asr.lm import ngram, sentences
+
+    if words_path.is_dir() or words_path.name.endswith(_SUFFIXES):
+        words = list(ngram.read_language_model(words_path).words[ngram.END_ID + 1 :])
+    else:
+        words = sentences.read_words(words_path)
+    spelled = list(zip(words, pronunciation.pronounce(words, language), strict=True))
+    silent = [word for word, phones in spelled if not phones]
+    if len(silent) == len(words):
+        raise DataError(f"{words_path}: none of its words is spoken in {language}")
+    with open_atomic(output) as file:
+        file.writelines(f"{word} {' '.join(phones)}\n" for word, phones in spelled if phones)
+    num_phones = len({phone for _, phones in spelled for phone in phones})
+    put(f"words        {len(words) - len(silent):,} of {num_phones} different phones")
+    if silent:
+        report(f"note: words without a sound are left out: {len(silent)}, as {silent[0]!r}")
 
 
 @lm.command()

@@ -15,6 +15,7 @@ Which module for which question:
     split, summary      how is it divided, and what is in it?
     download            how does it get here?
     synthesis, espeak   what if voices are to speak it?
+    pronunciation       how are its words spoken, in phones?
     formats/            other programs' corpora, in and out
     checks/             what is wrong with it?
 """

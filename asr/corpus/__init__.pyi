@@ -3,6 +3,7 @@ from . import download as download
 from . import formats as formats
 from . import manifest as manifest
 from . import packed as packed
+from . import pronunciation as pronunciation
 from . import recordings as recordings
 from . import shards as shards
 from . import split as split

@@ -8,6 +8,10 @@ A request is a line of JSON with the fields of `Request`. The answer is a little
 number of samples (-1: no such voice), and as many little-endian int16 samples. The first answer,
 before any request, is the sample rate, as an int32.
 
+With `--phones VOICE` it says instead how words are spoken: a word a line, and for each a line of
+phones in the International Phonetic Alphabet with spaces between them. It exits with NO_VOICE
+where there is no such voice.
+
 Source:
     espeak-ng/speak_lib.h of eSpeak NG 1.52 (names and values of the library's functions).
 """
@@ -15,6 +19,7 @@ Source:
 import ctypes
 import json
 import os
+import re
 import struct
 import sys
 from dataclasses import dataclass
@@ -24,6 +29,12 @@ from typing import IO, Any
 _SYNCHRONOUS, _DONT_EXIT, _UTF8, _POS_CHARACTER = 2, 0x8000, 1, 1
 # speak_lib.h, espeak_PARAMETER
 _PARAMETERS = {"rate": 1, "volume": 2, "pitch": 3, "pitch_range": 4, "word_gap": 7}
+
+# phonememode: IPA, and what stands between phones
+_IPA, _BETWEEN = 2, ord("_") << 8
+_STRESS = str.maketrans("_", " ", "\u02c8\u02cc")  # whose marks are no phones of their own
+_OTHER_LANGUAGE = re.compile(r"\([a-z-]+\)")
+NO_VOICE = 3
 
 _Callback = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
@@ -68,7 +79,7 @@ class Synthesizer:
 
     def speak(self, request: Request) -> bytes | None:
         """The samples as native int16, or None if there is no such voice."""
-        if self._library.espeak_SetVoiceByName(request.voice.encode()) != 0:
+        if not self.set_voice(request.voice):
             return None
         for name, parameter in _PARAMETERS.items():
             self._library.espeak_SetParameter(parameter, getattr(request, name), 0)
@@ -78,6 +89,20 @@ class Synthesizer:
         self._library.espeak_Synth(text, size, 0, _POS_CHARACTER, 0, _UTF8, None, None)
         self._library.espeak_Synchronize()
         return bytes(self._samples)
+
+    def set_voice(self, voice: str) -> bool:
+        """Whether there is such a voice, which then speaks."""
+        return bool(self._library.espeak_SetVoiceByName(voice.encode()) == 0)
+
+    def phones(self, text: str) -> list[str]:
+        """How the voice speaks a text, without stress."""
+        self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        rest = ctypes.c_char_p(text.encode())
+        parts = []
+        while rest.value is not None:
+            part = self._library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, _BETWEEN | _IPA)
+            parts.append(part.decode("utf-8", "replace"))
+        return _OTHER_LANGUAGE.sub(" ", " ".join(parts)).translate(_STRESS).split()
 
     def _receive(self, samples: Any, num_samples: int, _events: Any) -> int:
         if samples and num_samples > 0:
@@ -97,5 +122,18 @@ def serve(requests: IO[bytes], answers: IO[bytes], seed: int) -> None:
         answers.flush()
 
 
+def serve_phones(words: IO[bytes], answers: IO[bytes], voice: str) -> int:
+    """Answer with the phones of each word; the exit status."""
+    synthesizer = Synthesizer(1)
+    if not synthesizer.set_voice(voice):
+        return NO_VOICE
+    for line in words:
+        phones = synthesizer.phones(line.decode().strip())
+        answers.write((" ".join(phones) + "\n").encode())
+    return 0
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "--phones":
+        sys.exit(serve_phones(sys.stdin.buffer, sys.stdout.buffer, sys.argv[2]))
     serve(sys.stdin.buffer, sys.stdout.buffer, int(sys.argv[1]))
