@@ -73,9 +73,10 @@ def _mixed(arpa: "lm.arpa.Arpa", base: Path, dev: Path, work: Work) -> "lm.arpa.
     except DataError as error:
         raise DataError(f"lm.base: {dev}: {error}") from error
     weights, _ = lm.mixing.find_weights(scores)
-    (own, _), (other, _) = scores.perplexities()
+    (own, own_lacks), (other, other_lacks) = scores.perplexities()
     work.report(
-        f"perplexity of dev {own:.0f}, by {base} {other:.0f}; mixed with weights {weights[0]:.2f} "
-        f"and {weights[1]:.2f} {scores.perplexity(weights):.0f}"
+        f"{base} is mixed in with weight {weights[1]:.2f}: perplexity of dev "
+        f"{scores.perplexity(weights):.0f}; alone {other:.0f} with {other_lacks} words lacking, "
+        f"the transcripts' {own:.0f} with {own_lacks}"
     )
     return lm.mixing.mix([arpa, theirs], weights)

@@ -82,8 +82,9 @@ def test_ngrams_are_mixed_with_those_of_much_text(tmp_path: Path) -> None:
     assert without.num_oov > 0
     assert mixed.num_oov == 0
     assert mixed.without_oov < alone.without_oov
-    assert messages[0].startswith("perplexity of dev ")
-    assert f", by {base} " in messages[0]
+    assert messages[0].startswith(f"{base} is mixed in with weight 0.")
+    lacking = sum(word in ("qq", "rr") for sentence in words for word in sentence)
+    assert messages[0].endswith(f" with {lacking}")
     assert set(read_arpa(tmp_path / "lm/lm.arpa.gz").words) >= {*"abcde", "qq", "rr"}
 
 
@@ -99,7 +100,7 @@ def starter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_starter_lends_its_ngrams(starter: Path, tmp_path: Path) -> None:
     messages = estimate_lm(tmp_path, {"base": "much"})
-    assert ", by much " in messages[0]
+    assert messages[0].startswith("much is mixed in with weight 0.")
     assert "qq" in read_arpa(tmp_path / "lm/lm.arpa.gz").words
     stage, work, _ = lm_job(tmp_path, {"base": "much"})
     before = Ledger((stage,), work).inputs(stage)
@@ -127,7 +128,7 @@ def test_ngrams_that_cannot_be_mixed_with_are_said(
     write_ngrams(tmp_path / "foreign.arpa", ("xx yy", "yy zz"))
     (tmp_path / "config.yaml").write_bytes((starter / "config.yaml").read_bytes())
     if message is None:  # the transcripts' own words are enough
-        assert "and 0.0" in estimate_lm(tmp_path, {"base": base})[0]
+        assert "with weight 0.00: " in estimate_lm(tmp_path, {"base": base})[0]
         return
     with pytest.raises(DataError, match=message):
         estimate_lm(tmp_path, {"base": base})
