@@ -120,7 +120,8 @@ def build_search(
         grammar: in place of a language model; it has no probabilities to be weighed.
 
     Raises:
-        DataError: the language model's words, a hot word or a grammar's word cannot be spelled.
+        DataError: the language model's words, a hot word or a grammar's word cannot be spelled, or
+            the lexicon has none of the language model's words.
     """
     if grammar is not None:
         config = config.model_copy(update={"lm_weight": 1.0})
@@ -168,6 +169,11 @@ def _whole_lexicon(
         spelled = spellings_by_word(lexicon) if lexicon else None
         return grammar_lexicon(grammar, tokens, spelled), ()
     if lexicon is not None:
+        if word_model is not None and set(lexicon.words).isdisjoint(word_model.words):
+            raise DataError(
+                f"no word of the lexicon, as {lexicon.words[0]!r}, is in the language model, as "
+                f"{word_model.words[-1]!r}; write both alike"
+            )
         return lexicon, ()
     if word_model is None:
         return OPEN, ()

@@ -159,6 +159,10 @@ def tune(
     decoder = read_decoder(folder, recognizer.tokens, wanted)
     for warning in decoder.warnings:
         _log.warning("%s", warning)
+    if lexicon is not None and decoder.search is not None:
+        spoken = {word for u in utterances for word in normalize(u.text or "").split()}
+        if spoken and spoken.isdisjoint(decoder.search.lexicon.words):
+            raise DataError(f"{lexicon}: it has no word of the dev set's texts")
     dev = score_dev_set(recognizer, utterances)
     trials: list[Trial] = []
     for trial in try_weights(

@@ -372,6 +372,14 @@ def test_bad_hot_words_are_named(tmp_path: Path, text: str, message: str) -> Non
         make_decoder(CHARACTERS, DecodingConfig(), hot_words=read_hot_words(path))
 
 
+def test_a_lexicon_without_a_word_of_the_language_model_is_refused() -> None:
+    tokens = TokenTable(("<blank>", " ", "a", "b"))
+    model = build_model(estimate([["AB", "BA"]], order=2).arpa)
+    lexicon = Lexicon(words=("ab",), spellings=((0, (2, 3)),), is_open=False)
+    with pytest.raises(DataError, match="no word of the lexicon, as 'ab', is in the language mod"):
+        make_decoder(tokens, DecodingConfig(beam=4), language_model=model, lexicon=lexicon)
+
+
 def test_a_hot_word_that_the_lexicon_lacks_is_named() -> None:
     lexicon = Lexicon(words=("b",), spellings=((0, (3,)),), is_open=False)
     hot = [HotPhrase(words=("a",), weight=1.0, where="hot.txt:1")]

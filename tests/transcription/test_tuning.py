@@ -179,6 +179,10 @@ def test_tuning_wants_every_text_and_every_file(work: tuple[Recipe, Work]) -> No
 
     with pytest.raises(DataError, match="no utterance to tune on"):
         tuned([])
+    lexicon = job.path("lexicon.txt")
+    lexicon.write_text("other l a\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"lexicon\.txt: it has no word of the dev set's texts"):
+        tune(model, dev, lm=None, lexicon=lexicon, device="cpu", report=lambda _: None)
     dev[3].audio_filepath.unlink()
     with pytest.raises(DataError, match=f"{dev[3].id}: .*3.wav"):
         tuned(dev)
