@@ -13,7 +13,7 @@ def test_yesno_is_learnt_from_real_speech(
 ) -> None:
     """Limits are far from what any processor comes to: half of the words are right by chance."""
     arguments = ["run", str(ROOT / "recipes" / "yesno"), "--corpus", str(corpora / "yesno")]
-    settings = ["training.epochs=20", "encoder.cell=lstm", "training.batch_seconds=20"]
+    settings = ["training.epochs=10", "training.warmup_share=0.2", "training.batch_seconds=20"]
     arguments += [part for setting in settings for part in ("--set", setting)]
     assert main([*arguments, "--work", str(tmp_path), "--device", "cpu"]) == 0
     history = read_history(tmp_path / "history.csv")
@@ -25,7 +25,7 @@ def test_yesno_is_learnt_from_real_speech(
     origin = json.loads((tmp_path / "model" / "training.json").read_text(encoding="utf-8"))
     assert (origin["epoch"], origin["dev_wer"]) == (best["epoch"], round(best["dev_wer"], 4))
     rates = [row["learning_rate"] for row in history]
-    assert rates[1] == max(rates) == pytest.approx(0.005, rel=0.01)  # of 20 epochs a tenth rises
+    assert rates[1] == max(rates) == pytest.approx(0.005, rel=0.01)  # of 10 epochs a fifth rises
     assert rates[-1] < 1e-5
     out, _ = capsys.readouterr()
     label, rate, _, errors, _, words, *_ = out.splitlines()[0].split()
