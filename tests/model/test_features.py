@@ -535,3 +535,16 @@ def test_the_noise_floor_is_the_mean_energy_of_white_noise() -> None:
     floored = Frontend(config.model_copy(update={"noise_floor_db": -60.0}))
     silence, _ = floored.base(torch.zeros(1, 8000), torch.tensor([8000]))
     torch.testing.assert_close(silence[0, 0].exp(), energies[0], rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["fbank", "mfcc"])
+def test_stored_energies_get_the_floor_that_those_of_audio_have(kind: str) -> None:
+    config = FeatureConfig(kind=kind, sample_rate=8000, num_mel_bins=30)
+    noise = 1e-4 * torch.randn(1, 8000, generator=torch.Generator().manual_seed(0))
+    stored, _ = Frontend(config).base(noise, torch.tensor([8000]))
+    floored = Frontend(config.model_copy(update={"noise_floor_db": -60.0}))
+    of_audio, _ = floored.base(noise, torch.tensor([8000]))
+    assert (of_audio - stored).abs().max() > 0.5
+    expected = of_audio if kind == "fbank" else stored  # cepstra stay as they are
+    torch.testing.assert_close(floored.with_noise(stored), expected, rtol=0, atol=1e-4)
+    assert torch.equal(Frontend(config).with_noise(stored), stored)
