@@ -251,6 +251,16 @@ def test_hot_words_add_their_weight_wherever_they_stand(seed: int) -> None:
     assert hypotheses[0].text == next(iter(listed))
 
 
+@pytest.mark.parametrize("beam_threshold", [5.0, 1e6])
+def test_a_hot_word_is_not_dropped_before_its_weight_is_added(beam_threshold: float) -> None:
+    log_probs = np.log(np.array([[0.01, 0.001, 0.971, 0.018], [0.97, 0.01, 0.01, 0.01]]))
+    config = DecodingConfig(beam=2, beam_threshold=beam_threshold)
+    hot = [HotPhrase(words=("b",), weight=8.0, where="hot:1")]
+    for hot_words, text in ((hot, "b"), ((), "a")):
+        decoder = make_decoder(CHARACTERS, config, hot_words=hot_words)
+        assert decoder.decode(log_probs.astype(np.float32))[0].text == text
+
+
 def test_a_beam_of_one_is_the_best_path() -> None:
     for seed in range(20):
         log_probs = random_scores(30, 4, seed)
