@@ -157,6 +157,18 @@ def test_stretching_never_reads_padding() -> None:
     assert not stretched[0, 11:].any()
 
 
+def test_a_speed_that_is_drawn_is_played() -> None:
+    waveforms = 0.1 * torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
+    config = AugmentConfig(speeds=(2.0,))
+    generator = torch.Generator().manual_seed(0)
+    changed, lengths = augment_waveforms(
+        waveforms, torch.tensor([8000, 4000]), config, 8000, generator
+    )
+    assert lengths.tolist() == [4000, 2000]
+    assert changed[1, :2000].any()
+    assert not changed[1, 2000:].any()
+
+
 def test_speeds_are_those_given() -> None:
     speeds = choose_speeds(200, (0.9, 1.0, 1.1), generator())
     assert {round(s, 3) for s in speeds.tolist()} == {0.9, 1.0, 1.1}
