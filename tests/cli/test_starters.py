@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from asr.cli import main
 from asr.corpus.manifest import Utterance, write_manifest
 from asr.model.folder import CARD, WEIGHTS, locate_model
 from asr.transcription.recognizer import Recognizer
+from tests.conftest import ROOT
 from tests.tones import write_corpus
 
 Captured = pytest.CaptureFixture[str]
@@ -163,3 +165,13 @@ def test_a_package_without_starters_says_so(
     assert "no starter comes with this package" in capsys.readouterr().err
     assert main(["show"]) == 0
     assert "none comes with this package" in capsys.readouterr().out
+
+
+def test_the_wheel_has_the_files_of_a_starter(tone_starter: Path) -> None:
+    """By the patterns of pyproject.toml, below the package's folder."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["asr"]
+    package = tone_starter.parents[1]  # its folder `assetsN` stands for the package's `assets`
+    named = [pattern.replace("assets/", f"{tone_starter.parent.name}/") for pattern in patterns]
+    packed = {path for pattern in named for path in package.glob(pattern)}
+    assert set(tone_starter.iterdir()) <= packed
