@@ -5,11 +5,13 @@ and the order of batches one of the seed and the epoch's. So a run that was stop
 on from its last checkpoint exactly as if it had not been.
 """
 
+import faulthandler
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -274,8 +276,22 @@ def _sigterm() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stopping
         return
+    _take_signals_aside()
     before = signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     try:
         yield stopping
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _take_signals_aside() -> None:
+    """Have this thread handle signals on a stack of their own, which faulthandler allocates.
+
+    oneDNN's gradient of an LSTM does not leave the usual one as signals need it: of some thousand
+    signals one damaged the heap, so that a run ended by "free(): invalid size" in place of being
+    saved (torch 2.11; 32,000 signals did nothing on a stack of their own).
+    """
+    # Without a file to write to it cannot be had, as in a program without a console.
+    with suppress(ValueError, OSError):
+        if sys.__stderr__ is not None and not faulthandler.is_enabled():
+            faulthandler.enable(sys.__stderr__)

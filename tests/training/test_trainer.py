@@ -4,6 +4,8 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -469,3 +471,25 @@ def test_global_normalization_is_measured_on_the_training_set(
     valid = features[position < num_frames[:, None]]
     torch.testing.assert_close(valid.mean(0), torch.zeros(20), atol=1e-3, rtol=0)
     torch.testing.assert_close(valid.std(0), torch.ones(20), atol=1e-2, rtol=0)
+
+
+_SIGNALS = """
+import faulthandler, sys
+from asr.training.trainer import _sigterm
+
+before = faulthandler.is_enabled()
+with _sigterm():
+    print(before, faulthandler.is_enabled())
+"""
+
+
+@pytest.mark.parametrize(("closed", "enabled"), [("", "True"), (" 2>&-", "False")])
+def test_signals_are_handled_on_a_stack_of_their_own(closed: str, enabled: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@"{closed}', "sh", sys.executable, "-c", _SIGNALS],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["False", enabled]
