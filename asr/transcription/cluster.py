@@ -284,5 +284,6 @@ def _from_json(values: dict[str, Any]) -> Transcript | AsrError:
         return DataError(values["error"])
     words = tuple(Word(**word) for word in values.pop("words"))
     nbest = tuple(Alternative(**reading) for reading in values.pop("nbest"))
+    tokens = tuple(Word(**token) for token in values.pop("tokens"))
     notes = tuple(values.pop("warnings"))
-    return Transcript(words=words, nbest=nbest, warnings=notes, **values)
+    return Transcript(words=words, nbest=nbest, warnings=notes, tokens=tokens, **values)
