@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from asr import transcription
-from asr.cli.transcription import load_recognizer, run_job, stopped_by_sigterm
+from asr.cli.transcription import check_formats, load_recognizer, run_job, stopped_by_sigterm
 from asr.errors import AsrError, DataError
 
 _FORMATS = ("textgrid", "ctm", "srt", "vtt", "elan", "json", "tsv")
@@ -49,7 +49,7 @@ def align(
     folder is printed; several need one. Failed inputs are listed in failures.tsv, and the exit
     code is 1.
     """
-    kinds = _check_formats(formats, output_dir, skip_existing)
+    kinds = check_formats(formats, _FORMATS, output_dir, skip_existing)
     recognizer = load_recognizer(model, device, threads, {})
     aligner = transcription.aligner.Aligner(recognizer, normalizer)
     sources, failures = _find_texts(inputs, recursive)
@@ -65,18 +65,6 @@ def align(
             None if output_dir else kinds[0],
             is_single=True,
         )
-
-
-def _check_formats(formats: str, output_dir: Path | None, skip_existing: bool) -> list[str]:
-    kinds = formats.split(",")
-    for kind in kinds:
-        if kind not in _FORMATS:
-            raise click.UsageError(f"--format {kind}: one of {', '.join(_FORMATS)} is expected")
-    if output_dir is None and len(kinds) > 1:
-        raise click.UsageError("several formats need --output-dir")
-    if output_dir is None and skip_existing:
-        raise click.UsageError("--skip-existing needs --output-dir")
-    return kinds
 
 
 def _find_texts(

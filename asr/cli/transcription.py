@@ -82,7 +82,7 @@ def transcribe(
     One input prints its text; several print a line each, `path<TAB>text`. Failed inputs are
     listed in failures.tsv (in the output folder, or here), and the exit code is 1.
     """
-    kinds = _check_formats(formats, output_dir, skip_existing)
+    kinds = check_formats(formats, _KINDS, output_dir, skip_existing)
     options = _source_options(recursive, channel, raw, allow_commands)
     if live and (output_dir is not None or len(inputs) > 1 or kinds[0] not in LIVE_FORMATS):
         raise click.UsageError(f"--live prints one input as one of {', '.join(LIVE_FORMATS)}")
@@ -256,11 +256,14 @@ def evaluate(
     return _report_failures(evaluation.failures, len(utterances), output_dir)
 
 
-def _check_formats(formats: str, output_dir: Path | None, skip_existing: bool) -> list[str]:
+def check_formats(
+    formats: str, known: Sequence[str], output_dir: Path | None, skip_existing: bool
+) -> list[str]:
+    """The formats that are asked for, of those known to a verb."""
     kinds = formats.split(",")
     for kind in kinds:
-        if kind not in _KINDS:
-            raise click.UsageError(f"--format {kind}: one of {', '.join(_KINDS)} is expected")
+        if kind not in known:
+            raise click.UsageError(f"--format {kind}: one of {', '.join(known)} is expected")
     if output_dir is None and len(kinds) > 1:
         raise click.UsageError("several formats need --output-dir")
     if output_dir is None and skip_existing:

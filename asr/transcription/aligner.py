@@ -172,22 +172,28 @@ class Aligner:
     def _finish(
         self, group: Sequence["_Aligned"]
     ) -> Iterator[tuple[Source, Transcript | AsrError]]:
-        recordings: list[Recording] = []
-        for number, item in enumerate(group):
-            if item.error is None:
-                try:
-                    recordings.append(self._recording(item))
-                except AsrError as error:
-                    group = [*group[:number], replace(item, error=error), *group[number + 1 :]]
-        bounds = iter(find_boundaries(recordings))
-        for item in group:
-            result = item.error or _transcript(item, next(bounds) / FRAMES_PER_SECOND, self._tokens)
-            yield item.source, result
+        measured = [self._measure(item) for item in group]
+        bounds = iter(find_boundaries([r for r in measured if isinstance(r, Recording)]))
+        for item, recording in zip(group, measured, strict=True):
+            if isinstance(recording, AsrError):
+                yield item.source, recording
+            else:
+                times = next(bounds) / FRAMES_PER_SECOND
+                yield item.source, _transcript(item, times, self._tokens)
+
+    def _measure(self, item: "_Aligned") -> Recording | AsrError:
+        """What boundaries are found in; or what the item has met, or meets now."""
+        if item.error is not None:
+            return item.error
+        try:
+            return self._recording(item)
+        except AsrError as error:
+            return error
 
     def _recording(self, item: "_Aligned") -> Recording:
         rate = self._recognizer.config.features.sample_rate
         with item.source.open(rate) as stream:
-            cepstra, levels = cepstra_of(np.concatenate(list(stream)), rate)
+            cepstra, levels = cepstra_of(stream, rate)
         return Recording(cepstra=cepstra, levels=levels, words=[_spoken(w) for w in item.spans])
 
 

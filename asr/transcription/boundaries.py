@@ -13,7 +13,8 @@ Source:
 Dimension names: frame (of cepstra), coefficient, state.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,27 +67,50 @@ class Recording:
 
 
 def cepstra_of(
-    samples: NDArray[np.float32], sample_rate: int
+    blocks: Iterable[NDArray[np.float32]], sample_rate: int
 ) -> tuple[Cepstra, NDArray[np.float64]]:
-    """Cepstra [frame, coefficient] and levels [frame] of a recording at 100 frames a second."""
+    """Cepstra [frame, coefficient] and levels [frame] of a recording at 100 frames a second.
+
+    Args:
+        blocks: its samples, of which few are held; the first frame is centred on the first one.
+    """
+    import librosa
+
+    logs = np.concatenate(list(_log_mel(blocks, sample_rate)), axis=1)
+    levels = logs.mean(axis=0, dtype=np.float64)
+    np.maximum(logs, np.percentile(levels, 98) - _RANGE, out=logs)
+    cepstra = librosa.feature.mfcc(S=logs, n_mfcc=_NUM_CEPSTRA).T.astype(np.float64)
+    cepstra -= cepstra.mean(axis=0)
+    return cepstra, levels
+
+
+def _log_mel(
+    blocks: Iterable[NDArray[np.float32]], sample_rate: int
+) -> Iterator[NDArray[np.float32]]:
+    """Logarithms of mel energies [bin, frame], of as many frames as the blocks so far have."""
     import librosa
 
     window = round(_WINDOW_SECONDS * sample_rate)
-    mel = librosa.feature.melspectrogram(
-        y=samples,
-        sr=sample_rate,
-        n_fft=1 << (window - 1).bit_length(),
-        win_length=window,
-        hop_length=sample_rate // FRAMES_PER_SECOND,
-        n_mels=_NUM_MEL_BINS,
-        fmin=60,
-    )
-    logs = np.log(mel + 1e-10)
-    levels = logs.mean(axis=0, dtype=np.float64)
-    logs = np.maximum(logs, np.percentile(levels, 98) - _RANGE)
-    cepstra = librosa.feature.mfcc(S=logs, n_mfcc=_NUM_CEPSTRA).T.astype(np.float64)
-    centred: Cepstra = cepstra - cepstra.mean(axis=0)
-    return centred, levels
+    size, hop = 1 << (window - 1).bit_length(), sample_rate // FRAMES_PER_SECOND
+    edge = np.zeros(size // 2, np.float32)
+    held = edge
+    for block in itertools.chain(blocks, [edge]):
+        held = np.concatenate([held, block])
+        count = (len(held) - size) // hop + 1
+        if count <= 0:
+            continue
+        mel = librosa.feature.melspectrogram(
+            y=held[: (count - 1) * hop + size],
+            sr=sample_rate,
+            n_fft=size,
+            win_length=window,
+            hop_length=hop,
+            center=False,
+            n_mels=_NUM_MEL_BINS,
+            fmin=60,
+        )
+        yield np.log(mel + 1e-10)
+        held = held[count * hop :]
 
 
 def find_boundaries(recordings: Sequence[Recording]) -> list[NDArray[np.float64]]:

@@ -32,7 +32,7 @@ def _recording(seed: int, pause: float) -> tuple[Recording, np.ndarray]:
     samples += 0.003 * random.standard_normal(len(samples))
     truth = np.array(bounds) / tones.RATE * 100
     places = [start + (end - start) * random.uniform(0.3, 0.7) for start, end in truth]
-    cepstra, levels = cepstra_of(samples.astype(np.float32), tones.RATE)
+    cepstra, levels = cepstra_of([samples.astype(np.float32)], tones.RATE)
     return Recording(cepstra=cepstra, levels=levels, words=_spoken(words, places)), truth
 
 
@@ -41,6 +41,17 @@ def test_edges_are_where_words_are(pause: float) -> None:
     recordings, truths = zip(*(_recording(seed, pause) for seed in range(3)), strict=True)
     for bounds, truth in zip(find_boundaries(recordings), truths, strict=True):
         np.testing.assert_allclose(bounds, truth, atol=2)
+
+
+def test_blocks_of_any_size_give_the_same_frames() -> None:
+    samples = np.random.default_rng(1).standard_normal(5000).astype(np.float32)
+    whole, levels = cepstra_of([samples], tones.RATE)
+    assert len(whole) == 1 + 5000 // 80  # one centred on the first sample, one each 10 ms after
+    for size in (7, 80, 700):
+        blocks = [samples[start : start + size] for start in range(0, len(samples), size)]
+        cepstra, others = cepstra_of(blocks, tones.RATE)
+        np.testing.assert_allclose(cepstra, whole, atol=1e-4)
+        np.testing.assert_allclose(others, levels, atol=1e-4)
 
 
 def test_one_recording_alone_is_enough() -> None:
