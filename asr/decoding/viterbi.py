@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from asr.decoding.compilation import compiled
 
-_FORBIDDEN = -1e30  # in place of minus infinity, which sums cannot leave
+_FORBIDDEN = -1e9  # of a frame, in place of minus infinity: a path with the fewest is still found
 
 
 @compiled()
@@ -56,11 +56,12 @@ def best_states(scores: NDArray[np.float64], optional: NDArray[np.bool_]) -> NDA
     """The state of each frame, [frame]; states in order, all visited but the optional ones.
 
     Args:
-        scores: [frame, state], log-likelihoods; -inf forbids.
+        scores: [frame, state], log-likelihoods; -inf forbids, but where no path goes without. As
+            many frames as states that are not optional, at least.
         optional: [state]; no two neighbours, and the first and last are.
     """
     num_frames, num_states = scores.shape
-    totals = np.full(num_states, _FORBIDDEN)
+    totals = np.full(num_states, -np.inf)
     moves = np.zeros((num_frames, num_states), np.uint8)
     totals[0] = max(scores[0, 0], _FORBIDDEN)
     totals[1] = max(scores[0, 1], _FORBIDDEN)

@@ -16,6 +16,7 @@ from asr.decoding import hypothesis
 _BITS = (
     30  # of a run of tokens, at three fifths of what a token could say: no two are alike by chance
 )
+_UNIQUE_SHARE = 0.9  # of the runs of a text, where few words are said again and again
 _PART_TOKENS = 400  # of a part, at least
 
 
@@ -40,7 +41,7 @@ def cut_at_anchors(log_probs: NDArray[np.float32], tokens: Sequence[int]) -> Ite
     path = log_probs.argmax(axis=1)
     starts, _ = hypothesis.token_runs(path)
     heard = path[starts].tolist()
-    length = max(3, math.ceil(_BITS / (0.6 * math.log2(log_probs.shape[1]))))
+    length = _run_length(tokens, log_probs.shape[1])
     anchors = _in_order(_common_runs(tokens, heard, length))
     first_token = first_step = 0
     for token, place in anchors:
@@ -50,6 +51,16 @@ def cut_at_anchors(log_probs: NDArray[np.float32], tokens: Sequence[int]) -> Ite
             yield Part(tokens=slice(first_token, middle), steps=slice(first_step, step))
             first_token, first_step = middle, step
     yield Part(tokens=slice(first_token, len(tokens)), steps=slice(first_step, len(log_probs)))
+
+
+def _run_length(tokens: Sequence[int], num_symbols: int) -> int:
+    """Tokens of a run: so many that nearly all runs of the text are different ones."""
+    length = max(3, math.ceil(_BITS / (0.6 * math.log2(num_symbols))))
+    while length < len(tokens) // 8:
+        if len(_unique_runs(tokens, length)) > _UNIQUE_SHARE * (len(tokens) - length + 1):
+            break
+        length = length * 3 // 2
+    return length
 
 
 def _common_runs(

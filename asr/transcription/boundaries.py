@@ -120,16 +120,22 @@ def find_boundaries(recordings: Sequence[Recording]) -> list[NDArray[np.float64]
     """
     boundaries: list[list[NDArray[np.float64]]] = [[] for _ in recordings]
     chains = [chain for number, r in enumerate(recordings) for chain in _chains(number, r)]
-    if not chains:
-        return [np.zeros((0, 2)) for _ in recordings]
+    roomy = [chain for chain in chains if chain.has_room]
+    paths = iter(_find_paths(roomy) if roomy else [])
+    for chain in chains:
+        bounds = _token_bounds(chain, next(paths)) if chain.has_room else _crowded_bounds(chain)
+        boundaries[chain.recording].append(chain.start + bounds)
+    return [np.concatenate(parts) if parts else np.zeros((0, 2)) for parts in boundaries]
+
+
+def _find_paths(chains: "Sequence[_Chain]") -> "list[NDArray[np.int64]]":
+    """The state of each frame of each chain."""
     gaussians = _Gaussians(np.concatenate([chain.cepstra for chain in chains]))
     paths = [_first_path(chain) for chain in chains]
     for turn in range(_ROUNDS):
         gaussians.estimate(chains, paths, by_state=turn > 0)
-        paths = [_best_path(chain, gaussians.scores(chain)) for chain in chains]
-    for chain, path in zip(chains, paths, strict=True):
-        boundaries[chain.recording].append(chain.start + _token_bounds(chain, path))
-    return [np.concatenate(parts) if parts else np.zeros((0, 2)) for parts in boundaries]
+        paths = [best_states(gaussians.scores(chain), chain.numbers < 0) for chain in chains]
+    return paths
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,6 +158,11 @@ class _Chain:
     """[state], frames from the chain's start."""
     numbers: NDArray[np.int64]
     """[state], counted tokens of the chain; -1 for silence."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there is a frame for each state of its tokens, as a path needs it."""
+        return len(self.levels) >= int(np.count_nonzero(self.numbers >= 0))
 
 
 def _chains(number: int, recording: Recording) -> Iterator[_Chain]:
@@ -179,7 +190,7 @@ def _chains(number: int, recording: Recording) -> Iterator[_Chain]:
             tokens=columns[0],
             previous=columns[1],
             parts=columns[2],
-            places=np.clip(columns[3], 0, end - start - 1),
+            places=np.clip(columns[3], 0, max(0, end - start - 1)),
             numbers=columns[4],
         )
         first, start = last, end
@@ -294,16 +305,11 @@ class _Gaussians:
         return mean, variance
 
 
-def _best_path(chain: _Chain, scores: Cepstra) -> NDArray[np.int64]:
-    """The state of each frame on the most probable path through the chain.
-
-    Every token has frames on it, so that there have to be as many as states; where there are fewer,
-    the path is the first one.
-    """
-    if len(scores) < np.count_nonzero(chain.numbers >= 0):
-        return _first_path(chain)
-    path: NDArray[np.int64] = best_states(scores, chain.numbers < 0)
-    return path
+def _crowded_bounds(chain: _Chain) -> NDArray[np.float64]:
+    """A frame of each token, where the network hears it, [token, two]; tokens share frames."""
+    places = chain.places[chain.numbers >= 0][::_STATES]
+    starts = np.maximum.accumulate(np.floor(places))
+    return np.stack([starts, starts + 1], axis=1)
 
 
 def _token_bounds(chain: _Chain, path: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -311,9 +317,6 @@ def _token_bounds(chain: _Chain, path: NDArray[np.int64]) -> NDArray[np.float64]
     numbers = chain.numbers[path]
     tokens = np.arange(int(chain.numbers.max()) + 1)
     spoken = np.flatnonzero(numbers >= 0)
-    starts = np.searchsorted(numbers[spoken], tokens, side="left")
-    ends = np.searchsorted(numbers[spoken], tokens, side="right")
-    last = len(spoken) - 1
-    # A token without frames lies where its neighbour begins.
-    bounds = np.stack([spoken[np.minimum(starts, last)], spoken[np.maximum(ends - 1, 0)] + 1], 1)
-    return np.maximum(bounds, bounds[:, :1]).astype(float)
+    starts = spoken[np.searchsorted(numbers[spoken], tokens, side="left")]
+    ends = spoken[np.searchsorted(numbers[spoken], tokens, side="right") - 1] + 1
+    return np.stack([starts, ends], axis=1).astype(float)

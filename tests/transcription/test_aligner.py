@@ -116,6 +116,20 @@ def test_parts_cover_a_long_text_and_begin_where_it_is_said() -> None:
         assert after.tokens.stop - after.tokens.start >= 400
 
 
+@pytest.mark.parametrize(("num_words", "length", "errors"), [(10, 4, 0.3), (4, 5, 0.15)])
+def test_a_text_of_few_words_is_cut_where_it_is_said(
+    num_words: int, length: int, errors: float
+) -> None:
+    draw = random.Random(6)
+    words = [[draw.randrange(1, 28) for _ in range(length)] for _ in range(num_words)]
+    text = [token for _ in range(2000) for token in draw.choice(words)]
+    heard = [token if draw.random() > errors else draw.choice(draw.choice(words)) for token in text]
+    path = [step for token in heard for step in (token, 0)]
+    parts = list(cut_at_anchors(_log_probs(path, 28), text))
+    assert len(parts) > 4
+    assert all(part.steps.start == 2 * part.tokens.start for part in parts)
+
+
 def test_a_text_that_is_not_said_has_one_part() -> None:
     draw = random.Random(5)
     path = [draw.randrange(28) for _ in range(4000)]
