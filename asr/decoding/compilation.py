@@ -8,8 +8,10 @@ either when what a function takes from another file has changed; here all their 
 import contextlib
 import functools
 import hashlib
+import os
 import pickle
 import re
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +65,7 @@ class _Cache(FunctionCache):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, function: Callable[..., Any]):
         super().__init__(function)
+        _check_owner(Path(self._cache_path))
         self._cache_file = IndexDataCacheFile(
             cache_path=self._cache_path,
             filename_base=self._impl.filename_base,
@@ -81,6 +84,19 @@ class _Cache(FunctionCache):  # type: ignore[misc, unused-ignore]
     def save_overload(self, sig: Any, data: Any) -> None:
         with contextlib.suppress(Exception):
             super().save_overload(sig, data)
+
+
+def _check_owner(folder: Path) -> None:
+    """Refuse a folder in which others may put code, which the digest beside it would not tell.
+
+    Raises:
+        PermissionError: it is another user's, or all may write to it.
+    """
+    if os.name != "posix":
+        return
+    status = folder.stat()
+    if status.st_uid not in (os.getuid(), 0) or status.st_mode & stat.S_IWOTH:
+        raise PermissionError(f"{folder}: others may write here")
 
 
 @functools.cache

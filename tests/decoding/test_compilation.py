@@ -124,3 +124,11 @@ def test_code_is_compiled_where_numba_is_told_to_compile_nothing(tmp_path: Path)
     told = "import os; os.environ['NUMBA_DISABLE_JIT'] = '1'\n"
     assert hits(tmp_path, told) == 0
     assert hits(tmp_path, told) == 1
+
+
+def test_code_from_a_folder_that_all_may_write_to_is_not_run(tmp_path: Path) -> None:
+    assert hits(tmp_path) == 0
+    assert hits(tmp_path) == 1
+    (path,) = tmp_path.rglob("*.nbi")
+    path.parent.chmod(0o777)
+    assert hits(tmp_path) == 0
