@@ -366,6 +366,9 @@ class RecordingsConfig(Settings):
     """Share of the utterances that are scored in the end."""
     seed: int = Field(0, ge=0)
     """Of who is in which."""
+    train_minutes: float | None = Field(None, gt=0)
+    """Speech to train on, as if there were no more: to see what more recordings would bring. Less
+    is part of more, and the other sets are the same."""
     normalizer: Literal["none", "basic", "english"] = "basic"
     """What is done to transcripts: nothing; lower case without punctuation; and, for English,
     numbers and the like as words."""

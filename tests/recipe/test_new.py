@@ -129,6 +129,25 @@ def test_a_rare_character_is_never_in_dev_alone() -> None:
         assert all(utterance.text == "a" for utterance in splits["dev"])
 
 
+def test_fewer_minutes_of_training_are_part_of_more_and_have_all_letters() -> None:
+    texts = ["a"] * 600
+    texts[77] = "ab"
+    corpus = utterances([None] * 600, texts)
+    parts = {}
+    for minutes in (1, 4, None):
+        config = RecordingsConfig(train_minutes=minutes)
+        parts[minutes] = divide(corpus, config, lambda _: None)
+    assert [len(parts[minutes]["train"]) for minutes in (1, 4)] == [60, 240]
+    ids = {minutes: {u.id for u in part["train"]} for minutes, part in parts.items()}
+    assert "77" in ids[None]  # or the next assertion would say nothing
+    assert "77" in ids[1] < ids[4] < ids[None]
+    assert parts[1]["test"] == parts[4]["test"] == parts[None]["test"]
+    with pytest.raises(DataError, match=r"train_minutes: 9, and there are 8\.0 to train on"):
+        divide(corpus, RecordingsConfig(train_minutes=9), lambda _: None)
+    with pytest.raises(DataError, match="the first utterance is longer"):
+        divide(corpus, RecordingsConfig(train_minutes=0.01), lambda _: None)
+
+
 def test_transcripts_without_words_are_left_out_and_said() -> None:
     notes: list[str] = []
     splits = divide(
