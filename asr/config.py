@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from asr.errors import ConfigError
 
@@ -286,6 +286,15 @@ class LanguageModelConfig(Settings):
         return self
 
 
+class ConfidenceConfig(Settings):
+    """How sure words are, fitted on a dev set: the weights of a logistic regression."""
+
+    bias: FiniteFloat
+    weights: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
+    """Of a word's mean and least log-probability of its tokens, the mean entropy of its steps (all
+    in nats), and the logarithm of the number of its tokens."""
+
+
 class DecodingConfig(Settings):
     """How text is found in the network's output; `decoding.yaml` of a model folder."""
 
@@ -316,6 +325,8 @@ class DecodingConfig(Settings):
     """Of the language model's weight, that the neural one takes from the n-gram."""
     rescored: int = Field(20, ge=1)
     """Readings that it ranks."""
+    confidence: ConfidenceConfig | None = None
+    """What confidences of words are; none is the mean probability of their tokens."""
 
     def describe(self) -> str:
         """What is out of the ordinary, in a line."""

@@ -16,6 +16,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--lm", type=_FILE, help="Language model: ARPA, compressed or not.")
 @click.option("--lexicon", type=_FILE, help="Only these words: `word token token ...` lines.")
 @click.option("--neural", type=_FILE, help="What `asr lm train --lstm` wrote; ranks readings anew.")
+@click.option("--confidence", is_flag=True, help="Fit confidences alone, for MODEL as it decodes.")
 @click.option("--table", type=_FILE, help="Write all trials into this file (.tsv).")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 def tune(
@@ -24,16 +25,28 @@ def tune(
     lm: Path | None,
     lexicon: Path | None,
     neural: Path | None,
+    confidence: bool,
     table: Path | None,
     device: str,
 ) -> None:
     """Find the weights of MODEL's decoding on the dev set MANIFEST and store them in MODEL.
 
     The language model and lexicon are copied into the folder, `decoding.yaml` is written, and
-    `asr transcribe` and `asr evaluate` use them from then on.
+    `asr transcribe` and `asr evaluate` use them from then on. Confidences of words are fitted, too:
+    how often words are right of which the network says so much.
     """
+    if confidence:
+        if not lm is lexicon is neural is table is None:
+            raise click.UsageError("--confidence fits a model as it decodes: give it alone")
+        fit = transcription.calibration.calibrate(
+            model, corpus.read_manifest(manifest), device=device
+        )
+        put(fit.summary)
+        return
     if lm is lexicon is neural is None:
-        raise click.UsageError("nothing to tune: give --lm, --lexicon or --neural")
+        raise click.UsageError(
+            "nothing to tune: give --lm, --lexicon or --neural, or --confidence alone"
+        )
     tuning = transcription.tune(
         model,
         corpus.read_manifest(manifest),

@@ -1,3 +1,4 @@
+from . import confidence as confidence
 from . import lexicon as lexicon
 from . import options as options
 from .alignment import TokenSpan as TokenSpan

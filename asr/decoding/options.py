@@ -112,9 +112,13 @@ def write_decoding(
     for source, name in ((lm, names["lm"]), (lexicon, names["lexicon"]), (neural_lm, "neural_lm")):
         if source is not None and name is not None:
             _copy(source, folder / name)
-    values = config.model_copy(update=names).model_dump(mode="json")
+    write_settings(folder, config.model_copy(update=names))
+
+
+def write_settings(folder: Path, config: DecodingConfig) -> None:
+    """Write `decoding.yaml`; the files that it names are there."""
     with open_atomic(folder / SETTINGS_FILE) as file:
-        file.write(yaml.safe_dump(values, sort_keys=False))
+        file.write(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def _copy(source: Path, target: Path) -> None:

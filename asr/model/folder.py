@@ -117,6 +117,19 @@ def is_starter(folder: Path) -> bool:
     return folder.resolve().is_relative_to(STARTERS.resolve())
 
 
+def check_is_own(folder: Path) -> None:
+    """Refuse to change a model that comes with the package.
+
+    Raises:
+        ModelError: it is a starter.
+    """
+    if is_starter(folder):
+        raise ModelError(
+            f"{folder.name}: a starter of the package is left as it is; tune a copy, which "
+            f"`asr export {folder.name} --format folder --output {folder.name}-tuned` writes"
+        )
+
+
 def _check_is_model(folder: Path) -> None:
     if not (folder / _CONFIG).is_file():
         hides = f"; it hides the starter {folder}" if str(folder) in starters() else ""

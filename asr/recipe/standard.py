@@ -168,16 +168,18 @@ def _spell_lexicon(work: Work, text: Path, path: Path) -> None:
 
 
 def _tune(work: Work) -> None:
-    """Find the weights of decoding on the dev set, and store them in the model folder."""
+    """Find weights of decoding and what confidences mean on the dev set; keep them in the model."""
     model = work.path("model")
     paths = [work.path(f"lm/{name}") for name in ("lm.arpa.gz", "lexicon.txt", "neural_lm")]
     arpa, lexicon, neural = (path if path.exists() else None for path in paths)
+    utterances = corpus.read_manifest(_manifest(work, "dev"))
     with replace_folder(work.path("tuning")) as folder:
         if arpa is lexicon is neural is None and work.config.tokens.kind != "phones":
             decoding.options.remove_decoding(model)
             work.report("nothing to tune: decoding is the best path")
+            fit = transcription.calibration.calibrate(model, utterances, device=work.device)
+            work.report(fit.summary)
             return
-        utterances = corpus.read_manifest(_manifest(work, "dev"))
         tuning = transcription.tune(
             model,
             utterances,

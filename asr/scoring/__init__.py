@@ -6,6 +6,7 @@ Which module for which question:
     errors       how are errors counted?
     statistics   how sure is a rate?
     comparison   is one system better than another?
+    calibration  what is a confidence worth?
     breakdown    by which speakers, words and places do errors come?
     report, detail, page   how is a score shown: lines and JSON, files beside it, HTML?
 """

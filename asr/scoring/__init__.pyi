@@ -1,3 +1,4 @@
+from . import calibration as calibration
 from . import comparison as comparison
 from . import errors as errors
 from . import page as page

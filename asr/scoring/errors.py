@@ -91,6 +91,10 @@ class UtteranceScore:
         """The words of the hypothesis, joined by spaces; None where there is no hypothesis."""
         return None if self.hypothesis_words is None else " ".join(self.hypothesis_words)
 
+    def right_words(self) -> Iterator[bool]:
+        """Whether each word of the hypothesis is right, in order."""
+        return (letter == CORRECT for letter in self.operations if letter != DELETION)
+
     def pairs(self) -> Iterator[tuple[str, str | None, str | None]]:
         """Operation, reference word and hypothesis word of each aligned pair."""
         reference = iter(self.reference_words)

@@ -88,6 +88,7 @@ def _page(report: ScoreReport, media: Mapping[str, "_Media"]) -> str:
         notes=report_notes(report),
         examples=normalization_examples(report),
         rates=_rate_bars(report.score.utterances),
+        calibration=report.calibration,
         tables=[
             (table, _highest(table), spread(table) if table.column == "speaker" else None)
             for table in report.tables

@@ -3,13 +3,14 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from asr.scoring import breakdown
 from asr.scoring.breakdown import Operation, Table, most_common
+from asr.scoring.calibration import Calibration, measure_calibration
 from asr.scoring.comparison import unit_notes
 from asr.scoring.errors import (
     DELETION,
@@ -59,6 +60,8 @@ class ScoreReport:
     """Before the normalizer, if there is one."""
     columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What else is known of an utterance, by its id."""
+    confidences: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Of the hypothesis' words, 0 to 1, by utterance id, where they are known."""
     clips: Mapping[str, Clip] = field(default_factory=dict)
     """Audio by utterance id, where it is at hand."""
     audio_seconds: float | None = None
@@ -71,6 +74,19 @@ class ScoreReport:
     def interval(self) -> Interval | None:
         """Of the word error rate."""
         return word_error_interval(self.score)
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """What the confidences are worth; none where no word has one."""
+        said: list[float] = []
+        right: list[bool] = []
+        for utterance in self.score.utterances:
+            confidences = self.confidences.get(utterance.id, ())
+            # A normalizer may have joined or divided words.
+            if len(confidences) == len(utterance.hypothesis_words or ()):
+                said += confidences
+                right += utterance.right_words()
+        return measure_calibration(said, right)
 
     @cached_property
     def operations(self) -> Counter[Operation]:
@@ -177,6 +193,7 @@ def report_values(report: ScoreReport) -> dict[str, Any]:
         "compute_seconds": report.compute_seconds,
         "provenance": dict(report.provenance),
         "notes": report_notes(report),
+        "calibration": report.calibration and asdict(report.calibration),
         "tables": [_table_values(table) for table in report.tables],
         "confusions": _pair_values(most_common(report.operations, SUBSTITUTION, _NUM_LISTED)),
         "deletions": _pair_values(most_common(report.operations, DELETION, _NUM_LISTED)),

@@ -12,7 +12,8 @@ Which module for which question:
     job          what of many inputs is left to do, what fails, what stops all?
     results, output, captions   where do results go, in which formats?
     cluster      what if many machines share the work?
-    evaluation, tuning, fit   how good is a model, which decoding suits it, does a corpus fit it?
+    evaluation, fit      how good is a model, does a corpus fit it?
+    tuning, dev_set, calibration   which decoding suits it, what do its confidences mean?
 """
 
 import lazy_loader

@@ -1,4 +1,5 @@
 from . import aligner as aligner
+from . import calibration as calibration
 from . import cluster as cluster
 from . import evaluation as evaluation
 from . import fit as fit

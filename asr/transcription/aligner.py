@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decoding import TokenSpan, align
+from asr.decoding import TokenSpan, align, confidence
 from asr.errors import AsrError, DataError
 from asr.text import TokenTable, find_normalizer, quoted
 from asr.transcription.anchors import cut_at_anchors
@@ -24,7 +24,7 @@ from asr.transcription.passage import Passage, Segment
 from asr.transcription.pipeline import Watch
 from asr.transcription.recognizer import Recognizer
 from asr.transcription.sources import Source
-from asr.transcription.transcript import Transcript, Word, confidence
+from asr.transcription.transcript import Transcript, Word
 
 _GROUP_SECONDS = 1800.0  # of recordings that help one another, which bounds memory
 _MOST_STATES = 500_000_000  # bytes of a table of steps times twice the tokens
@@ -245,7 +245,7 @@ def _transcript(item: _Aligned, bounds: NDArray[np.float64], tokens: TokenTable)
             for (span, _), (start, end) in zip(spans, limits, strict=False)
         ]
         parts += units
-        score = confidence([span for span, _ in spans])
+        score = confidence.mean_probability([span for span, _ in spans])
         words.append(Word(text=text, start=units[0].start, end=units[-1].end, confidence=score))
     return Transcript(
         text=tokens.separator.join(item.words),

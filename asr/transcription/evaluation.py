@@ -82,6 +82,7 @@ def evaluate(
         reference=test_set,
         hypothesis=name,
         columns={i: {"duration": round(t.duration, 3)} for i, t in transcripts.items()},
+        confidences={i: [word.confidence for word in t.words] for i, t in transcripts.items()},
         clips={
             u.id: Clip(path=u.audio_filepath, offset=u.offset, duration=u.duration or None)
             for u in utterances

@@ -138,4 +138,5 @@ class LiveStream:
             start=(self._origin + first * self._step) / self._rate,
             step_seconds=self._step / self._rate,
             nbest=self._decoder.config.nbest,
+            calibration=self._decoder.config.confidence,
         )

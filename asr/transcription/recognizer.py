@@ -228,6 +228,7 @@ class Recognizer:
             start=start,
             step_seconds=self.step_seconds,
             nbest=self._decoder.config.nbest,
+            calibration=self._decoder.config.confidence,
         )
 
 

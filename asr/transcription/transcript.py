@@ -1,6 +1,5 @@
 """What was recognized: words with times and confidence, from hypotheses and their alignment."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -8,7 +7,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.decoding import Hypothesis, TokenSpan, align, text_of
+from asr.config import ConfidenceConfig
+from asr.decoding import Hypothesis, TokenSpan, align, confidence, text_of
 from asr.text import TokenTable
 
 
@@ -21,7 +21,8 @@ class Word:
     """Seconds from the start of the audio."""
     end: float
     confidence: float
-    """Geometric mean of the probabilities of its tokens, 0 to 1."""
+    """Probability that it is right, where the model has a map for it (`asr tune`); otherwise the
+    geometric mean of the probabilities of its tokens. 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +61,7 @@ def make_transcript(
     start: float,
     step_seconds: float,
     nbest: int,
+    calibration: ConfidenceConfig | None = None,
 ) -> Transcript:
     """The transcript of a segment.
 
@@ -68,12 +70,21 @@ def make_transcript(
         log_probs: [step, token], from which they were decoded.
         start: of the segment, in seconds from the start of the audio.
         nbest: how many readings are asked for.
+        calibration: what confidences are.
     """
     best = hypotheses[0]
     spans = align(log_probs, best.tokens)
     return Transcript(
         text=text_of(best, tokens),
-        words=tuple(_words(best, spans, tokens, start, step_seconds)),
+        words=tuple(
+            Word(
+                text=text,
+                start=start + of_word[0].start * step_seconds,
+                end=start + of_word[-1].end * step_seconds,
+                confidence=_confidence(of_word, log_probs, calibration),
+            )
+            for text, of_word in word_spans(best, spans, tokens)
+        ),
         log_prob=best.log_prob,
         duration=len(log_probs) * step_seconds,
         nbest=tuple(_alternative(h, tokens) for h in hypotheses[:nbest] if nbest > 1),
@@ -134,31 +145,27 @@ def _alternative(hypothesis: Hypothesis, tokens: TokenTable) -> Alternative:
     return Alternative(text=text_of(hypothesis, tokens), log_prob=hypothesis.log_prob, score=score)
 
 
-def _words(
-    hypothesis: Hypothesis,
-    spans: Sequence[TokenSpan],
-    tokens: TokenTable,
-    start: float,
-    step_seconds: float,
-) -> Iterator[Word]:
+def word_spans(
+    hypothesis: Hypothesis, spans: Sequence[TokenSpan], tokens: TokenTable
+) -> Iterator[tuple[str, Sequence[TokenSpan]]]:
+    """The words of a hypothesis, each with the spans of its tokens.
+
+    Args:
+        spans: of all its tokens, as `align` gives them.
+    """
     if hypothesis.words is None:
-        bounds = [
-            (first, last, tokens.decode(hypothesis.tokens[first:last]))
-            for first, last in tokens.word_bounds(hypothesis.tokens)
-        ]
+        for first, last in tokens.word_bounds(hypothesis.tokens):
+            yield tokens.decode(hypothesis.tokens[first:last]), spans[first:last]
     else:
-        bounds = [(word.first, word.last, word.text) for word in hypothesis.words]
-    for first, last, text in bounds:
-        of_word = spans[first:last]
-        yield Word(
-            text=text,
-            start=start + of_word[0].start * step_seconds,
-            end=start + of_word[-1].end * step_seconds,
-            confidence=confidence(of_word),
-        )
+        for word in hypothesis.words:
+            yield word.text, spans[word.first : word.last]
 
 
-def confidence(spans: Sequence[TokenSpan]) -> float:
-    """Geometric mean of the probabilities of a word's tokens."""
-    logs = [math.log(max(span.probability, 1e-10)) for span in spans]
-    return math.exp(sum(logs) / len(logs))
+def _confidence(
+    spans: Sequence[TokenSpan],
+    log_probs: NDArray[np.float32],
+    calibration: ConfidenceConfig | None,
+) -> float:
+    if calibration is None:
+        return confidence.mean_probability(spans)
+    return confidence.fitted_confidence(confidence.word_evidence(spans, log_probs), calibration)

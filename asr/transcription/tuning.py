@@ -10,9 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from asr import lm as language_models
 from asr import model
 from asr.config import DecodingConfig
@@ -20,17 +17,17 @@ from asr.corpus import Utterance
 from asr.decoding import (
     Decoder,
     DecodingOptions,
-    Hypothesis,
     Rescorer,
     options,
     read_decoder,
-    text_of,
 )
-from asr.errors import AsrError, DataError, ModelError
+from asr.errors import DataError
 from asr.files import open_atomic
-from asr.progress import Report, track
-from asr.scoring import ErrorCounts, count_errors, total
-from asr.text import TokenTable, normalize
+from asr.progress import Report
+from asr.scoring import ErrorCounts
+from asr.text import normalize
+from asr.transcription.calibration import Fit, store_fit
+from asr.transcription.dev_set import DevSet, score_dev_set
 from asr.transcription.recognizer import Recognizer
 
 _log = logging.getLogger(__name__)
@@ -81,6 +78,8 @@ class Tuning:
     trials: tuple[Trial, ...]
     best_path: ErrorCounts
     """Of phones, where the model writes phones."""
+    fit: Fit
+    """Of confidences, for the best."""
 
     @property
     def best(self) -> Trial:
@@ -94,40 +93,9 @@ class Tuning:
         return "".join([header, *rows, _line(("-", "-", 1, "-"), self.best_path)])
 
     def summary(self) -> str:
-        """The best, in a line."""
-        return f"{self.best.describe()}; best path {self.best_path.rate:.2f} %"
-
-
-@dataclass(frozen=True, kw_only=True)
-class DevSet:
-    """What the network makes of a dev set, to be decoded in many ways."""
-
-    texts: tuple[str, ...]
-    """Of the utterances."""
-    segments: tuple[NDArray[np.float32], ...]
-    """Log-probabilities [step, token]; long utterances have several."""
-    owners: tuple[int, ...]
-    """The utterance of each segment, by number."""
-    tokens: TokenTable
-    threads: int
-
-    def count(self, decoder: Decoder) -> ErrorCounts:
-        """Errors of words that a decoder makes."""
-        return self.errors(self.decode(decoder))
-
-    def decode(self, decoder: Decoder) -> list[list[Hypothesis]]:
-        """The hypotheses of each segment, best first."""
-        return decoder.decode_all(self.segments, threads=self.threads)
-
-    def errors(self, decoded: Sequence[Sequence[Hypothesis]]) -> ErrorCounts:
-        """Errors of words in the best hypotheses."""
-        parts: list[list[str]] = [[] for _ in self.texts]
-        for owner, hypotheses in zip(self.owners, decoded, strict=True):
-            parts[owner].append(text_of(hypotheses[0], self.tokens))
-        return total(
-            count_errors(text.split(), self.tokens.separator.join(filter(None, part)).split())
-            for text, part in zip(self.texts, parts, strict=True)
-        )
+        """The best, and what confidences then mean: two lines."""
+        best = f"{self.best.describe()}; best path {self.best_path.rate:.2f} %"
+        return f"{best}\n{self.fit.summary}"
 
 
 def tune(
@@ -148,11 +116,7 @@ def tune(
             cannot be used.
     """
     folder = model.locate_model(folder)
-    if model.folder.is_starter(folder):
-        raise ModelError(
-            f"{folder.name}: a starter of the package is left as it is; tune a copy, which "
-            f"`asr export {folder.name} --format folder --output {folder.name}-tuned` writes"
-        )
+    model.folder.check_is_own(folder)
     options.remove_decoding(folder)
     recognizer = Recognizer.load(folder, device=device)
     wanted = DecodingOptions(beam=_BEAM, lm=lm, lexicon=lexicon)
@@ -176,12 +140,11 @@ def tune(
         trials += _try_shares(weighed, decoder, neural_lm, lm, dev)
     phones = replace(dev, texts=tuple(recognizer.reference(text) for text in dev.texts))
     best_path = phones.count(Decoder(recognizer.tokens, DecodingConfig()))
-    tuning = Tuning(trials=tuple(trials), best_path=best_path)
-    best = tuning.best
+    best = min(trials, key=lambda trial: trial.rank)
     config = _settings(best).model_copy(update={"neural_share": best.neural_share})
     kept = neural_lm if best.neural_share else None
     options.write_decoding(folder, config, lm=lm, lexicon=lexicon, neural_lm=kept)
-    return tuning
+    return Tuning(trials=tuple(trials), best_path=best_path, fit=store_fit(folder, dev))
 
 
 def try_weights(
@@ -258,38 +221,6 @@ def _try_shares(
         shared = replace(rescorer, share=share)
         ranked = [shared.ranked(*pair) for pair in zip(decoded, differences, strict=True)]
         yield replace(weighed, neural_share=share, errors=dev.errors(ranked))
-
-
-def score_dev_set(recognizer: Recognizer, utterances: Sequence[Utterance]) -> DevSet:
-    """Log-probabilities of every utterance.
-
-    Raises:
-        DataError: an utterance cannot be read or has no text, or there is none.
-    """
-    segments: list[NDArray[np.float32]] = []
-    owners: list[int] = []
-    results = track(
-        recognizer.score_utterances(utterances),
-        total=len(utterances),
-        label="scoring",
-        unit="utterances",
-    )
-    for owner, (utterance, result) in enumerate(results):
-        if isinstance(result, AsrError):
-            raise DataError(f"{utterance.id}: {result}") from result
-        if utterance.text is None:
-            raise DataError(f"{utterance.id}: no text to score against")
-        segments += result
-        owners += [owner] * len(result)
-    if not segments:
-        raise DataError("no utterance to tune on")
-    return DevSet(
-        texts=tuple(normalize(utterance.text or "") for utterance in utterances),
-        segments=tuple(segments),
-        owners=tuple(owners),
-        tokens=recognizer.tokens,
-        threads=recognizer.threads,
-    )
 
 
 def write_table(tuning: Tuning, path: Path) -> None:

@@ -163,7 +163,7 @@ def main() -> None:
     from asr.lm import read_language_model
     from asr.scoring import ErrorCounts, count_errors
     from asr.transcription import Recognizer
-    from asr.transcription.tuning import score_dev_set
+    from asr.transcription.dev_set import score_dev_set
 
     recognizer = Recognizer.load(arguments.model, device="cpu")
     utterances = read_manifest(arguments.manifest)
