@@ -23,6 +23,7 @@ _VERBS = {
     "run": ("asr.cli.recipes", "Run a recipe's stages, from data preparation to a scored test."),
     "transcribe": ("asr.cli.transcription", "Turn audio files into text with a model."),
     "evaluate": ("asr.cli.transcription", "Transcribe a manifest, then score."),
+    "serve": ("asr.cli.serve", "Answer programs, and show a page, with models."),
     "align": ("asr.cli.align", "Find where the words of a known text are said."),
     "tune": ("asr.cli.tuning", "Find the weights of decoding on a dev set."),
     "score": ("asr.cli.scoring", "Word error rate of hypotheses against references."),

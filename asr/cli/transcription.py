@@ -34,7 +34,7 @@ _DECODING = (
 )
 
 
-def _decoding_options(command: _F) -> _F:
+def decoding_options(command: _F) -> _F:
     """Give a command the options of decoding; they come as keywords of `DecodingOptions`."""
     for option in reversed(_DECODING):
         command = option(command)
@@ -58,7 +58,7 @@ def _decoding_options(command: _F) -> _F:
 @click.option("--live", is_flag=True, help="One input, from - as it arrives; text at each pause.")
 @click.option("--skip-existing", is_flag=True, help="Leave out inputs whose results are there.")
 @click.option("--ray", metavar="local|ADDRESS", help="By workers of a Ray cluster, or of one here.")
-@_decoding_options
+@decoding_options
 @_DEVICE
 @_THREADS
 def transcribe(
@@ -227,7 +227,7 @@ def stopped_by_sigterm() -> Iterator[None]:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for the results.")
-@_decoding_options
+@decoding_options
 @_DEVICE
 @_THREADS
 def evaluate(

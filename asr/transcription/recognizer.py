@@ -3,7 +3,7 @@
 Dimension names: frame, step, token.
 """
 
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +76,11 @@ class Recognizer:
         network = open_network(folder, model, device, threads)
         decoder = read_decoder(folder, model.tokens, decoding or DecodingOptions())
         return cls(model, network, decoder)
+
+    def with_network(self, wrap: Callable[[InferenceNetwork], InferenceNetwork]) -> "Recognizer":
+        """The same model whose network is called by way of another object."""
+        model = LoadedModel(config=self.config, tokens=self.tokens, training=self.training)
+        return Recognizer(model, wrap(self._network), self._decoder)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -1,0 +1,81 @@
+"""`asr serve`."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from asr import server
+from asr.cli.terminal import report
+from asr.cli.transcription import decoding_options
+from asr.decoding import DecodingOptions
+from asr.errors import ConfigError
+
+_EXTRA = ("starlette", "uvicorn", "websockets", "python_multipart")
+
+
+@click.command()
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+@click.option(
+    "--api-key-file", type=click.Path(path_type=Path), help="Keys, one a line; one is needed."
+)
+@click.option("--insecure", is_flag=True, help="Let other machines use it without a key.")
+@click.option("--allow-host", multiple=True, metavar="NAME", help="A name it is called by.")
+@click.option("--log-transcripts", is_flag=True, help="Tell on stderr what was said.")
+@decoding_options
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option("--threads", type=click.IntRange(min=1), help="Processor threads to use.")
+def serve(
+    models: tuple[str, ...],
+    host: str,
+    port: int,
+    api_key_file: Path | None,
+    insecure: bool,
+    allow_host: tuple[str, ...],
+    log_transcripts: bool,
+    device: str,
+    threads: int | None,
+    **settings: Any,
+) -> None:
+    """Answer programs and show a page, with one model or several (FOLDER, or NAME=FOLDER).
+
+    Programs that speak OpenAI's transcription interface or Vosk's websocket protocol are answered,
+    on this machine only, unless --host and --api-key-file say otherwise. Ends with Ctrl-C or
+    SIGTERM, when what runs is done.
+    """
+    _check_installed()
+    if log_transcripts:
+        logging.getLogger("asr.server").setLevel(logging.INFO)
+    options = server.ServerOptions(
+        host=host,
+        port=port,
+        allowed_hosts=allow_host,
+        key_digests=server.options.read_keys(api_key_file) if api_key_file else (),
+        log_transcripts=log_transcripts,
+    )
+    server.options.check_reachable(options, insecure)
+    counters = server.counters.Counters()
+    served = server.load_models(
+        models,
+        device=device,
+        threads=threads,
+        decoding=DecodingOptions(**settings),
+        count_batch=counters.count_batch,
+    )
+    for model in served:
+        for warning in model.recognizer.warnings:
+            report(f"warning: {warning}")
+    names = ", ".join(model.name for model in served)
+    server.run_server(served, options, counters, lambda url: report(f"{url} serves {names}"))
+
+
+def _check_installed() -> None:
+    """Say what to install before a model is read."""
+    import importlib.util
+
+    missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"asr serve needs {', '.join(missing)}: pip install 'asr-recipes[serve]'")

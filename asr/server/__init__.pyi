@@ -1,0 +1,13 @@
+from . import counters as counters
+from . import guard as guard
+from . import models as models
+from . import options as options
+from . import replies as replies
+from . import sharing as sharing
+from . import transcriptions as transcriptions
+from .app import make_app as make_app
+from .models import ServedModel as ServedModel
+from .models import load_models as load_models
+from .options import ServerOptions as ServerOptions
+from .running import RunningServer as RunningServer
+from .running import run_server as run_server
