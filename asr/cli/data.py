@@ -7,6 +7,7 @@ import click
 
 from asr.cli.data_check import check
 from asr.cli.data_exchange import export, import_, shard
+from asr.cli.data_label import label
 from asr.cli.data_selection import filter_, split, stats, subset
 
 
@@ -15,5 +16,5 @@ def data() -> None:
     """Corpora: look at them, check them, cut them."""
 
 
-for command in (check, stats, split, subset, filter_, import_, export, shard):
+for command in (check, stats, split, subset, filter_, import_, export, shard, label):
     data.add_command(command)

@@ -154,12 +154,12 @@ def run_job(
         is_single: whether the one input is what the user named, and needs no name in the output.
     """
     for name, error in job.failures:
-        _complain(name, error)
+        complain(name, error)
     try:
         with closing(job.run(transcriber)) as outcomes:
             for source, outcome in outcomes:
                 if isinstance(outcome, Exception):
-                    _complain(source.id, outcome)
+                    complain(source.id, outcome)
                     continue
                 for warning in outcome.warnings:
                     report(f"warning: {warning}")
@@ -251,7 +251,7 @@ def evaluate(
     if output_dir is not None:
         transcription.write_evaluation(evaluation, utterances, recognizer, output_dir)
     for name, error in evaluation.failures:
-        _complain(name, error)
+        complain(name, error)
     put(*evaluation.summary().removesuffix("\n").split("\n"))
     return _report_failures(evaluation.failures, len(utterances), output_dir)
 
@@ -282,7 +282,8 @@ def load_recognizer(model: Path, device: str, threads: int | None, settings: dic
     return recognizer
 
 
-def _complain(name: str, error: Exception) -> None:
+def complain(name: str, error: Exception) -> None:
+    """Say in a line what is wrong with an input."""
     name, message = printable(name), printable(" ".join(str(error).split()))
     tell(message if name in message else f"{name}: {message}")
 

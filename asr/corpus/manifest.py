@@ -97,6 +97,19 @@ def read_entries(path: Path) -> Iterator[Entry]:
         yield entry
 
 
+def read_confidences(path: Path) -> Iterator[tuple[Utterance, float]]:
+    """Utterances of a machine's texts with the `confidence` that each states; 1 of one without.
+
+    Raises:
+        DataError: as `read_manifest`, or a confidence that is no number.
+    """
+    for entry in read_entries(path):
+        confidence = entry.row.get("confidence", 1.0)
+        if not isinstance(confidence, int | float):
+            raise DataError(f"{path}: {entry.utterance.id}: confidence is no number")
+        yield entry.utterance, confidence
+
+
 def read_good_and_bad(path: Path) -> Iterator[Entry | BadLine]:
     """The lines of a manifest one by one; those that `read_manifest` stops at are told apart.
 
@@ -149,7 +162,7 @@ def write_manifest(utterances: Iterable[Utterance], path: Path) -> None:
     folder = path.parent.absolute()
     with open_rows(path) as file:
         for utterance in utterances:
-            write_row(file, _row(utterance, folder))
+            write_row(file, row_of(utterance, folder))
 
 
 @contextmanager
@@ -173,6 +186,19 @@ def open_rows(path: Path) -> Iterator[IO[str]]:
 def write_row(file: IO[str], row: Mapping[str, Any]) -> None:
     """Write a line of a manifest."""
     file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def row_of(utterance: Utterance, folder: Path) -> dict[str, Any]:
+    """An utterance as a line of a manifest in a folder; keys without a value are left out."""
+    row = {
+        "id": utterance.id,
+        "audio_filepath": _stored_path(utterance.audio_filepath, folder.absolute()),
+        "duration": round(utterance.duration, 6),
+        "text": utterance.text,
+        "speaker": utterance.speaker,
+        "offset": round(utterance.offset, 6) or None,
+    }
+    return {key: value for key, value in row.items() if value is not None}
 
 
 def moved_row(entry: Entry, folder: Path) -> dict[str, Any]:
@@ -296,18 +322,6 @@ def id_of_path(audio: str) -> str:
     """The id of an utterance that has none: the path of its audio without suffix."""
     path = Path(audio)
     return str(path.with_suffix("")) if path.name else audio
-
-
-def _row(utterance: Utterance, folder: Path) -> dict[str, Any]:
-    row = {
-        "id": utterance.id,
-        "audio_filepath": _stored_path(utterance.audio_filepath, folder),
-        "duration": round(utterance.duration, 6),
-        "text": utterance.text,
-        "speaker": utterance.speaker,
-        "offset": round(utterance.offset, 6) or None,
-    }
-    return {key: value for key, value in row.items() if value is not None}
 
 
 def _stored_path(audio: Path, folder: Path) -> str:

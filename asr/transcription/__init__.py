@@ -14,6 +14,7 @@ Which module for which question:
     cluster      what if many machines share the work?
     evaluation, fit      how good is a model, does a corpus fit it?
     tuning, dev_set, calibration   which decoding suits it, what do its confidences mean?
+    labelling, teachers   what do a model or a giant hear in speech to be learnt from?
 """
 
 import lazy_loader

@@ -4,9 +4,11 @@ from . import cluster as cluster
 from . import evaluation as evaluation
 from . import fit as fit
 from . import job as job
+from . import labelling as labelling
 from . import output as output
 from . import results as results
 from . import sources as sources
+from . import teachers as teachers
 from . import tuning as tuning
 from .evaluation import evaluate as evaluate
 from .evaluation import write_evaluation as write_evaluation
