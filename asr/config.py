@@ -179,6 +179,20 @@ class InitConfig(Settings):
     """Manifest on which the recipe's result says how much was forgotten; not learnt from."""
 
 
+class MoreSpeechConfig(Settings):
+    """Further speech to learn from, as what a model has labelled."""
+
+    manifest: Path
+    """Of its utterances. What is in a dev or test set or has a text in the training set is left
+    out."""
+    weight: float = Field(1.0, gt=0, le=100)
+    """Times that an epoch has each of them; of 0.5 it has a half, and the next one the other."""
+    share: float | None = Field(None, gt=0, lt=1)
+    """Share of an epoch's utterances that are drawn from them; where given `weight` is not used."""
+    min_confidence: float = Field(0.0, ge=0, le=1)
+    """Those whose `confidence` is lower are left out; those that state none stay."""
+
+
 class TrainingConfig(Settings):
     """How the network is trained."""
 
@@ -186,6 +200,8 @@ class TrainingConfig(Settings):
     """Of everything random."""
     init: InitConfig = InitConfig()
     """The model that it starts from."""
+    more: tuple[MoreSpeechConfig, ...] = ()
+    """Further speech, besides the recipe's training set."""
     epochs: int = Field(40, ge=0)
     """Passes over the training set; 0, with `init` only, gives the model that it starts from."""
     batch_seconds: float = Field(60.0, gt=0)
@@ -229,6 +245,12 @@ class TrainingConfig(Settings):
             raise ValueError(
                 "stream: shards that are read as training goes on stand alone; drop init.replay"
             )
+        if self.stream and self.more:
+            raise ValueError(
+                "stream: shards that are read as training goes on stand alone; drop more"
+            )
+        if sum(more.share or 0.0 for more in self.more) >= 0.99:
+            raise ValueError("more: the shares leave nothing of an epoch to the training set")
         return self
 
 

@@ -23,7 +23,7 @@ def section_values(
     """The sections or `section.key` values named, as plain values; those in `without` left out.
 
     Without a model to start from, `training.init` is left out, since it changes nothing, and so are
-    the manifests that it does not name.
+    the manifests that it does not name, and `training.more` where there is none.
     """
     values = _reduced(config, config.model_dump(mode="json"), without)
     return {name: value for name in names if (value := _lookup(values, name)) is not _ABSENT}
@@ -70,6 +70,8 @@ def _reduced(config: Config, values: dict[str, Any], without: Sequence[str]) -> 
     init = config.training.init
     if init.model is None:
         without = ("training.init", *without)
+    if not config.training.more:
+        without = ("training.more", *without)
     absent = [key for key in ("replay", "old_test") if getattr(init, key) is None]
     for dotted in (*without, *(f"training.init.{key}" for key in absent)):
         section, _, key = dotted.rpartition(".")

@@ -22,6 +22,14 @@ from asr.errors import ConfigError
         ),
         ({"training": {"epochs": 0}}, r"training: epochs 0 without init\.model: nothing would be"),
         (
+            {"training": {"stream": True, "more": [{"manifest": "m.jsonl"}]}},
+            r"training: stream: shards that are .* stand alone; drop more",
+        ),
+        (
+            {"training": {"more": [{"manifest": "m", "share": 0.5}] * 2}},
+            r"training: more: the shares leave nothing of an epoch to the training set",
+        ),
+        (
             {"training": {"stream": True, "init": {"model": "m", "replay": "r.jsonl"}}},
             r"training: stream: shards that are .* stand alone; drop init\.replay",
         ),

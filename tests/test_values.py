@@ -52,6 +52,18 @@ def test_fine_tuning_is_no_setting_without_a_model_to_start_from() -> None:
     }
 
 
+def test_further_speech_is_no_setting_where_there_is_none() -> None:
+    names = ["training", "training.more"]
+    values = section_values(Config(), names)
+    assert list(values) == ["training"]
+    assert "more" not in values["training"]
+    config = Config.model_validate({"training": {"more": [{"manifest": "pseudo.jsonl"}]}})
+    assert section_values(config, names)["training.more"][0]["weight"] == 1
+    assert named_files(config, ["training.more"]) == {
+        "training.more.0.manifest": Path("pseudo.jsonl")
+    }
+
+
 def test_a_fingerprint_is_of_values_and_not_of_their_order() -> None:
     assert fingerprint({"a": 1, "b": [2, "ä"]}) == fingerprint({"b": [2, "ä"], "a": 1})
     assert fingerprint({"a": 1}) != fingerprint({"a": 2})

@@ -14,7 +14,11 @@ from asr.corpus.table import ManifestTable
 class JoinedValues:
     """Samples [sample] or frames [frame, bin] of two corpora, looked up by ranges."""
 
-    def __init__(self, first: NDArray[np.generic], second: NDArray[np.generic]):
+    def __init__(
+        self,
+        first: "NDArray[np.generic] | JoinedValues",
+        second: "NDArray[np.generic] | JoinedValues",
+    ):
         self._first, self._second = first, second
 
     def __len__(self) -> int:

@@ -232,7 +232,7 @@ def join_packed(first: PackedCorpus, second: PackedCorpus) -> PackedCorpus:
     """
     if first.kind != second.kind:
         raise DataError(f"{first.kind} and {second.kind} cannot be learnt from together")
-    if not isinstance(first.values, np.ndarray) or not isinstance(second.values, np.ndarray):
+    if isinstance(first.values, ShardWindows) or isinstance(second.values, ShardWindows):
         raise DataError("shards that are read as training goes on stand alone")
     return PackedCorpus(
         kind=first.kind,

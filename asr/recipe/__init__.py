@@ -8,6 +8,7 @@ Which module for which question:
     standard     which stages do recipes share?
     ngrams       what is the language model of a recipe made from?
     adaptation   what if the model starts from another one?
+    more_speech, held_out   what is learnt besides the recipe's own speech, and what must not be?
     run          in which order do stages run, and which do not?
     ledger       how is it known what is done?
     work_folder  who may write there, and what becomes of a killed run's leftovers?

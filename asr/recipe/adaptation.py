@@ -1,6 +1,5 @@
 """What a recipe does besides when its model starts from another one (`training.init`)."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from asr import corpus, decoding, training, transcription
 from asr.corpus import Utterance
 from asr.errors import DataError
 from asr.model import read_model
+from asr.recipe.held_out import Places, held_out_sets
 from asr.recipe.stage import Work
 from asr.scoring import total
 
@@ -38,7 +38,7 @@ def pack_replay(work: Work, folder: Path) -> None:
     """Decode the audio of the old domain; without one, remove what is left of another.
 
     Raises:
-        DataError: an utterance of it is in a dev or test set, by id or by audio file and offset.
+        DataError: an utterance of it is in a dev or test set, by id or by audio.
     """
     path = _check_file(work, "replay")
     if path is None:
@@ -46,7 +46,7 @@ def pack_replay(work: Work, folder: Path) -> None:
         return
     utterances = corpus.ManifestTable(path)
     utterances.check()
-    for held_out in _held_out_sets(work):
+    for held_out in held_out_sets(work):
         _check_apart(path, utterances, held_out)
     packed = corpus.pack(utterances, folder, work.config.features)
     work.report(f"replay: {len(utterances)} utterances, {packed.seconds / 60:.1f} minutes")
@@ -143,30 +143,12 @@ def _check_file(work: Work, key: str) -> Path | None:
     return path
 
 
-def _held_out_sets(work: Work) -> Iterator[Path]:
-    """Manifests that training must know nothing of."""
-    for path in sorted(work.path("manifests").rglob("*.jsonl*")):
-        if path.name.startswith(("dev", "test")) and corpus.is_manifest(path):
-            yield path
-    old_test = _setting(work, "old_test")
-    if old_test is not None:
-        yield old_test
-
-
 def _check_apart(path: Path, utterances: Sequence[Utterance], held_out: Path) -> None:
-    others = corpus.read_manifest(held_out)
-    ids = {utterance.id for utterance in others}
-    places = {_place(utterance): utterance.id for utterance in others}
+    others = Places(corpus.read_manifest(held_out))
     for utterance in utterances:
-        twin = utterance.id if utterance.id in ids else places.get(_place(utterance))
-        if twin is not None:
-            same = "id" if twin == utterance.id else "audio"
+        if shared := others.find(utterance):
+            same, twin = shared
             raise DataError(
                 f"training.init.replay: {path}: {utterance.id} has the {same} of {twin} in "
                 f"{held_out}, which is not to be learnt from; leave it out"
             )
-
-
-def _place(utterance: Utterance) -> tuple[str, int]:
-    """Where its audio is: file, and offset in milliseconds."""
-    return os.path.realpath(utterance.audio_filepath), round(1000 * utterance.offset)

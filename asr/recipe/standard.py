@@ -10,7 +10,7 @@ from asr import corpus, decoding, lm, training, transcription
 from asr.config import Settings, parse_settings
 from asr.errors import ConfigError, DataError
 from asr.files import open_atomic, replace_folder
-from asr.recipe import adaptation, ngrams
+from asr.recipe import adaptation, more_speech, ngrams
 from asr.recipe.stage import Stage, Work
 from asr.text import tokens
 
@@ -25,9 +25,11 @@ _PACKED = (
     "features.num_ceps",
     "training.stream",
     "training.init.replay",
+    "training.more",
 )  # the settings that packing reads
 
 _REPLAY = "packed/replay"
+_MORE = "packed/more"
 
 PRONUNCIATIONS = "manifests/pronunciations.txt"
 """Where a recipe's preparation may put a dictionary, for models of phones."""
@@ -75,6 +77,12 @@ def _manifest(work: Work, split: str) -> Path:
     return corpus.manifest.find_manifest(work.path("manifests"), split)
 
 
+def _check_manifests(work: Work) -> None:
+    """See that what the configuration names to be learnt from is there."""
+    adaptation.check_replay(work)
+    more_speech.check_more(work)
+
+
 def _pack(work: Work) -> None:
     """Decode the audio of the training and dev sets once."""
     adaptation.pack_replay(work, work.path(_REPLAY))
@@ -89,6 +97,9 @@ def _pack(work: Work) -> None:
                 work.config.features.sample_rate,
                 packed.low_rate[0],
             )
+    more_speech.pack_more(
+        work, work.path(_MORE), work.path("packed/train"), work.path(PRONUNCIATIONS)
+    )
 
 
 def _pack_split(work: Work, split: str) -> "tuple[corpus.PackReport, int]":
@@ -132,6 +143,7 @@ def _train(work: Work) -> None:
             report=work.report,
             pronunciations=work.path(PRONUNCIATIONS),
             replay_set=adaptation.open_replay(work, work.path(_REPLAY)),
+            more_sets=more_speech.open_more(work, work.path(_MORE)),
         )
 
 
@@ -262,7 +274,7 @@ def model_stages(*sources: str) -> tuple[Stage, ...]:
         Stage(
             name="pack",
             run=_pack,
-            check=adaptation.check_replay,
+            check=_check_manifests,
             settings=_PACKED,
             needs=sources,
             makes=("packed",),

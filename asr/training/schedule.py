@@ -1,6 +1,7 @@
 """Which utterances each step of a run learns from: the batches of all epochs, planned once."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ class Schedule:
         rows: NDArray[np.int64],
         settings: TrainingConfig,
         scratch: Path,
-        replay: Replay | None = None,
+        draws: Sequence[Replay] = (),
     ):
         """Plan.
 
@@ -34,16 +35,15 @@ class Schedule:
             rows: utterances that are learnt from in every epoch, in ascending order.
             settings: of which seed and number of epochs count.
             scratch: folder for the file.
-            replay: of others, those that an epoch has besides.
+            draws: of others, behind them in the corpus, those that an epoch has besides.
         """
         self._corpus, self._seed = examples.corpus, settings.seed
         self._ends: list[NDArray[np.int64]] = []
-        size = len(rows) + (replay.count if replay else 0)
+        size = len(rows) + sum(draw.count for draw in draws)
         self._rows = np.empty((0, size), np.uint32)
         with tempfile.TemporaryFile(dir=scratch) as file:
             for epoch in range(settings.epochs):
-                # Those of the old domain are behind the others in the corpus.
-                chosen = np.concatenate([rows, replay.draw(epoch)]) if replay else rows
+                chosen = np.concatenate([rows, *(draw.draw(epoch) for draw in draws)])
                 # Shortest first in epoch 0.
                 plan = examples.corpus.plan(
                     examples.budget, rows=chosen, seed=self._seed_of(epoch), shuffle=epoch > 0

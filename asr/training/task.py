@@ -20,7 +20,7 @@ from asr.training.checkpoints import require_space
 from asr.training.feasibility import find_infeasible, write_infeasible
 from asr.training.inputs import measure_statistics
 from asr.training.processes import Place
-from asr.training.replay import Replay
+from asr.training.replay import Replay, count_more
 from asr.training.schedule import Schedule
 from asr.training.source import TABLE, StartingModel, id_digests, keep_source
 from asr.training.targets import encode_texts, texts_of
@@ -51,6 +51,7 @@ def prepare_task(
     place: Place,
     pronunciations: Path | None,
     replay_set: PackedCorpus | None = None,
+    more_sets: Sequence[PackedCorpus] = (),
 ) -> Task:
     """Build the tokens and the network, leave out what cannot be learnt, and plan all steps.
 
@@ -58,9 +59,10 @@ def prepare_task(
         DataError: a transcript has characters without a token, or no utterance can be learnt.
         TrainingError: no room on the disk.
     """
-    source, num_new = keep_source(config, place), len(train_set)
-    if replay_set is not None:
-        train_set = packed.join_packed(train_set, replay_set)
+    source = keep_source(config, place)
+    parts = [train_set, *more_sets, *([] if replay_set is None else [replay_set])]
+    ends = np.cumsum([len(part) for part in parts])
+    train_set = functools.reduce(packed.join_packed, parts)
     if source is None:
         tokens = build_tokens(texts_of(train_set), config.tokens, pronunciations)
     else:
@@ -74,13 +76,14 @@ def prepare_task(
         _start_from(source, network, tokens, place)
         _check_dev_set(source, dev_set, place)
     rows = _feasible_rows(train_set, targets, network, place)
-    rows, replay = _set_replay_apart(rows, num_new, config, place)
+    rows, *others = np.split(rows, np.searchsorted(rows, ends[:-1]))
+    draws = _plan_draws(len(rows), others, config, place)
     if source is None and config.features.normalization in features.BY_TRAINING_SET:
         everything = measure_statistics(train_set, config.features, [""] * len(train_set))
         network.frontend.set_statistics(*torch.from_numpy(everything.values[0]))
     if config.features.normalization == "speaker":
-        train_set, dev_set = (_by_speaker(part, num_new, config) for part in (train_set, dev_set))
-    _require_space(network, len(rows) + (replay.count if replay else 0), config, place)
+        train_set, dev_set = (_by_speaker(part, ends, config) for part in (train_set, dev_set))
+    _require_space(network, len(rows) + sum(draw.count for draw in draws), config, place)
     examples = Examples.of(train_set, targets, config)
     return Task(
         config=config,
@@ -88,7 +91,7 @@ def prepare_task(
         network=network,
         examples=examples,
         dev=Examples.of(dev_set, encode_texts(dev_set, tokens), config),
-        schedule=Schedule(examples, rows, config.training, place.scratch, replay),
+        schedule=Schedule(examples, rows, config.training, place.scratch, draws),
         num_feasible=len(rows),
         origin=None if source is None else source.origin(),
     )
@@ -119,22 +122,41 @@ def _check_dev_set(source: StartingModel, dev_set: PackedCorpus, place: Place) -
         )
 
 
-def _set_replay_apart(
-    rows: NDArray[np.int64], num_new: int, config: Config, place: Place
-) -> tuple[NDArray[np.int64], Replay | None]:
-    """The rows that every epoch has, and the draws from those behind `num_new`, if any."""
-    new, old = rows[rows < num_new], rows[rows >= num_new]
-    if config.training.init.replay is None or config.training.init.model is None:
-        return new, None
-    if not len(new) or not len(old):
-        which = "training.init.replay" if len(new) else "the training set"
-        raise DataError(f"no utterance of {which} can be learnt: see infeasible.tsv")
+def _plan_draws(
+    num_rows: int, others: Sequence[NDArray[np.int64]], config: Config, place: Place
+) -> list[Replay]:
+    """What each epoch has besides the training set's own rows.
+
+    Args:
+        num_rows: of these.
+        others: rows of further speech, in the order of `training.more`; then of the old domain.
+    """
     settings = config.training
-    replay = Replay.of(old, len(new), settings.init.replay_share, settings.seed)
-    place.report(
-        f"replay: {replay.count} of {len(old)} utterances are added to the {len(new)} of an epoch"
-    )
-    return new, replay
+    more = others[: len(settings.more)]
+    names = [f"training.more.{number}" for number in range(len(more))]
+    for name, rows in zip([*names, "training.init.replay"], others, strict=False):
+        if not num_rows or not len(rows):
+            which = name if num_rows else "the training set"
+            raise DataError(f"no utterance of {which} can be learnt: see infeasible.tsv")
+    counts = count_more(num_rows, [len(rows) for rows in more], settings.more)
+    draws = [
+        Replay(rows=rows, count=count, seed=settings.seed)
+        for rows, count in zip(more, counts, strict=True)
+    ]
+    for part, draw in zip(settings.more, draws, strict=True):
+        place.report(
+            f"{part.manifest}: {draw.count} draws from {len(draw.rows)} utterances are added to "
+            f"the {num_rows} of an epoch"
+        )
+    num_new = num_rows + sum(counts)
+    if len(others) > len(more):
+        draw = Replay.of(others[-1], num_new, settings.init.replay_share, settings.seed)
+        place.report(
+            f"replay: {draw.count} of {len(draw.rows)} utterances are added to the {num_new} of an "
+            "epoch"
+        )
+        draws.append(draw)
+    return draws
 
 
 def _feasible_rows(
@@ -155,13 +177,15 @@ def _feasible_rows(
     return rows
 
 
-def _by_speaker(corpus: PackedCorpus, num_new: int, config: Config) -> PackedCorpus:
+def _by_speaker(corpus: PackedCorpus, ends: NDArray[np.int64], config: Config) -> PackedCorpus:
     """The corpus with the statistics of its speakers' features.
 
-    A speaker of the rows behind `num_new` is none of the others, whatever the name.
+    Args:
+        ends: rows where its parts end; a speaker of one is none of the others', whatever the name.
     """
-    names = enumerate(corpus.column("speaker"))
-    keys = (None if name is None else (row < num_new, name) for row, name in names)
+    parts = np.searchsorted(ends, np.arange(len(corpus)), side="right").tolist()
+    names = zip(parts, corpus.column("speaker"), strict=True)
+    keys = (None if name is None else (part, name) for part, name in names)
     speakers = measure_statistics(corpus, config.features, keys)
     return replace(corpus, speakers=speakers)
 

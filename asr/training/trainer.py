@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -49,6 +49,7 @@ def train(
     report: Report,
     pronunciations: Path | None = None,
     replay_set: PackedCorpus | None = None,
+    more_sets: Sequence[PackedCorpus] = (),
 ) -> None:
     """Train a model and write it as a model folder; the dev set chooses the epoch.
 
@@ -60,6 +61,7 @@ def train(
         scratch: keeps checkpoints; a run that finds its own there goes on from the last one.
         pronunciations: file of them, where tokens are phones.
         replay_set: what `training.init.replay` names.
+        more_sets: what each of `training.more` names.
 
     Raises:
         DataError: a transcript has characters without a token, or no utterance can be learnt.
@@ -69,7 +71,7 @@ def train(
         StoppedError: SIGTERM; the state was saved.
     """
     place = open_place(device, folder, scratch, report)
-    task = prepare_task(train_set, dev_set, config, place, pronunciations, replay_set)
+    task = prepare_task(train_set, dev_set, config, place, pronunciations, replay_set, more_sets)
     run = _Run(task, place)
     with _sigterm() as stopping, run.display:
         try:

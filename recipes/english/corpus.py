@@ -167,23 +167,15 @@ def _read(name: str, source: Path, folder: Path, corpus: Corpus, report: Report)
             train=librispeech_corpus.read_subset(source, "train-clean-100", all_speakers=False)
         )
     elif name == "librispeech_250":
-        return _Sets(train=list(_read_machine(source / "pseudo.jsonl", corpus.min_confidence)))
+        machine = manifest.read_confidences(source / "pseudo.jsonl")
+        sure = [u for u, confidence in machine if confidence >= corpus.min_confidence]
+        return _Sets(train=sure)
     else:
         return _Sets(train=list(_read_common_voice(source / "validated.tsv", report)))
     return _Sets(**{split: read_manifest(folder / name / f"{split}.jsonl") for split in _SPLITS})
 
 
 _SPLITS = ("train", "dev", "test")
-
-
-def _read_machine(path: Path, min_confidence: float) -> Iterator[Utterance]:
-    """Those that are sure enough, and those that do not say how sure they are."""
-    for entry in manifest.read_entries(path):
-        confidence = entry.row.get("confidence", 1.0)
-        if not isinstance(confidence, int | float):
-            raise DataError(f"{path}: {entry.utterance.id}: confidence is no number")
-        if confidence >= min_confidence:
-            yield entry.utterance
 
 
 def _read_common_voice(path: Path, report: Report) -> Iterator[Utterance]:

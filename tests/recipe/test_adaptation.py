@@ -239,6 +239,7 @@ def edited(change: Callable[[Any], Any]) -> Callable[[dict[str, Path], Path], Pa
     [
         (edited(lambda u: u), r"r\.jsonl: test-3 has the id of test-3 in .*manifests/test\.jsonl"),
         (edited(lambda u: replace(u, id="x")), "x has the audio of test-3 in .*test.jsonl, which"),
+        (edited(lambda u: replace(u, id="x", offset=0.1)), "x has the audio of test-3 in .*test"),
         (lambda s, _: s["dev"], r"dev-0 has the id of dev-0 in .*manifests/dev\.jsonl"),
         (lambda s, _: s["old"], r"old-0 has the id of old-0 in .*old\.jsonl"),
         (lambda _, f: f / "no.jsonl", r"training\.init\.replay: .*no\.jsonl: no such file"),
@@ -259,9 +260,18 @@ def test_a_replay_of_what_is_scored_is_refused(
 
 
 def test_other_stretches_of_a_file_may_be_learnt_again(
-    recipe: Recipe, speech: dict[str, Path], tone_run: Path, tmp_path: Path
+    recipe: Recipe,
+    speech: dict[str, Path],
+    tone_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    later = edited(lambda u: replace(u, id="x", offset=0.1, duration=u.duration - 0.1))
+    # The test set has the first half of a recording.
+    tests = read_manifest(speech["test"])
+    tests[3] = replace(tests[3], duration=tests[3].duration / 2)
+    write_manifest(tests, tmp_path / "halves.jsonl")
+    monkeypatch.setitem(speech, "test", tmp_path / "halves.jsonl")
+    later = edited(lambda u: replace(u, id="x", offset=u.duration))
     path = later(speech, tmp_path)
     work = work_of(tmp_path / "work", tone_run / "model", init={"replay": path})
     run_recipe(recipe, work, last="pack")

@@ -3,7 +3,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from asr.training.replay import Replay
+from asr.config import MoreSpeechConfig
+from asr.training.replay import Replay, count_more
 
 ROWS = np.array([40, 41, 43, 50, 51])
 
@@ -38,3 +39,17 @@ def test_a_draw_follows_from_seed_and_epoch() -> None:
     assert draws == [one.draw(epoch).tolist() for epoch in range(8)]
     assert draws != [other.draw(epoch).tolist() for epoch in range(8)]
     assert len({tuple(rows) for rows in draws}) > 2
+
+
+def test_an_epoch_has_as_much_of_further_speech_as_weights_and_shares_say() -> None:
+    def count(*settings: dict[str, float]) -> list[int]:
+        sizes = [50, 1000, 3][: len(settings)]
+        more = [MoreSpeechConfig.model_validate({"manifest": "m", **each}) for each in settings]
+        return count_more(100, sizes, more)
+
+    assert count({}, {"weight": 0.05}, {"weight": 2}) == [50, 50, 6]
+    assert count({"share": 0.5}) == [100]
+    counts = count({"share": 0.2}, {"weight": 0.1}, {"share": 0.3, "weight": 9})
+    assert counts == [80, 100, 120]
+    assert [counts[0] / 400, counts[2] / 400] == [0.2, 0.3]
+    assert count({"weight": 0.001}) == [1]

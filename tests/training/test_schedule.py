@@ -57,7 +57,7 @@ def test_some_of_the_old_domain_are_added_to_every_epoch(
     corpus = tone_corpus["train"]
     examples = Examples.of(corpus, [[1]] * len(corpus), CONFIG)
     new, replay = ROWS[:40], Replay(rows=ROWS[40:], count=7, seed=1)
-    schedule = Schedule(examples, new, TrainingConfig(epochs=3), tmp_path, replay)
+    schedule = Schedule(examples, new, TrainingConfig(epochs=3), tmp_path, [replay])
     for epoch in range(3):
         learnt = sorted(np.concatenate(schedule.batches(epoch)).tolist())
         assert learnt == [*new.tolist(), *replay.draw(epoch).tolist()]
