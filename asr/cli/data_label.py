@@ -127,13 +127,13 @@ def _calibrate(
     teacher: "transcription.job.Transcriber",
     clean: Callable[[str], str],
     min_confidence: float,
-) -> "transcription.labelling.Calibration":
+) -> "transcription.labelling.LabelCalibration":
     if manifest is None:
-        return transcription.labelling.Calibration()
+        return transcription.labelling.LabelCalibration()
     sources = [transcription.Source(utterance=u) for u in corpus.read_manifest(manifest)]
     with closing(transcription.Job(sources).run(teacher)) as results:
         trials = transcription.labelling.try_teacher(results, clean)
-    calibration = transcription.labelling.calibrate(trials)
+    calibration = transcription.labelling.calibrate_labels(trials)
     for line in transcription.labelling.describe_trials(trials, calibration, min_confidence):
         report(f"{manifest}: {line}")
     return calibration

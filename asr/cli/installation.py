@@ -26,6 +26,7 @@ _PACKAGES = {
     "onnx": "asr-recipes[export]",
     "espeakng-loader": "asr-recipes[synthesis]",
     "ray": "asr-recipes[ray]",
+    "faster-whisper": "asr-recipes[whisper]",
 }
 """What results and speed depend on, with what brings or needs those that may be missing."""
 

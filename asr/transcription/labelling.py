@@ -41,7 +41,7 @@ class Label:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Calibration:
+class LabelCalibration:
     """From what a teacher says of its words to the share of them that is right."""
 
     slope: float = 1.0
@@ -54,7 +54,7 @@ class Calibration:
 
 def fit_calibration(
     confidences: Sequence[float], shares: Sequence[float], weights: Sequence[float]
-) -> Calibration:
+) -> LabelCalibration:
     """The calibration under which the shares that were found are most probable.
 
     Args:
@@ -84,7 +84,7 @@ def fit_calibration(
         while size > _SMALLEST_STEP and loss(values - size * step) > loss(values):
             size /= 2
         values = values - size * step
-    return Calibration(slope=float(values[0]), offset=float(values[1]))
+    return LabelCalibration(slope=float(values[0]), offset=float(values[1]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +129,7 @@ def try_teacher(
     return trials
 
 
-def calibrate(trials: Sequence[Trial]) -> Calibration:
+def calibrate_labels(trials: Sequence[Trial]) -> LabelCalibration:
     """The calibration that suits trials."""
     return fit_calibration(
         [trial.confidence for trial in trials],
@@ -139,10 +139,10 @@ def calibrate(trials: Sequence[Trial]) -> Calibration:
 
 
 def describe_trials(
-    trials: Sequence[Trial], calibration: Calibration, min_confidence: float
+    trials: Sequence[Trial], calibration: LabelCalibration, min_confidence: float
 ) -> Iterator[str]:
     """What the reviewed utterances say of the labels to come, in lines."""
-    before = _gap(trials, Calibration())
+    before = _gap(trials, LabelCalibration())
     after = _gap(trials, calibration)
     yield (
         f"{len(trials)} reviewed utterances: {100 * _share(trials):.1f} % of the words right; "
@@ -162,7 +162,7 @@ def make_labels(
     transcript: Transcript,
     *,
     clean: Callable[[str], str],
-    calibration: Calibration,
+    calibration: LabelCalibration,
     max_seconds: float,
     min_confidence: float,
 ) -> Iterator[Label]:
@@ -228,10 +228,8 @@ def _end_of_group(words: Sequence[Word], first: int, max_seconds: float) -> int:
 
 
 def mean_confidence(words: Sequence[Word]) -> float:
-    """Geometric mean of the words' own; 0 of none."""
-    if not words:
-        return 0.0
-    return math.exp(sum(math.log(max(word.confidence, 1e-10)) for word in words) / len(words))
+    """Of the words' own, each the probability that a word is right; 0 of none."""
+    return sum(word.confidence for word in words) / max(1, len(words))
 
 
 def _stretches(whole: Utterance, groups: Sequence[Sequence[Word]]) -> Iterator[Utterance]:
@@ -257,7 +255,7 @@ def _share(trials: Sequence[Trial]) -> float:
     return sum(trial.share * trial.num_words for trial in trials) / total
 
 
-def _gap(trials: Sequence[Trial], calibration: Calibration) -> float:
+def _gap(trials: Sequence[Trial], calibration: LabelCalibration) -> float:
     """By how much confidence and share differ, in tenths of the utterances by confidence."""
     ordered = sorted(trials, key=lambda trial: trial.confidence)
     size = max(1, math.ceil(len(ordered) / 10))

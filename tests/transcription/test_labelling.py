@@ -18,9 +18,9 @@ from asr.corpus import read_manifest, write_manifest
 from asr.errors import AsrError, ModelError
 from asr.transcription import Recognizer, Source, Transcript, Word
 from asr.transcription.labelling import (
-    Calibration,
+    LabelCalibration,
     Trial,
-    calibrate,
+    calibrate_labels,
     cut_words,
     describe_trials,
     fit_calibration,
@@ -68,7 +68,7 @@ def test_groups_of_words_end_in_pauses_and_are_short_where_there_is_one(
 def test_a_calibration_finds_how_sure_a_teacher_may_be() -> None:
     rng = np.random.default_rng(3)
     confidences = rng.uniform(0.3, 0.999, 400)
-    truth = Calibration(slope=0.5, offset=-0.7)
+    truth = LabelCalibration(slope=0.5, offset=-0.7)
     shares = [rng.binomial(20, truth.apply(value)) / 20 for value in confidences]
     learnt = fit_calibration(confidences.tolist(), shares, [20.0] * 400)
     assert learnt.slope == pytest.approx(truth.slope, abs=0.05)
@@ -81,7 +81,7 @@ def test_a_calibration_finds_how_sure_a_teacher_may_be() -> None:
 def test_the_trials_say_what_the_labels_will_be_worth() -> None:
     good = [Trial(confidence=0.95, share=0.7, num_words=10)] * 40
     bad = [Trial(confidence=0.6, share=0.2, num_words=10)] * 40
-    calibration = calibrate([*good, *bad])
+    calibration = calibrate_labels([*good, *bad])
     first, second = describe_trials([*good, *bad], calibration, 0.5)
     assert first.startswith("80 reviewed utterances: 45.0 % of the words right")
     # A quarter of a hundred points too sure of one half, 40 of the other.
@@ -148,7 +148,7 @@ def test_silence_and_speech_without_a_pause_are_no_utterances() -> None:
     source = Source.of_file("a.wav")
     settings = {
         "clean": str,
-        "calibration": Calibration(),
+        "calibration": LabelCalibration(),
         "max_seconds": 2.0,
         "min_confidence": 0.5,
     }
