@@ -215,7 +215,12 @@ class Frontend(nn.Module):
         power = spectrum.real.square() + spectrum.imag.square()
         energies = torch.matmul(power, self.filters).add_(self.noise)
         energies.clamp_(min=FLOOR[self.config.convention])
-        return energies.log_() if self.config.kind == "fbank" else energies.log_() @ self.dct
+        logs = energies.log_()
+        if self.config.kind == "fbank":
+            return logs
+        # In float64: a product's last bits differ with its shape, and those of silence, where
+        # cepstra are differences of equal energies, are all that normalization has there.
+        return (logs.double() @ self.dct.double()).float()
 
     def _noise_energies(self) -> Array:
         """Mean energy in each filter of white noise at `noise_floor_db`, pre-emphasized."""
