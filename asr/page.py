@@ -85,6 +85,11 @@ def render_template(
     )
 
 
+def render_text(template: str, **values: object) -> str:
+    """A template of `asr/assets` that is a page by itself, with files of its own beside it."""
+    return _environment().get_template(template).render(**values)
+
+
 def describe_origin(origin: Mapping[str, object]) -> Facts:
     """What `training.json` says, in words and units, by what it is about: result, model, data.
 

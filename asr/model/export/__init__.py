@@ -4,6 +4,7 @@ Which module for which question:
 
     export    what is written of an ONNX model?
     copy      what is written of a model folder with smaller weights?
+    web      how does it become a page that runs it in a browser?
     trial     how far is a written network from the trained one?
     graph     how is a graph built node by node?
     features, encoder   which operators compute what `asr.model` computes with torch?

@@ -1,2 +1,3 @@
 from .copy import copy_model as copy_model
 from .export import export_model as export_model
+from .web import export_web as export_web

@@ -1,0 +1,272 @@
+/* The page of a model: a microphone or a file in, words out. Nothing leaves the device. */
+
+import { FORMATS } from "./formats.js";
+
+const PARTIAL_SECONDS = 15; // of the latest audio, read again while somebody speaks
+const LEAST_NEWS = 0.5; // seconds of audio that are new
+const MOST_SECONDS = 3600; // of a file
+const UNSURE = 0.6; // confidence below which a word is marked
+const DOUBTFUL = 0.85;
+
+const element = (id) => document.getElementById(id);
+const [status, words, record, picker, wave, player, downloads] = [
+  "status", "words", "record", "file", "wave", "player", "downloads",
+].map(element);
+const model = JSON.parse(element("model").textContent);
+const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+const waiting = new Map();
+let number = 0;
+let current = null; // the transcript shown
+let recording = null;
+
+const say = (text) => { status.textContent = text; };
+const trouble = (text) => {
+  status.classList.add("error");
+  say(text);
+};
+
+worker.onmessage = ({ data }) => {
+  if (data.ready) {
+    record.disabled = picker.disabled = false;
+    say("Ready. Speak, or choose a file.");
+  } else if (data.id === undefined) {
+    trouble(`The model cannot be loaded: ${data.trouble}`);
+  } else if (data.share !== undefined) {
+    waiting.get(data.id)?.progress(data.share);
+  } else {
+    const { resolve, reject } = waiting.get(data.id);
+    waiting.delete(data.id);
+    if (data.trouble) reject(new Error(data.trouble));
+    else resolve(data);
+  }
+};
+worker.onerror = (event) => trouble(`The recognizer stopped: ${event.message || "it cannot be loaded"}`);
+
+function recognize(samples, rate, progress = () => {}) {
+  const id = number++;
+  return new Promise((resolve, reject) => {
+    waiting.set(id, { resolve, reject, progress });
+    worker.postMessage({ id, samples, rate });
+  });
+}
+
+/* Microphone */
+
+record.addEventListener("click", () => (recording ? stop() : start()));
+
+async function start() {
+  status.classList.remove("error");
+  if (!navigator.mediaDevices) {
+    trouble("No microphone here: a browser gives it to pages of https or of this computer only.");
+    return;
+  }
+  record.disabled = true;
+  try {
+    const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+    const context = new AudioContext();
+    await context.audioWorklet.addModule(new URL("capture.js", import.meta.url));
+    const node = new AudioWorkletNode(context, "capture");
+    recording = { stream, context, blocks: [], length: 0, read: 0, busy: false };
+    node.port.onmessage = ({ data }) => heard(data);
+    context.createMediaStreamSource(stream).connect(node);
+  } catch (error) {
+    trouble(error.name === "NotAllowedError"
+      ? "The microphone was refused. Allow it for this page in the browser's settings, and try again."
+      : `No microphone: ${error.message}`);
+    return;
+  } finally {
+    record.disabled = false;
+  }
+  record.textContent = "Stop";
+  record.setAttribute("aria-pressed", "true");
+  clear();
+  say("Listening\u2026");
+}
+
+function heard(block) {
+  if (!recording) return;
+  recording.blocks.push(block);
+  recording.length += block.length;
+  const { context, busy, length, read } = recording;
+  if (!busy && length - read > LEAST_NEWS * context.sampleRate) partial(recording);
+}
+
+async function partial(session) {
+  session.busy = true;
+  session.read = session.length;
+  const latest = joined(session.blocks, PARTIAL_SECONDS * session.context.sampleRate);
+  try {
+    const { result } = await recognize(latest, session.context.sampleRate);
+    if (recording === session) {
+      const more = latest.length < session.read ? "\u2026 " : "";
+      words.replaceChildren(Object.assign(document.createElement("span"), {
+        className: "partial", textContent: more + result.text,
+      }));
+    }
+  } catch (error) {
+    trouble(error.message);
+  }
+  session.busy = false;
+}
+
+async function stop() {
+  const session = recording;
+  recording = null;
+  for (const track of session.stream.getTracks()) track.stop();
+  const rate = session.context.sampleRate;
+  await session.context.close();
+  record.textContent = "Record";
+  record.setAttribute("aria-pressed", "false");
+  await show(joined(session.blocks), rate, "recording");
+}
+
+/** The last samples of blocks, or all. */
+function joined(blocks, most = Infinity) {
+  let [first, length] = [blocks.length, 0];
+  while (first > 0 && length < most) length += blocks[--first].length;
+  const result = new Float32Array(length);
+  let place = 0;
+  for (const block of blocks.slice(first)) {
+    result.set(block, place);
+    place += block.length;
+  }
+  return result;
+}
+
+/* Files */
+
+picker.addEventListener("change", () => {
+  if (picker.files.length) open(picker.files[0]);
+  picker.value = "";
+});
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  const [file] = event.dataTransfer.files;
+  if (file && !picker.disabled && !recording) open(file);
+});
+
+async function open(file) {
+  status.classList.remove("error");
+  clear();
+  say(`Reading ${file.name}\u2026`);
+  try {
+    const context = new OfflineAudioContext(1, 1, model.sampleRate);
+    const sound = await context.decodeAudioData(await file.arrayBuffer());
+    if (sound.duration > MOST_SECONDS) throw new RangeError("longer than an hour");
+    const mono = new Float32Array(sound.length);
+    for (let channel = 0; channel < sound.numberOfChannels; channel++) {
+      const samples = sound.getChannelData(channel);
+      for (let i = 0; i < mono.length; i++) mono[i] += samples[i] / sound.numberOfChannels;
+    }
+    await show(mono, sound.sampleRate, file.name);
+  } catch (error) {
+    trouble(error.name === "EncodingError"
+      ? `${file.name}: no audio that this browser can read.`
+      : `${file.name}: ${error.message}`);
+  }
+}
+
+/* What was recognized */
+
+function clear() {
+  current = null;
+  words.replaceChildren();
+  downloads.hidden = player.hidden = wave.hidden = true;
+}
+
+async function show(samples, rate, name) {
+  if (!samples.length) {
+    say("Nothing was heard.");
+    return;
+  }
+  record.disabled = picker.disabled = true;
+  say("Recognizing\u2026");
+  try {
+    const progress = (share) => say(`Recognizing\u2026 ${Math.round(100 * share)} %`);
+    const { result, seconds } = await recognize(samples, rate, progress);
+    current = { ...result, name };
+    words.replaceChildren(...result.words.flatMap((word) => [shown(word), model.separator]));
+    if (player.src) URL.revokeObjectURL(player.src);
+    player.src = URL.createObjectURL(new Blob([wav(samples, rate)], { type: "audio/wav" }));
+    player.hidden = wave.hidden = false;
+    downloads.hidden = !result.words.length;
+    draw(samples);
+    const speed = result.duration / seconds;
+    say(result.words.length
+      ? `${result.words.length} words in ${result.duration.toFixed(1)} s of audio, read in ${seconds.toFixed(1)} s (${speed.toFixed(0)} times real time).`
+      : `No words in ${result.duration.toFixed(1)} s of audio.`);
+  } catch (error) {
+    trouble(error.message);
+  }
+  record.disabled = picker.disabled = false;
+}
+
+function shown({ text, start, end, confidence }) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = text;
+  button.title = `${start.toFixed(2)} to ${end.toFixed(2)} s, confidence ${confidence.toFixed(2)}`;
+  if (confidence < UNSURE) button.className = "unsure";
+  else if (confidence < DOUBTFUL) button.className = "doubtful";
+  button.addEventListener("click", () => {
+    player.currentTime = start;
+    player.play();
+    const wait = () => {
+      if (player.currentTime >= end || player.paused) player.pause();
+      else requestAnimationFrame(wait);
+    };
+    requestAnimationFrame(wait);
+  });
+  return button;
+}
+
+function draw(samples) {
+  const [width, height] = [wave.clientWidth * devicePixelRatio, wave.clientHeight * devicePixelRatio];
+  Object.assign(wave, { width, height });
+  const paint = wave.getContext("2d");
+  paint.fillStyle = getComputedStyle(wave).color;
+  for (let x = 0; x < width; x++) {
+    let peak = 0;
+    const last = ((x + 1) * samples.length) / width;
+    for (let i = Math.floor((x * samples.length) / width); i < last; i++) peak = Math.max(peak, Math.abs(samples[i]));
+    const tall = Math.max(1, Math.min(1, peak) * height);
+    paint.fillRect(x, (height - tall) / 2, 1, tall);
+  }
+}
+
+wave.addEventListener("click", (event) => {
+  player.currentTime = (event.offsetX / wave.clientWidth) * player.duration;
+  player.play();
+});
+
+function wav(samples, rate) {
+  const view = new DataView(new ArrayBuffer(44 + 2 * samples.length));
+  const text = (place, letters) => [...letters].forEach((c, i) => view.setUint8(place + i, c.charCodeAt(0)));
+  text(0, "RIFF");
+  view.setUint32(4, 36 + 2 * samples.length, true);
+  text(8, "WAVEfmt ");
+  view.setUint32(16, 16, true);
+  view.setUint16(20, 1, true);
+  view.setUint16(22, 1, true);
+  view.setUint32(24, rate, true);
+  view.setUint32(28, 2 * rate, true);
+  view.setUint16(32, 2, true);
+  view.setUint16(34, 16, true);
+  text(36, "data");
+  view.setUint32(40, 2 * samples.length, true);
+  samples.forEach((sample, i) => view.setInt16(44 + 2 * i, Math.max(-1, Math.min(1, sample)) * 32767, true));
+  return view.buffer;
+}
+
+downloads.addEventListener("click", ({ target: { dataset: { format } } }) => {
+  if (!format || !current) return;
+  const { name, ...result } = current;
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([FORMATS[format](result)], { type: "text/plain" }));
+  link.download = `${name.replace(/\.[^.]*$/, "")}.${format}`;
+  link.click();
+  URL.revokeObjectURL(link.href);
+});
+
+navigator.serviceWorker?.register(new URL("offline.js", import.meta.url)).catch(() => {});
