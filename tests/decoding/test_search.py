@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from numba.core.runtime import _nrt_python, rtsys
 
@@ -87,3 +88,13 @@ def test_a_decoder_keeps_its_language_model_or_its_lack() -> None:
         decoder.with_settings(DecodingConfig(beam=4, lm_weight=0))
     with pytest.raises(ValueError, match="new decoder"):
         Decoder(CHARACTERS, DecodingConfig()).with_settings(DecodingConfig())
+
+
+def test_a_search_gives_as_many_readings_as_it_is_asked_for() -> None:
+    config = DecodingConfig(beam=64, nbest=3, beam_threshold=1e6, token_threshold=1e6)
+    search = make_decoder(CHARACTERS, config, language_model=word_model()).search
+    assert search is not None
+    scores = random_scores(30, 4, 1)
+    for count in (1, 3, 7):
+        readings = search.with_settings(config, count).run(scores, np.exp(scores))
+        assert len({reading.text for reading in readings}) == len(readings) == count

@@ -76,3 +76,34 @@ def test_a_run_that_learns_is_left_in_peace() -> None:
     good = history(loss=loss, dev_loss=loss, dev_empty=[100, 90, 50, *[0] * 17])
     for count in range(len(good) + 1):
         assert diagnose_history(good[:count], epochs=20) == {}
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind"),
+    [
+        # The last two losses are above one and a half times the least.
+        ({"loss": [2, 3.1, 3.1]}, "rising loss"),
+        ({"loss": [2, 3.1, 2.9]}, None),
+        ({"loss": [2, 2.9, 3.1]}, None),
+        ({"loss": [2, 3.1]}, None),
+        # Eleven epochs are needed, two per cent are a fall, and below 1 nothing is said.
+        ({"loss": [2.0] * 11}, "plateau"),
+        ({"loss": [2.0] * 10}, None),
+        ({"loss": [2.0, *[2.0] * 9, 1.961]}, "plateau"),
+        ({"loss": [2.0, *[2.0] * 9, 1.959]}, None),
+        ({"loss": [0.99] * 12}, None),
+        # Above nine tenths empty, from the fourth epoch on.
+        ({"loss": [3, 2, 1, 0.9], "dev_loss": [1] * 4, "dev_empty": [91] * 4}, "blanks"),
+        ({"loss": [3, 2, 1, 0.9], "dev_loss": [1] * 4, "dev_empty": [90] * 4}, None),
+        ({"loss": [3, 2, 1], "dev_loss": [1] * 3, "dev_empty": [100] * 3}, None),
+        # Ten epochs without a better one, a fifth above it, and not since the first.
+        ({"loss": [0.9] * 12, "dev_loss": [2, 1, *[1.21] * 10]}, "by heart"),
+        ({"loss": [0.9] * 11, "dev_loss": [2, 1, *[1.21] * 9]}, None),
+        ({"loss": [0.9] * 12, "dev_loss": [2, 1, *[1.19] * 10]}, None),
+        ({"loss": [0.9] * 12, "dev_loss": [1, *[1.5] * 11]}, None),
+    ],
+)
+def test_findings_begin_where_they_are_said_to(
+    columns: dict[str, list[float]], kind: str | None
+) -> None:
+    assert [*diagnose_history(history(**columns), epochs=12)] == ([kind] if kind else [])
