@@ -371,7 +371,20 @@ class SynthesisConfig(Settings):
     num_test: int = Field(500, ge=1)
     """Test utterances."""
     num_voices: int = Field(300, ge=1)
-    """Training voices, at most: pairs of accent and variant, each with a rate and pitch."""
+    """Training voices of an engine, at most: pairs of accent and variant or speaker, each with a
+    rate, and eSpeak NG's with a pitch."""
+    voice_models: tuple[Path, ...] = ()
+    """Folders with neural voices, which speak in place of eSpeak NG: of Piper, or of another model
+    of sherpa-onnx."""
+    speakers: tuple[int, ...] = ()
+    """Numbers of the speakers of each model that speak; none are all."""
+    blends: int = Field(0, ge=0)
+    """Speakers to be added to the training set's of each model, mixed of two of them; for models
+    that hold speakers as vectors (Kokoro, Kitten)."""
+    speeds: tuple[float, float] = (0.8, 1.25)
+    """Range of how fast neural voices speak; 1 is the model's own."""
+    espeak_share: float = Field(0.0, ge=0, lt=1)
+    """Share of the utterances that eSpeak NG speaks where there are `voice_models`."""
     silence: tuple[float, float] = (0.05, 0.4)
     """Range of the silence before and after, each, in seconds; from 0 up."""
     trim_db: float = Field(0.0, ge=0, le=60)
@@ -383,10 +396,13 @@ class SynthesisConfig(Settings):
     """Of everything drawn."""
 
     @model_validator(mode="after")
-    def _check_silence(self) -> Self:
+    def _check_ranges(self) -> Self:
         shortest, longest = self.silence
         if not 0 <= shortest <= longest <= 60:
             raise ValueError(f"silence {shortest:g} to {longest:g} s is no range within 0 to 60")
+        slowest, fastest = self.speeds
+        if not 0.25 <= slowest <= fastest <= 4:
+            raise ValueError(f"speeds {slowest:g} to {fastest:g} are no range within 0.25 to 4")
         return self
 
 

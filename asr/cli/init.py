@@ -19,6 +19,13 @@ _FILE = click.Path(path_type=Path)
 @click.option("--tier", "tiers", multiple=True, help="As in data import.")
 @click.option("--speaker-pattern", metavar="REGEX", help="As in data import.")
 @click.option("--voices", type=click.IntRange(min=1), default=200, help="Synthetic voices.")
+@click.option(
+    "--voice-model",
+    "voice_models",
+    type=_FILE,
+    multiple=True,
+    help="Folder with neural voices that speak in place of eSpeak NG's.",
+)
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Spoken.")
 @click.option("--language", help="eSpeak NG's name of it, as de; for --text, en by default.")
 @click.option("--init", "model", metavar="MODEL|none", help="Model that training starts from.")
@@ -31,6 +38,7 @@ def init(
     tiers: tuple[str, ...],
     speaker_pattern: str | None,
     voices: int,
+    voice_models: tuple[Path, ...],
     hours: float,
     language: str | None,
     model: str | None,
@@ -48,11 +56,12 @@ def init(
         return
     if (audio is None) == (text is None):
         raise click.UsageError("either --audio or --text is needed")
+    if voice_models and text is None:
+        raise click.UsageError("--voice-model needs --text, which the voices are to speak")
     wishes = suggestion.Wishes(init=model, language=language, live=live)
     if text is not None:
-        new.write_sentences_recipe(
-            folder, text, voices=voices, hours=hours, report=report, wishes=wishes
-        )
+        spoken = new.Speech(voices=voices, hours=hours, voice_models=voice_models)
+        new.write_sentences_recipe(folder, text, spoken, report, wishes)
     else:
         assert audio is not None
         try:

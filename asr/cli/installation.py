@@ -25,6 +25,7 @@ _PACKAGES = {
     "onnxruntime": "asr-recipes[export]",
     "onnx": "asr-recipes[export]",
     "espeakng-loader": "asr-recipes[synthesis]",
+    "sherpa-onnx": "asr-recipes[voices]",
     "ray": "asr-recipes[ray]",
     "faster-whisper": "asr-recipes[whisper]",
 }

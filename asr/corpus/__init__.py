@@ -14,7 +14,10 @@ Which module for which question:
     streamed, windows   what if a corpus in shards is larger than the disk?
     split, summary      how is it divided, and what is in it?
     download            how does it get here?
-    synthesis, espeak   what if voices are to speak it?
+    synthesis           what if voices are to speak it?
+    voices              what speaks?  espeak_voices, neural_voices: which voices are there?
+    voice_models        what is in a folder with neural voices?
+    espeak, neural      the programs that speak
     pronunciation       how are its words spoken, in phones?
     formats/            other programs' corpora, in and out
     checks/             what is wrong with it?

@@ -1,5 +1,6 @@
 from . import checks as checks
 from . import download as download
+from . import espeak_voices as espeak_voices
 from . import formats as formats
 from . import manifest as manifest
 from . import packed as packed
@@ -11,6 +12,8 @@ from . import statistics as statistics
 from . import streamed as streamed
 from . import summary as summary
 from . import synthesis as synthesis
+from . import voice_models as voice_models
+from . import voices as voices
 from .manifest import Utterance as Utterance
 from .manifest import is_manifest as is_manifest
 from .manifest import read_manifest as read_manifest

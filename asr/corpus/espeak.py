@@ -4,9 +4,8 @@ eSpeak NG keeps state from one sentence to the next (random numbers, filters), s
 gives other samples later. A process of its own, seeded at its start, makes a list of requests
 repeatable to the last bit, and keeps a GPL-3 library out of the caller's process.
 
-A request is a line of JSON with the fields of `Request`. The answer is a little-endian int32, the
-number of samples (-1: no such voice), and as many little-endian int16 samples. The first answer,
-before any request, is the sample rate, as an int32.
+A request is a line of JSON with the fields of `Request`; the answer is as `asr.corpus.voices` has
+it.
 
 With `--phones VOICE` it says instead how words are spoken: a word a line, and for each a line of
 phones in the International Phonetic Alphabet with spaces between them. It exits with NO_VOICE
@@ -32,6 +31,7 @@ _PARAMETERS = {"rate": 1, "volume": 2, "pitch": 3, "pitch_range": 4, "word_gap":
 
 # phonememode: IPA, and what stands between phones
 _IPA, _BETWEEN = 2, ord("_") << 8
+_PAUSE = re.compile(r"([,.;:!?])(?=\s|$)")
 _STRESS = str.maketrans("_", " ", "\u02c8\u02cc")  # whose marks are no phones of their own
 _OTHER_LANGUAGE = re.compile(r"\([a-z-]+\)")
 NO_VOICE = 3
@@ -96,13 +96,22 @@ class Synthesizer:
 
     def phones(self, text: str) -> list[str]:
         """How the voice speaks a text, without stress."""
+        return self._phonemes(text, _BETWEEN | _IPA).translate(_STRESS).split()
+
+    def phrases(self, text: str) -> str:
+        """The same in a line, with stress and with the punctuation of the text."""
+        parts = _PAUSE.split(text)  # what is spoken and a mark in turn
+        parts[::2] = (f" {self._phonemes(part, _IPA).strip()}" for part in parts[::2])
+        return "".join(parts).strip()
+
+    def _phonemes(self, text: str, mode: int) -> str:
         self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         rest = ctypes.c_char_p(text.encode())
         parts = []
         while rest.value is not None:
-            part = self._library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, _BETWEEN | _IPA)
+            part = self._library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, mode)
             parts.append(part.decode("utf-8", "replace"))
-        return _OTHER_LANGUAGE.sub(" ", " ".join(parts)).translate(_STRESS).split()
+        return _OTHER_LANGUAGE.sub(" ", " ".join(parts))
 
     def _receive(self, samples: Any, num_samples: int, _events: Any) -> int:
         if samples and num_samples > 0:
@@ -113,11 +122,10 @@ class Synthesizer:
 def serve(requests: IO[bytes], answers: IO[bytes], seed: int) -> None:
     """Answer requests until there are no more."""
     synthesizer = Synthesizer(seed)
-    answers.write(struct.pack("<i", synthesizer.sample_rate))
-    answers.flush()
     for line in requests:
         samples = synthesizer.speak(Request(**json.loads(line)))
-        answers.write(struct.pack("<i", -1 if samples is None else len(samples) // 2))
+        count = -1 if samples is None else len(samples) // 2
+        answers.write(struct.pack("<ii", count, synthesizer.sample_rate))
         answers.write(samples or b"")
         answers.flush()
 

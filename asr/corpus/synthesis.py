@@ -1,83 +1,30 @@
-"""Speech from text, by eSpeak NG's voices: corpora for trying out, and for lack of recordings.
+"""Speech from text: corpora for trying out, and for lack of recordings.
 
-The Python package `espeakng-loader` (the extra `synthesis`) brings eSpeak NG (GPL-3) and its
-voices, which speak in a process of their own (`asr.corpus.espeak`). With one version of it and one
-seed the audio is the same to the last bit.
-
-Train, dev and test share no voice variant and no speaking rate:
-
-* a voice is an accent or language and a variant; every variant belongs to one split;
-* rates (words a minute) are those of `_RATES`.
+Voices of eSpeak NG (`asr.corpus.espeak_voices`) or of neural models (`asr.corpus.neural_voices`)
+speak it. Train, dev and test share no voice, as far as there are enough.
 
 Train is clean and at one level: noise, reverberation and gain are drawn afresh in training. Dev and
 test carry mild ones in the audio (`_distort`).
-
-Left out are variants that whisper, buzz or falter, and all but one or two of those that sound the
-same (log-mel distance below 0.5 at equal text).
 """
 
 import itertools
-import json
-import struct
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from importlib.util import find_spec
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import soundfile
-import soxr
 from numpy.typing import NDArray
 
 from asr.audio import Samples
 from asr.config import SynthesisConfig
-from asr.corpus import espeak
-from asr.corpus.espeak import Request
+from asr.corpus.espeak_voices import EspeakVoices
 from asr.corpus.manifest import Utterance, write_manifest
-from asr.errors import DataError
+from asr.corpus.neural_voices import NeuralVoices
+from asr.corpus.voices import SPLITS, Engine, Split, Voice
 from asr.files import open_atomic
-
-Split = Literal["train", "dev", "test"]
-
-SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-
-ENGLISH = (
-    "en",  # Great Britain
-    "en-us",
-    "en-us-nyc",
-    "en-029",  # Caribbean
-    "en-gb-scotland",
-    "en-gb-x-gbclan",  # Lancaster
-    "en-gb-x-gbcwmd",  # West Midlands
-    "en-gb-x-rp",
-)
-
-VARIANTS: dict[Split, tuple[str, ...]] = {
-    "train": (
-        *("Alex", "Alicia", "Andrea", "Andy", "AnxiousAndy", "Denis", "Diogo", "Gene"),
-        *("Henrique", "Jacky", "Marco", "Michael", "Mike", "Mr serious", "Reed", "RicishayMax"),
-        *("RicishayMax2", "RicishayMax3", "Tweaky", "adam", "anika", "announcer", "antonio"),
-        *("aunty", "ed", "edward", "f2", "f3", "f5", "fast", "grandma", "grandpa", "gustave"),
-        *("ian", "iven2", "iven4", "john", "klatt3", "klatt4", "m1", "m3", "m6", "m7", "m8"),
-        *("marcelo", "max", "miguel", "mike2", "paul", "pedro", "rob", "robert", "sandro"),
-        *("shelby", "steph"),
-    ),
-    "dev": ("Nguyen", "Storm", "belinda", "f1", "m5", "quincy", "travis", "victor"),
-    "test": (
-        *("Annie", "Lee", "Mario", "boris", "david", "f4"),
-        *("linda", "m2", "m4", "norbert", "pablo"),
-    ),
-}
-
-_RATES: dict[Split, tuple[int, ...]] = {
-    "train": (110, 130, 150, 170, 190, 210),
-    "dev": (120, 160, 200),
-    "test": (100, 140, 180, 220),
-}
 
 _UTTERANCES_A_FILE = 200
 _LEVEL_DB = -26.0  # RMS of train, relative to full scale
@@ -89,29 +36,13 @@ _REVERBERANT_DB = (-15.0, -6.0)  # energy of the tail, relative to the direct so
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Voice:
-    """An accent or language and a variant, and how it speaks."""
-
-    accent: str
-    variant: str
-    rate: int
-    pitch: int
-    pitch_range: int
-
-    @property
-    def name(self) -> str:
-        """What eSpeak NG calls the voice."""
-        return f"{self.accent}+{self.variant}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Sentence:
     """What a voice is to say."""
 
     text: str
     """The transcript."""
     spoken: str
-    """What eSpeak NG is given: the text, with its punctuation, or spelled for a voice."""
+    """What the voice is given: the text, with its punctuation, or spelled for its accent."""
 
 
 Draw = Callable[[Split, Voice, np.random.Generator], Sentence]
@@ -123,29 +54,34 @@ def speak_corpus(folder: Path, config: SynthesisConfig, accents: Sequence[str], 
 
     Args:
         folder: receives `<split>/<number>.wav`, `<split>.jsonl`, `example.wav`, `example.txt`.
-        accents: eSpeak NG's names of accents and languages; each is spoken by all variants.
+        accents: eSpeak NG's names of accents and languages; each is spoken by all voices.
         draw: the sentences; what makes those of a split its own.
 
     Raises:
-        DataError: eSpeak NG is not installed, fails, or has no such accent.
+        DataError: what is to speak is not installed, fails, has no such accent or speaker, or
+            cannot say a text.
     """
+    engines = choose_engines(config, accents)
     for split in SPLITS:
-        utterances = speak_split(split, folder, config, accents, draw)
+        utterances = _speak_split(split, folder, config, engines, draw)
         write_manifest(utterances, folder / f"{split}.jsonl")
     _write_example(utterances, folder)
 
 
-def speak_split(
-    split: Split, folder: Path, config: SynthesisConfig, accents: Sequence[str], draw: Draw
+def speak_training_set(
+    folder: Path, config: SynthesisConfig, accents: Sequence[str], draw: Draw
 ) -> list[Utterance]:
-    """Speak one split into `<split>/<number>.wav` below `folder`; as `speak_corpus`."""
-    if find_spec("espeakng_loader") is None:
-        raise DataError(
-            f"{folder.name}: eSpeak NG, which is to speak, is not installed; "
-            "pip install espeakng-loader (the extra asr-recipes[synthesis])"
-        )
+    """Speak train alone, for which no voice is kept apart; as `speak_corpus`."""
+    engines = choose_engines(config, accents, is_divided=False)
+    return _speak_split("train", folder, config, engines, draw)
+
+
+def _speak_split(
+    split: Split, folder: Path, config: SynthesisConfig, engines: Sequence[Engine], draw: Draw
+) -> list[Utterance]:
+    """Speak one split into `<split>/<number>.wav` below `folder`."""
     utterances: list[Utterance] = []
-    spoken = _speech(split, config, accents, draw)
+    spoken = _speech(split, config, engines, draw)
     while batch := list(itertools.islice(spoken, _UTTERANCES_A_FILE)):
         path = folder / split / f"{len(utterances) // _UTTERANCES_A_FILE:03d}.wav"
         num_before = 0
@@ -157,7 +93,7 @@ def speak_split(
                     offset=num_before / config.sample_rate,
                     duration=len(samples) / config.sample_rate,
                     text=text,
-                    speaker=voice.name.replace(" ", "_"),
+                    speaker=voice.name,
                 )
             )
             num_before += len(samples)
@@ -165,93 +101,44 @@ def speak_split(
     return utterances
 
 
-def draw_voices(
-    split: Split, accents: Sequence[str], limit: int, rng: np.random.Generator
-) -> list[Voice]:
-    """Every accent with every variant of the split, in random order; of train at most `limit`."""
-    pairs = [(accent, variant) for variant in VARIANTS[split] for accent in accents]
-    chosen = [pairs[index] for index in rng.permutation(len(pairs))]
-    if split == "train":
-        chosen = chosen[:limit]
-    return [
-        Voice(
-            accent=accent,
-            variant=variant,
-            rate=int(rng.choice(_RATES[split])),
-            pitch=int(rng.integers(30, 71)),
-            pitch_range=int(rng.integers(20, 81)),
-        )
-        for accent, variant in chosen
-    ]
+def choose_engines(
+    config: SynthesisConfig, accents: Sequence[str], *, is_divided: bool = True
+) -> list[Engine]:
+    """What is to speak: eSpeak NG, neural voices, or both, in this order.
+
+    Args:
+        is_divided: whether some of the neural voices are kept for dev and test.
+
+    Raises:
+        DataError: a folder of `voice_models` has no model, or lacks a speaker.
+    """
+    espeak = EspeakVoices(accents)
+    if not config.voice_models:
+        return [espeak]
+    neural = NeuralVoices.of(config, accents, is_divided=is_divided)
+    return [espeak, neural] if config.espeak_share else [neural]
 
 
 def _speech(
-    split: Split, config: SynthesisConfig, accents: Sequence[str], draw: Draw
+    split: Split, config: SynthesisConfig, engines: Sequence[Engine], draw: Draw
 ) -> Iterator[tuple[str, Voice, NDArray[np.int16]]]:
     """Text, voice and samples, until there is enough of the split."""
     rng = np.random.default_rng([config.seed, SPLITS.index(split)])
-    cast = draw_voices(split, accents, config.num_voices, rng)
+    casts = [itertools.cycle(engine.cast(split, config.num_voices, rng)) for engine in engines]
     num_wanted = {"dev": config.num_dev, "test": config.num_test}.get(split)
     samples_wanted = config.hours * 3600 * config.sample_rate
     count = num_samples = 0
-    with _speaker(int(rng.integers(2**31))) as say:
+    with ExitStack() as stack:
+        says = [stack.enter_context(e.speaking(int(rng.integers(2**31)))) for e in engines]
         while num_samples < samples_wanted if num_wanted is None else count < num_wanted:
-            voice = cast[count % len(cast)]
+            turn = int(rng.random() >= config.espeak_share) if len(engines) > 1 else 0
+            voice = next(casts[turn])
             sentence = draw(split, voice, rng)
-            spoken = say(_request(sentence, voice, rng), config.sample_rate)
+            spoken = says[turn](voice, sentence.spoken, rng, config.sample_rate)
             samples = _finish(spoken, split, config, rng)
             yield sentence.text, voice, samples
             count += 1
             num_samples += len(samples)
-
-
-def _request(sentence: Sentence, voice: Voice, rng: np.random.Generator) -> Request:
-    return Request(
-        text=sentence.spoken,
-        voice=voice.name,
-        rate=voice.rate,
-        pitch=voice.pitch,
-        pitch_range=voice.pitch_range,
-        word_gap=int(rng.integers(0, 9)),
-    )
-
-
-@contextmanager
-def _speaker(seed: int) -> Iterator[Callable[[Request, int], Samples]]:
-    """A function from a request and a sample rate to samples in [-1, 1]."""
-    # -P, as the modules beside the program have names of the standard library's.
-    command = [sys.executable, "-P", str(Path(espeak.__file__)), str(seed)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as program:
-        assert program.stdin
-        assert program.stdout
-        assert program.stderr
-        requests, answers, errors = program.stdin, program.stdout, program.stderr
-
-        def read(num_bytes: int) -> bytes:
-            answer = answers.read(num_bytes)
-            if len(answer) < num_bytes:
-                *_, reason = ["no reason given", *errors.read().decode().splitlines()]
-                raise DataError(f"eSpeak NG stopped: {reason}")
-            return answer
-
-        def say(request: Request, sample_rate: int) -> Samples:
-            requests.write(json.dumps(asdict(request)).encode() + b"\n")
-            requests.flush()
-            (num_samples,) = struct.unpack("<i", read(4))
-            if num_samples < 0:
-                raise DataError(f"this eSpeak NG has no voice {request.voice!r}")
-            samples = np.frombuffer(read(2 * num_samples), np.int16).astype(np.float32) / 32768
-            if not samples.any():
-                raise DataError(f"eSpeak NG's voice {request.voice} says nothing: {request.text!r}")
-            resampled: Samples = soxr.resample(samples, spoken_rate, sample_rate)
-            return resampled
-
-        try:
-            (spoken_rate,) = struct.unpack("<i", read(4))
-            yield say
-        finally:
-            program.kill()
 
 
 def _finish(

@@ -4,12 +4,13 @@ The folder is the user's from then on: short files, to be read and changed.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from asr import corpus
 from asr.audio import inspect_audio
 from asr.config import Config, RecordingsConfig, SentencesConfig
 from asr.corpus import Utterance
@@ -57,46 +58,63 @@ def write_recordings_recipe(
         arguments.append(f"tiers={source.tiers!r}")
     if source.speaker_pattern is not None:
         arguments.append(f"speaker_pattern={source.speaker_pattern!r}")
-    corpus = _RECORDINGS_CORPUS.format(arguments=", ".join(arguments))
+    module = _RECORDINGS_CORPUS.format(arguments=", ".join(arguments))
     about = f"recordings in {source.path}"
     start = choose_start(wishes, shape, report)
     settings = choose_settings(shape, start, live=wishes.live)
-    _write(folder, about, corpus, "SOURCE.path", settings, describe_budget(shape, settings))
+    _write(folder, about, module, "SOURCE.path", settings, describe_budget(shape, settings))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speech:
+    """What synthetic voices are to speak, and which."""
+
+    voices: int
+    hours: float
+    voice_models: Sequence[Path] = ()
+    """Folders with neural ones; none are eSpeak NG's."""
 
 
 def write_sentences_recipe(
-    folder: Path,
-    sentences: Path,
-    *,
-    voices: int,
-    hours: float,
-    report: Report,
-    wishes: Wishes | None = None,
+    folder: Path, sentences: Path, speech: Speech, report: Report, wishes: Wishes | None = None
 ) -> None:
-    """Write a recipe that trains on sentences, of which it keeps a copy, spoken by eSpeak NG.
+    """Write a recipe that trains on sentences, of which it keeps a copy, spoken by voices.
 
     Raises:
-        DataError: the folder is there, or there are no sentences.
+        DataError: the folder is there, there are no sentences, or no voices in a folder.
         AsrError: as `choose_start`.
     """
     wishes = wishes or Wishes()
     language = wishes.language or "en"
     _check_new(folder)
     open_start(wishes)
+    for voice_model in speech.voice_models:
+        corpus.voice_models.open_voice_model(voice_model)
     spoken = list_sentences(sentences)
     splits = divide_sentences(spoken, SentencesConfig())
     texts = [sentence.text for sentence in splits["train"]]
     seconds = sorted(_spoken_seconds(text) for text in texts)[len(texts) // 2]
     shape = CorpusShape(
-        hours=hours, median_seconds=seconds, sample_rate=_SPOKEN_RATE, texts=texts, is_spoken=True
+        hours=speech.hours,
+        median_seconds=seconds,
+        sample_rate=_SPOKEN_RATE,
+        texts=texts,
+        is_spoken=True,
     )
     start = choose_start(replace(wishes, language=language), shape, report)
     settings = choose_settings(shape, start, live=wishes.live)
-    corpus = {"hours": hours, "num_voices": voices, "sample_rate": _SPOKEN_RATE}
+    section: dict[str, Any] = {
+        "hours": speech.hours,
+        "num_voices": speech.voices,
+        "sample_rate": _SPOKEN_RATE,
+    }
+    if speech.voice_models:
+        paths = [str(path.absolute()) for path in speech.voice_models]
+        section["voice_models"] = paths
     module = _SENTENCES_CORPUS.format(language=repr(language))
     about = f"{len(spoken)} sentences, spoken by synthetic voices"
     budget = describe_budget(shape, settings)
-    _write(folder, about, module, "SENTENCES", {"corpus": corpus, **settings}, budget)
+    _write(folder, about, module, "SENTENCES", {"corpus": section, **settings}, budget)
     with open_atomic(folder / "sentences.txt") as file:
         file.writelines(f"{sentence}\n" for sentence in spoken)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from asr.config import RecordingsConfig, SentencesConfig
-from asr.corpus import Utterance, formats, synthesis, write_manifest
+from asr.corpus import Utterance, espeak_voices, formats, synthesis, voices, write_manifest
 from asr.corpus import split as corpus_split
 from asr.errors import DataError
 from asr.progress import Report
@@ -141,10 +141,10 @@ def prepare_sentences(path: Path, folder: Path, config: SentencesConfig, languag
         DataError: no sentences, or eSpeak NG is not installed or fails.
     """
     splits = divide_sentences(list_sentences(path), config)
-    accents = synthesis.ENGLISH if language == "en" else (language,)
+    accents = espeak_voices.ENGLISH if language == "en" else (language,)
 
     def draw(
-        split: synthesis.Split, voice: synthesis.Voice, rng: np.random.Generator
+        split: voices.Split, voice: voices.Voice, rng: np.random.Generator
     ) -> synthesis.Sentence:
         del voice
         sentences = splits[split]
@@ -167,7 +167,7 @@ def list_sentences(path: Path) -> list[str]:
 
 def divide_sentences(
     sentences: Sequence[str], config: SentencesConfig
-) -> dict[synthesis.Split, list[synthesis.Sentence]]:
+) -> dict[voices.Split, list[synthesis.Sentence]]:
     """The sentences of each split: by a hash, so that it holds when others are added.
 
     Of ten sentences about eight are in train, one in dev and one in test. Fewer than 30 are in all
@@ -185,8 +185,8 @@ def divide_sentences(
         raise DataError("the sentences have no words")
     if len(corpus) < _FEW_SENTENCES:
         return {"train": corpus, "dev": corpus, "test": corpus}
-    splits: dict[synthesis.Split, list[synthesis.Sentence]] = {"train": [], "dev": [], "test": []}
-    held_out: list[tuple[synthesis.Split, synthesis.Sentence]] = []
+    splits: dict[voices.Split, list[synthesis.Sentence]] = {"train": [], "dev": [], "test": []}
+    held_out: list[tuple[voices.Split, synthesis.Sentence]] = []
     for sentence in corpus:
         bucket = hashlib.sha256(sentence.text.encode()).digest()[0] % 10
         if bucket > 1:

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from asr.config import SynthesisConfig
-from asr.corpus import synthesis
+from asr.corpus import espeak_voices, synthesis, voices
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -26,7 +26,9 @@ _COMMA_SHARE = 0.1  # of the places between words, where the voice makes a phras
 class Corpus(SynthesisConfig):
     """How much is spoken, how varied, and how long the strings are."""
 
-    num_voices: int = Field(300, ge=1, le=len(synthesis.ENGLISH) * len(synthesis.VARIANTS["train"]))
+    num_voices: int = Field(
+        300, ge=1, le=len(espeak_voices.ENGLISH) * len(espeak_voices.VARIANTS["train"])
+    )
     """Training voices: pairs of accent and variant, each with a rate and pitch of its own."""
     min_words: int = Field(1, ge=1)
     """Fewest words of an utterance."""
@@ -53,17 +55,17 @@ def prepare(source: Path | None, folder: Path, corpus: Corpus) -> None:  # noqa:
     """
 
     def draw(
-        split: synthesis.Split,
-        voice: synthesis.Voice,  # noqa: ARG001
+        split: voices.Split,
+        voice: voices.Voice,  # noqa: ARG001
         rng: np.random.Generator,
     ) -> synthesis.Sentence:
         text = _draw_text(split, corpus, rng)
         return synthesis.Sentence(text=text, spoken=_with_commas(text, rng))
 
-    synthesis.speak_corpus(folder, corpus, synthesis.ENGLISH, draw)
+    synthesis.speak_corpus(folder, corpus, espeak_voices.ENGLISH, draw)
 
 
-def split_of(text: str) -> synthesis.Split:
+def split_of(text: str) -> voices.Split:
     """Where a digit string belongs: of ten, about seven to train, one to dev, two to test."""
     bucket = hashlib.sha256(text.encode()).digest()[0] % 10
     if bucket == 0:
@@ -71,7 +73,7 @@ def split_of(text: str) -> synthesis.Split:
     return "test" if bucket < 3 else "train"
 
 
-def _draw_text(split: synthesis.Split, corpus: Corpus, rng: np.random.Generator) -> str:
+def _draw_text(split: voices.Split, corpus: Corpus, rng: np.random.Generator) -> str:
     while True:
         num_words = rng.integers(corpus.min_words, corpus.max_words + 1)
         text = " ".join(WORDS[digit] for digit in rng.integers(10, size=num_words))

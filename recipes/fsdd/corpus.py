@@ -24,7 +24,7 @@ import soundfile
 from pydantic import Field
 
 from asr.config import Settings, SynthesisConfig
-from asr.corpus import Utterance, synthesis, write_manifest
+from asr.corpus import Utterance, espeak_voices, synthesis, voices, write_manifest
 from asr.corpus import download as archive
 from asr.errors import DataError
 
@@ -116,9 +116,9 @@ def _training_set(real: Sequence[Utterance], folder: Path, corpus: Corpus) -> li
     for copy in range(1, corpus.real_copies):
         train += [replace(utterance, id=f"{utterance.id}-{copy}") for utterance in originals]
     if corpus.speak:
-        accents = (*synthesis.ENGLISH, *(accent for accent in SPELLINGS if accent != "en"))
-        train += synthesis.speak_split(
-            "train", folder / "synthetic", corpus.synthetic, accents, _draw
+        accents = (*espeak_voices.ENGLISH, *(accent for accent in SPELLINGS if accent != "en"))
+        train += synthesis.speak_training_set(
+            folder / "synthetic", corpus.synthetic, accents, _draw
         )
     if not train:
         raise DataError("corpus.real_a_digit 0 leaves no training set, unless corpus.speak is true")
@@ -140,8 +140,8 @@ def _spread(real: Sequence[Utterance], digit: int) -> list[Utterance]:
 
 
 def _draw(
-    split: synthesis.Split,  # noqa: ARG001
-    voice: synthesis.Voice,
+    split: voices.Split,  # noqa: ARG001
+    voice: voices.Voice,
     rng: np.random.Generator,
 ) -> synthesis.Sentence:
     digit = int(rng.integers(10))

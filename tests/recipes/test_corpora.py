@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from asr.config import ConfigError, SynthesisConfig, parse_settings
-from asr.corpus import espeak, synthesis
+from asr.corpus import espeak, espeak_voices
 from asr.corpus.manifest import Utterance, read_manifest
 from asr.errors import DataError
 from recipes.an4 import corpus as an4
@@ -90,7 +90,7 @@ def test_fsdd_is_spoken_by_voices_of_other_languages_too(corpora, tmp_path):
     assert {u.text for u in train} == set(fsdd.WORDS)
     accents = {str(u.speaker).partition("+")[0] for u in train}
     assert accents & (set(SPELLINGS) - {"en"})
-    assert accents & set(synthesis.ENGLISH)
+    assert accents & set(espeak_voices.ENGLISH)
     assert 0.05 < np.median([u.duration for u in train]) < 0.6
 
 
@@ -421,7 +421,9 @@ def test_no_voice_or_string_of_train_is_in_dev_or_test(spoken):
 
 def test_the_cast_of_each_split_has_variants_and_rates_of_its_own():
     cast = {
-        split: synthesis.draw_voices(split, synthesis.ENGLISH, 440, np.random.default_rng(1))
+        split: espeak_voices.EspeakVoices(espeak_voices.ENGLISH).cast(
+            split, 440, np.random.default_rng(1)
+        )
         for split in SPLITS
     }
     assert {split: len(voices) for split, voices in cast.items()} == {
@@ -430,9 +432,8 @@ def test_the_cast_of_each_split_has_variants_and_rates_of_its_own():
         "test": 88,
     }
     for held_out in ("dev", "test"):
-        for field in ("variant", "rate"):
-            of_train = {getattr(voice, field) for voice in cast["train"]}
-            assert not of_train & {getattr(voice, field) for voice in cast[held_out]}
+        for of in (lambda v: v.name.partition("+")[2], lambda v: v.settings["rate"]):
+            assert not set(map(of, cast["train"])) & set(map(of, cast[held_out]))
 
 
 def test_every_string_of_one_digit_is_in_train():
@@ -443,7 +444,7 @@ def test_every_variant_is_a_file_of_espeak():
     # eSpeak NG falls back to its own voice without a word when a variant is unknown.
     loader = pytest.importorskip("espeakng_loader")
     names = {path.name for path in Path(loader.get_data_path(), "voices", "!v").iterdir()}
-    listed = [variant for variants in synthesis.VARIANTS.values() for variant in variants]
+    listed = [variant for variants in espeak_voices.VARIANTS.values() for variant in variants]
     assert len(set(listed)) == len(listed)
     assert set(listed) <= names
 
@@ -534,11 +535,9 @@ def test_the_audio_of_an_utterance_is_what_was_spoken_for_its_text(monkeypatch, 
     program.write_text(
         "import json, struct, sys\n"
         "out = sys.stdout.buffer\n"
-        "out.write(struct.pack('<i', 8000))\n"
-        "out.flush()\n"
         "for line in sys.stdin:\n"
         "    count = 1000 * len(json.loads(line)['text'].replace(',', '').split())\n"
-        "    out.write(struct.pack(f'<i{count}h', count, *[1000] * count))\n"
+        "    out.write(struct.pack(f'<ii{count}h', count, 8000, *[1000] * count))\n"
         "    out.flush()\n"
     )
     monkeypatch.setattr(espeak, "__file__", str(program))
