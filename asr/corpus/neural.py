@@ -47,7 +47,7 @@ class Request:
     """Language whose rules the text is read by, as eSpeak NG calls it."""
 
 
-class Model:
+class SpeakingModel:
     """A model of the list."""
 
     def __init__(self, description: Mapping[str, Any]) -> None:
@@ -75,12 +75,12 @@ class Model:
         return np.round(samples * 32767).astype(np.int16).tobytes(), int(spoken.sample_rate)
 
 
-class Models:
+class Speakers:
     """All models, each loaded when it first speaks."""
 
     def __init__(self, descriptions: list[Mapping[str, Any]]) -> None:
         self._descriptions = descriptions
-        self._loaded: dict[int, Model] = {}
+        self._loaded: dict[int, SpeakingModel] = {}
 
     @cached_property
     def _reader(self) -> Any:
@@ -93,7 +93,7 @@ class Models:
     def speak(self, request: Request) -> tuple[bytes, int] | None:
         """Samples and their rate, or None if there is no such accent; no samples if no sound."""
         if request.model not in self._loaded:
-            self._loaded[request.model] = Model(self._descriptions[request.model])
+            self._loaded[request.model] = SpeakingModel(self._descriptions[request.model])
         model = self._loaded[request.model]
         phones = None
         if model.phones is not None:
@@ -129,7 +129,7 @@ def write_phones(phones: str, style: str, symbols: frozenset[str]) -> str:
     return "".join(written).strip()
 
 
-def serve(requests: IO[bytes], answers: IO[bytes], models: Models) -> None:
+def serve(requests: IO[bytes], answers: IO[bytes], models: Speakers) -> None:
     """Answer requests until there are no more."""
     for line in requests:
         spoken = models.speak(Request(**json.loads(line)))
@@ -141,4 +141,4 @@ def serve(requests: IO[bytes], answers: IO[bytes], models: Models) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.stdin.buffer, sys.stdout.buffer, Models(json.loads(Path(sys.argv[1]).read_text())))
+    serve(sys.stdin.buffer, sys.stdout.buffer, Speakers(json.loads(Path(sys.argv[1]).read_text())))
