@@ -62,7 +62,11 @@ def build(work: Path, lm: Path | None, folder: Path) -> None:
     report = copy_model(work / "model", folder, int8=True)
     print(f"stored in 8 bits: {report.num_bytes / 1e6:.1f} MB, {report.difference:.2g} nats off")
     written = read_model(folder)
-    write_model(folder, written.config, written.tokens, {**written.training, "language": LANGUAGE})
+    training = {**written.training, "language": LANGUAGE}
+    if "init" in training:
+        # In place of a path of the machine that it was trained on.
+        training["init"] = {**training["init"], "name": "an earlier run of the recipe"}
+    write_model(folder, written.config, written.tokens, training)
     options.remove_decoding(folder)
     if lm is not None:
         dev = read_manifest(work / "manifests/dev.jsonl")

@@ -54,6 +54,7 @@ def write_card(
         "seed": str(training["seed"]),
         "hours": f"{training['seconds'] / 3600:.1f}",
         "program": str(training["program"]),
+        "began": _describe_start(training.get("init")),
         "utterances": f"{len(heard):,}",
         "data_hours": f"{sum(u.duration for u in heard) / 3600:.2f}",
         "data": list_data(list(heard), config.corpus["weights"]),
@@ -63,6 +64,16 @@ def write_card(
     }
     template = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
     return Template(template).substitute(values).rstrip() + "\n"
+
+
+def _describe_start(init: Mapping[str, object] | None) -> str:
+    """Of a model that did not begin with random weights."""
+    if init is None:
+        return ""
+    return (
+        f"\nIt began with the weights of an earlier run of the same recipe, which had "
+        f"{init['dev_wer']:.1f} % of the dev sets' words wrong."
+    )
 
 
 def list_data(heard: Sequence[Utterance], weights: Mapping[str, int]) -> str:
