@@ -350,13 +350,18 @@ class DecodingConfig(Settings):
     confidence: ConfidenceConfig | None = None
     """What confidences of words are; none is the mean probability of their tokens."""
 
+    @property
+    def is_best_path(self) -> bool:
+        """Whether the best path is read off, without a search."""
+        return self.beam == 1 and not (self.lm or self.lexicon or self.neural_lm)
+
     def describe(self) -> str:
         """What is out of the ordinary, in a line."""
+        if self.is_best_path:
+            return "best path"
         helps = [f"{name} {value}" for name in ("lm", "lexicon") if (value := getattr(self, name))]
         if self.neural_lm and self.neural_share:
             helps.append(f"{self.neural_lm} with a share of {self.neural_share:g}")
-        if self.beam == 1 and not helps:
-            return "best path"
         weights = f"weight {self.lm_weight:g}, word bonus {self.word_bonus:g}"
         return ", ".join([f"beam {self.beam}", *helps, weights])
 

@@ -233,13 +233,12 @@ def _score_all(
     work: Work, name: str, utterances: "Sequence[corpus.Utterance]", folder: Path
 ) -> "tuple[str, transcription.evaluation.Evaluation]":
     """What `score_set` returns, and the score of the best path."""
+    stored = _score(work, name, utterances, decoding.DecodingOptions(), folder)
+    if decoding.options.read_decoding(work.path("model")).is_best_path:
+        return stored.summary(), stored
     best_path = decoding.DecodingOptions(beam=1)
-    if not decoding.options.has_decoding(work.path("model")):
-        score = _score(work, name, utterances, best_path, folder)
-        return score.summary(), score
-    tuned = _score(work, name, utterances, decoding.DecodingOptions(), folder)
     score = _score(work, name, utterances, best_path, folder / "best_path")
-    return f"{tuned.summary()}\nThe best path, without help:\n{score.summary()}", score
+    return f"{stored.summary()}\nThe best path, without help:\n{score.summary()}", score
 
 
 def _score(

@@ -1,5 +1,6 @@
 """Confidences that are fitted: the regression against scikit-learn, and a model's own words."""
 
+import json
 import math
 import shutil
 from dataclasses import replace
@@ -13,9 +14,11 @@ from asr.cli import main
 from asr.config import ConfidenceConfig
 from asr.corpus import Utterance, write_manifest
 from asr.decoding import TokenSpan, align, confidence, options
+from asr.recipe.stage import Work
+from asr.recipe.standard import model_stages, score_set
 from asr.transcription import Recognizer
 from asr.transcription.calibration import Words, _regress, calibrate, fit_confidence, predict
-from tests.tones import write_corpus
+from tests.tones import CONFIG, write_corpus
 
 
 def draw(num_words: int = 3000) -> Words:
@@ -132,3 +135,19 @@ def test_what_is_fitted_is_what_a_model_says_from_then_on(
     few = calibrate(model, utterances[:5], device="cpu")
     assert few.config is None
     assert options.read_decoding(model).confidence is None
+
+
+def test_a_recipe_with_fitted_confidences_scores_the_best_path_once(
+    tone_run: Path, tmp_path: Path
+) -> None:
+    work = Work(folder=tmp_path / "work", config=CONFIG, device="cpu")
+    shutil.copytree(tone_run / "model", work.path("model"))
+    utterances = mistaken(write_corpus(work.path("manifests") / "dev", 120, seed=9))
+    write_manifest(utterances, work.path("manifests/dev.jsonl"))
+    stages = {stage.name: stage for stage in model_stages("manifests")}
+    stages["tune"].run(work)
+    assert options.read_decoding(work.path("model")).confidence is not None
+    summary = score_set(work, "dev", work.path("dev"))
+    assert summary.count("%WER") == 1
+    calibration = json.loads(work.path("dev/report.json").read_text())["calibration"]
+    assert calibration["mean"] == pytest.approx(calibration["right"], abs=0.02)

@@ -113,8 +113,7 @@ def _describe(model: LoadedModel, exported: Path) -> dict[str, Any]:
     features = config.features
     decoding = options.read_decoding(exported)
     # The map belongs to the decoding that it was fitted for.
-    is_greedy = decoding.beam == 1 and not (decoding.lm or decoding.lexicon)
-    confidence = decoding.confidence if is_greedy else None
+    confidence = decoding.confidence if decoding.is_best_path else None
     return {
         "sampleRate": features.sample_rate,
         "stepSeconds": config.encoder.subsampling * features.frame_shift / features.sample_rate,
