@@ -9,6 +9,7 @@ Which module for which question:
     sharing         how do requests of many users share one network?
     guard           who may ask, how much, and for how long?
     transcriptions  OpenAI's interface: what is asked for, and what is answered?
+    sockets         how is live speech heard, in Vosk's protocol?
     replies         how does a transcript look in it, and how does an error?
     counters        what does `/metrics` show?
 """

@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from asr.errors import printable
 from asr.server.counters import Counters
@@ -14,6 +14,7 @@ from asr.server.guard import Guard
 from asr.server.models import ServedModel
 from asr.server.options import ServerOptions
 from asr.server.replies import Refusal, json_text
+from asr.server.sockets import LiveDesk
 from asr.server.transcriptions import Desk
 
 
@@ -28,12 +29,23 @@ class Site:
             "Requests that are received, wait or are worked on.",
             lambda: self.desk.num_requests,
         )
+        self.live = LiveDesk(self.desk, options, counters)
+        counters.gauges["asr_streams_open"] = (
+            "Live streams.",
+            lambda: self.live.num_streams,
+        )
         self.guard = Guard(self._routes(), options, counters)
         """The application."""
+
+    async def stop(self) -> None:
+        """Refuse what comes, and end live streams with what they have heard."""
+        self.guard.is_stopping = True
+        await self.live.stop()
 
     def close(self) -> None:
         """End when what runs is done."""
         self.desk.close()
+        self.live.close()
 
     def _routes(self) -> Starlette:
         return Starlette(
@@ -43,6 +55,8 @@ class Site:
                 Route("/v1/models", self._list_models),
                 Route("/v1/models/{name:path}", self._describe_model),
                 Route("/v1/audio/transcriptions", self.desk.transcribe, methods=["POST"]),
+                WebSocketRoute("/", self.live.listen),  # Where Vosk's clients look for it.
+                WebSocketRoute("/live", self.live.listen),
             ],
             exception_handlers={
                 Refusal: _refused,

@@ -81,7 +81,8 @@ class Guard:
             )
         if self.is_stopping and scope["path"] != "/healthz":
             raise Refusal(503, "the server is about to stop", code="stopping")
-        is_open = scope["path"] in _OPEN or scope["path"].startswith(_OPEN_FOLDER)
+        is_page = scope["path"] in _OPEN or scope["path"].startswith(_OPEN_FOLDER)
+        is_open = is_page and scope["type"] == "http"
         if self._options.key_digests and not is_open:
             self._check_key(scope, headers)
         length = headers.get("content-length", "0")

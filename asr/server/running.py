@@ -106,7 +106,7 @@ class _Uvicorn(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Refuse what comes, then finish what runs."""
-        self._site.guard.is_stopping = True
+        await self._site.stop()
         await super().shutdown(sockets)
 
 
@@ -136,9 +136,9 @@ def _patient(seconds: float) -> type[H11Protocol]:
 
         def _give_up(self) -> None:
             self._deadline = None
-            if not self.transport.is_closing() and (
-                self.cycle is None or self.cycle.response_complete
-            ):
+            waits = self.cycle is None or self.cycle.response_complete
+            # What has become a websocket is another's.
+            if waits and self.transport.get_protocol() is self:
                 self.transport.close()
 
     return _Connection

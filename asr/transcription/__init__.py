@@ -8,6 +8,7 @@ Which module for which question:
     passage, reading, pieces   how is audio read ahead and cut, and how is the output stitched?
     transcript   how do hypotheses become words with times and confidence?
     live         what if the audio is still arriving?
+    rereading    what if it is, and the network needs whole utterances?
     aligner, anchors, boundaries   where are the words of a known text said?
     job          what of many inputs is left to do, what fails, what stops all?
     results, output, captions   where do results go, in which formats?

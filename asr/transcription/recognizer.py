@@ -12,12 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from asr.config import DecodingConfig
 from asr.corpus import Utterance
 from asr.decoding import Decoder, DecodingOptions, read_decoder
-from asr.errors import AsrError, AudioError
+from asr.errors import AsrError, AudioError, ModelError
 from asr.model import InferenceNetwork, LoadedModel, locate_model, open_network, read_model
 from asr.text import normalize
 from asr.transcription.live import ENDPOINT_SECONDS, LiveStream
 from asr.transcription.passage import Passage, Segment
 from asr.transcription.pipeline import Pipeline, Watch
+from asr.transcription.rereading import RereadStream
 from asr.transcription.sources import Source
 from asr.transcription.transcript import (
     Alternative,
@@ -220,6 +221,25 @@ class Recognizer:
             sample_rate=sample_rate,
             endpoint_seconds=endpoint_seconds,
         )
+
+    def listen(
+        self, *, sample_rate: int | None = None, endpoint_seconds: float = ENDPOINT_SECONDS
+    ) -> LiveStream | RereadStream:
+        """As `stream`, for any model: one that needs whole utterances reads some of them again.
+
+        Its text ends late, and is then what `transcribe` gives of all audio.
+        """
+        try:
+            return self.stream(sample_rate=sample_rate, endpoint_seconds=endpoint_seconds)
+        except ModelError:
+            return RereadStream(
+                self._network,
+                self.config,
+                self.tokens,
+                self._decode,
+                sample_rate=sample_rate,
+                endpoint_seconds=endpoint_seconds,
+            )
 
     def log_probs(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Log-probabilities [step, token] of each input: samples at the model's rate, or frames."""
