@@ -10,6 +10,7 @@ Which module for which question:
     guard           who may ask, how much, and for how long?
     transcriptions  OpenAI's interface: what is asked for, and what is answered?
     sockets         how is live speech heard, in Vosk's protocol?
+    site            what is the page `/` made of?
     replies         how does a transcript look in it, and how does an error?
     counters        what does `/metrics` show?
 """

@@ -4,6 +4,7 @@ from . import models as models
 from . import options as options
 from . import replies as replies
 from . import sharing as sharing
+from . import site as site
 from . import sockets as sockets
 from . import transcriptions as transcriptions
 from .app import make_app as make_app

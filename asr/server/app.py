@@ -14,6 +14,7 @@ from asr.server.guard import Guard
 from asr.server.models import ServedModel
 from asr.server.options import ServerOptions
 from asr.server.replies import Refusal, json_text
+from asr.server.site import show_page
 from asr.server.sockets import LiveDesk
 from asr.server.transcriptions import Desk
 
@@ -55,6 +56,8 @@ class Site:
                 Route("/v1/models", self._list_models),
                 Route("/v1/models/{name:path}", self._describe_model),
                 Route("/v1/audio/transcriptions", self.desk.transcribe, methods=["POST"]),
+                Route("/", show_page),
+                Route("/static/{name}", show_page),
                 WebSocketRoute("/", self.live.listen),  # Where Vosk's clients look for it.
                 WebSocketRoute("/live", self.live.listen),
             ],

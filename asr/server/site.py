@@ -1,0 +1,33 @@
+"""The page `/` and its parts, which stand in `asr/assets/serve` and are served as they are."""
+
+from functools import cache
+from importlib.resources import files
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from asr.errors import printable
+from asr.server.replies import Refusal
+
+_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+_SHARED = "page.css"  # of all pages of this program
+
+
+@cache
+def page_parts() -> dict[str, tuple[str, str]]:
+    """The text and media type of each file of the page, by name."""
+    assets = files("asr") / "assets"
+    parts = [*(assets / "serve").iterdir(), assets / _SHARED]
+    return {
+        part.name: (part.read_text(encoding="utf-8"), _TYPES[part.name.rpartition(".")[2]])
+        for part in parts
+    }
+
+
+async def show_page(request: Request) -> Response:
+    """Answer `/` and `/static/NAME`."""
+    name = request.path_params.get("name", "index.html")
+    if name not in page_parts():
+        raise Refusal(404, f"there is nothing at {printable(request.url.path)}")
+    content, media_type = page_parts()[name]
+    return Response(content, media_type=media_type)
