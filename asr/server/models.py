@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from asr.decoding import DecodingOptions
 from asr.errors import ConfigError, printable
 from asr.server.sharing import SharedNetwork
@@ -79,6 +81,9 @@ def serve_model(
 ) -> ServedModel:
     """A model that is in memory, ready for many users."""
     rate = recognizer.config.features.sample_rate
+    # What a first utterance brings along (Numba compiles the search) is not for the first user.
+    noise = np.random.default_rng(0).normal(0.0, 0.01, rate)
+    recognizer.transcribe(noise, sample_rate=rate)
     shared = recognizer.with_network(lambda network: SharedNetwork(network, rate, count_batch))
     return ServedModel(name=name, recognizer=shared, loaded=int(time.time()))
 
