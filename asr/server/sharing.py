@@ -23,6 +23,8 @@ class _Call:
     """Inputs of one caller, and what is known of them."""
 
     inputs: Sequence[_Array]
+    turn: int
+    """Number of the batch that last heard something of it, or before which it came."""
     outputs: dict[int, _Array] = field(default_factory=dict)
     done: Future[list[_Array]] = field(default_factory=Future)
 
@@ -30,8 +32,8 @@ class _Call:
 class SharedNetwork:
     """An `InferenceNetwork` that many threads call at once.
 
-    Their inputs go into common batches of similar length, oldest first: a short recording does not
-    wait until a long one is done. A batch's make-up changes the last bits of log-probabilities, as
+    Their inputs go into common batches of similar length, in turns: a short recording does not wait
+    until a long one is done. A batch's make-up changes the last bits of log-probabilities, as
     it does anywhere (less than 1e-5).
     """
 
@@ -50,6 +52,7 @@ class SharedNetwork:
         self._network, self._rate, self._count_batch = network, sample_rate, count_batch
         self._waiting: deque[tuple[_Call, int]] = deque()
         self._change = threading.Condition()
+        self._num_batches = 0
         self._is_open = True
         self._thread = threading.Thread(target=self._work, name="asr-network", daemon=True)
         self._thread.start()
@@ -63,8 +66,8 @@ class SharedNetwork:
         """As `InferenceNetwork.log_probs`; returns when a batch with the last input is done."""
         if statistics is not None or not len(inputs) or inputs[0].ndim != 1:
             return self._network.log_probs(inputs, statistics)
-        call = _Call(inputs)
         with self._change:
+            call = _Call(inputs, self._num_batches)
             if not self._is_open:
                 raise RuntimeError("the network is closed")
             self._waiting += [(call, place) for place in range(len(inputs))]
@@ -103,7 +106,7 @@ class SharedNetwork:
                     call.done.set_result([call.outputs[row] for row in range(len(call.inputs))])
 
     def _next_batch(self) -> list[tuple[_Call, int]]:
-        """What waits longest, and what goes well with it; none when the network is closed."""
+        """What is next, and what goes well with it; none when the network is closed."""
         with self._change:
             while not self._waiting and self._is_open:
                 self._change.wait()
@@ -117,6 +120,11 @@ class SharedNetwork:
                 np.int64,
             )
             batches = plan_batches(milliseconds, int(1000 * _BATCH_SECONDS))
-            (rows,) = [set(batch.tolist()) for batch in batches if 0 in batch]
+            # Whose turn was longest ago: somebody with much to hear does not keep others waiting.
+            first = min(range(len(waiting)), key=lambda row: waiting[row][0].turn)
+            (rows,) = [set(batch.tolist()) for batch in batches if first in batch]
+            self._num_batches += 1
+            for row in rows:
+                waiting[row][0].turn = self._num_batches
             self._waiting = deque(pair for row, pair in enumerate(waiting) if row not in rows)
             return [waiting[row] for row in sorted(rows)]

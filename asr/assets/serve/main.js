@@ -64,6 +64,7 @@ async function listenTo(blob, name, samples) {
   recording = { blob, name, buffer: await decode(blob, samples), url: URL.createObjectURL(blob) };
   player.src = recording.url;
   player.hidden = recording.buffer === null;
+  element("downloads").hidden = false;
   draw();
 }
 
@@ -111,7 +112,7 @@ async function startMicrophone() {
     return;
   }
   show();
-  for (const id of ["wave", "spectrum", "player"]) element(id).hidden = true;
+  for (const id of ["wave", "spectrum", "player", "downloads"]) element(id).hidden = true;
   element("level").hidden = false;
   button.textContent = "Stop the microphone";
   button.setAttribute("aria-pressed", "true");
