@@ -99,6 +99,9 @@ class TokenConfig(Settings):
     """Number of units; for `bpe`."""
 
 
+Codec = Literal["none", "telephone", "mu-law", "mp3", "opus"]
+
+
 class AugmentConfig(Settings):
     """What training does to the audio and features; off unless a value says otherwise."""
 
@@ -116,10 +119,17 @@ class AugmentConfig(Settings):
     """Share of utterances that noise is added to."""
     noise_snr_db: tuple[float, float] = (5.0, 30.0)
     """Range of the signal-to-noise ratio."""
+    noise_files: tuple[Path, ...] = ()
+    """Audio files, folders of them, or manifests: recorded noise in place of artificial."""
     reverb_probability: float = Field(0.0, ge=0, le=1)
     """Share of utterances that are reverberated."""
     reverb_rt60: tuple[float, float] = (0.1, 0.6)
     """Range of the reverberation time in seconds."""
+    reverb_files: tuple[Path, ...] = ()
+    """Likewise, impulse responses of rooms in place of artificial ones."""
+    codecs: tuple[Codec, ...] = ()
+    """What training utterances go through when they are packed, one drawn for each by its id; a
+    codec may be named more than once, `none` leaves one as it is."""
     vocal_tract: float = Field(0.0, ge=0, lt=1)
     """Frequencies are scaled by up to this share, either way, as by other speakers."""
     channel_db: float = Field(0.0, ge=0)
@@ -453,6 +463,19 @@ class Config(Settings):
             raise ValueError(
                 "augment.join_probability: utterances that are joined are normalized together, "
                 "and features.normalization is speaker"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_recorded(self) -> Self:
+        augment = self.augment
+        if augment.noise_files and not augment.noise_probability:
+            raise ValueError("augment.noise_files without augment.noise_probability: never heard")
+        if augment.reverb_files and not augment.reverb_probability:
+            raise ValueError("augment.reverb_files without augment.reverb_probability: never heard")
+        if augment.codecs and self.training.stream:
+            raise ValueError(
+                "augment.codecs: shards that training.stream reads in every epoch are not packed"
             )
         return self
 

@@ -9,6 +9,7 @@ from typing import Any
 from asr.config import Config, Settings
 
 _ABSENT = object()
+_LISTS = ("noise_files", "reverb_files", "codecs")
 
 
 def plain_values(settings: Settings) -> dict[str, Any]:
@@ -23,7 +24,8 @@ def section_values(
     """The sections or `section.key` values named, as plain values; those in `without` left out.
 
     Without a model to start from, `training.init` is left out, since it changes nothing, and so are
-    the manifests that it does not name, and `training.more` where there is none.
+    the manifests that it does not name, `training.more` where there is none, and lists of
+    `augment` that are empty.
     """
     values = _reduced(config, config.model_dump(mode="json"), without)
     return {name: value for name in names if (value := _lookup(values, name)) is not _ABSENT}
@@ -73,7 +75,8 @@ def _reduced(config: Config, values: dict[str, Any], without: Sequence[str]) -> 
     if not config.training.more:
         without = ("training.more", *without)
     absent = [key for key in ("replay", "old_test") if getattr(init, key) is None]
-    for dotted in (*without, *(f"training.init.{key}" for key in absent)):
+    without = (*without, *(f"training.init.{key}" for key in absent))
+    for dotted in (*without, *(f"augment.{key}" for key in _LISTS if not values["augment"][key])):
         section, _, key = dotted.rpartition(".")
         inner = _lookup(values, section)
         if inner is not _ABSENT:

@@ -52,6 +52,19 @@ def test_fine_tuning_is_no_setting_without_a_model_to_start_from() -> None:
     }
 
 
+def test_recorded_noise_is_no_setting_where_there_is_none() -> None:
+    names = ["augment", "augment.noise_files", "augment.codecs"]
+    values = section_values(Config(), names)
+    assert list(values) == ["augment"]
+    assert not {"noise_files", "reverb_files", "codecs"} & set(values["augment"])
+    augment = {"noise_files": ["cafe"], "noise_probability": 1, "codecs": ["mp3"]}
+    config = Config.model_validate({"augment": augment})
+    values = section_values(config, names)
+    assert values["augment"]["noise_files"] == values["augment.noise_files"] == ["cafe"]
+    assert values["augment.codecs"] == ["mp3"]
+    assert named_files(config, ["augment.noise_files"]) == {"augment.noise_files.0": Path("cafe")}
+
+
 def test_further_speech_is_no_setting_where_there_is_none() -> None:
     names = ["training", "training.more"]
     values = section_values(Config(), names)

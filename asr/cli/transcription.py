@@ -223,10 +223,23 @@ def stopped_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _levels(_context: click.Context, _option: click.Parameter, value: str) -> tuple[float, ...]:
+    """Levels with commas between them."""
+    try:
+        levels = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        levels = ()
+    if not levels or not all(-50 <= level <= 100 for level in levels):
+        raise click.BadParameter(f"{value!r}: levels in dB are expected, as 20,10,0")
+    return levels
+
+
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for the results.")
+@click.option("--noise", type=_FILE, help="Noise (file, folder or manifest) to score in as well.")
+@click.option("--snr", "levels_db", default="20,10,0", callback=_levels, help="Its levels in dB.")
 @decoding_options
 @_DEVICE
 @_THREADS
@@ -234,6 +247,8 @@ def evaluate(
     model: Path,
     manifest: Path,
     output_dir: Path | None,
+    noise: Path | None,
+    levels_db: tuple[float, ...],
     device: str,
     threads: int | None,
     **settings: Any,
@@ -245,9 +260,14 @@ def evaluate(
     """
     utterances = corpus.read_manifest(manifest)
     recognizer = load_recognizer(model, device, threads, settings)
-    evaluation = transcription.evaluate(
-        recognizer, utterances, name=str(model), test_set=manifest.name
-    )
+    names = {"name": str(model), "test_set": manifest.name}
+    conditions = []
+    if noise is not None:
+        conditions = transcription.noisy.evaluate_in_noise(
+            recognizer, utterances, noise, levels_db, **names
+        )
+    evaluation = transcription.evaluate(recognizer, utterances, **names)
+    evaluation = replace(evaluation, report=replace(evaluation.report, conditions=conditions))
     if output_dir is not None:
         transcription.write_evaluation(evaluation, utterances, recognizer, output_dir)
     for name, error in evaluation.failures:

@@ -18,6 +18,7 @@ Which module for which question:
     voices              what speaks?  espeak_voices, neural_voices: which voices are there?
     voice_models        what is in a folder with neural voices?
     espeak, neural      the programs that speak
+    noises, codecs      what are recorded noise and rooms, telephones and lossy formats?
     pronunciation       how are its words spoken, in phones?
     formats/            other programs' corpora, in and out
     checks/             what is wrong with it?

@@ -1,8 +1,10 @@
 from . import checks as checks
+from . import codecs as codecs
 from . import download as download
 from . import espeak_voices as espeak_voices
 from . import formats as formats
 from . import manifest as manifest
+from . import noises as noises
 from . import packed as packed
 from . import pronunciation as pronunciation
 from . import recordings as recordings

@@ -18,7 +18,7 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.audio import as_int16, read_audio
+from asr.audio import Samples, as_int16, read_audio
 from asr.batches import plan_batches
 from asr.config import FeatureConfig
 from asr.corpus.joined import JoinedUtterances, JoinedValues, column_of
@@ -33,6 +33,8 @@ from asr.progress import track
 
 Kind = Literal["waveforms", "features"]
 _KINDS: dict[Kind, type[np.generic]] = {"waveforms": np.int16, "features": np.float32}
+Change = Callable[[Samples, Utterance], Samples]
+"""What is done to an utterance's samples before they are packed."""
 Loaded = tuple[Utterance, tuple[NDArray[np.generic], int | None]]
 """An utterance with its samples or frames, and the rate of its file."""
 
@@ -119,11 +121,17 @@ class PackReport:
     """Ids of utterances whose audio has a lower rate than the model."""
 
 
-def pack(utterances: Sequence[Utterance], folder: Path, features: FeatureConfig) -> PackReport:
+def pack(
+    utterances: Sequence[Utterance],
+    folder: Path,
+    features: FeatureConfig,
+    change: Change | None = None,
+) -> PackReport:
     """Decode every utterance into `folder`, which is replaced; two threads read ahead.
 
     Raises:
-        DataError: an utterance cannot be read (named), or audio and features are mixed.
+        DataError: an utterance cannot be read (named), audio and features are mixed, or features
+            were to be changed as only audio can be.
     """
     if not utterances:
         raise DataError(f"{folder.name}: there are no utterances")
@@ -131,7 +139,9 @@ def pack(utterances: Sequence[Utterance], folder: Path, features: FeatureConfig)
     if len(from_features) > 1:
         raise DataError(f"{folder.name}: some utterances are audio and some are features")
     kind: Kind = "features" if from_features.pop() else "waveforms"
-    load = _frames_reader(features) if kind == "features" else _samples_reader(features)
+    if kind == "features" and change is not None:
+        raise DataError(f"{folder.name}: stored features go through no codec; drop augment.codecs")
+    load = _frames_reader(features) if kind == "features" else _samples_reader(features, change)
     loaded = _read_ahead(load, utterances)
     return write_packed(
         zip(utterances, loaded, strict=True), len(utterances), folder, kind, features
@@ -283,7 +293,7 @@ def _read_ahead(
 
 
 def _samples_reader(
-    config: FeatureConfig,
+    config: FeatureConfig, change: Change | None
 ) -> Callable[[Utterance], tuple[NDArray[np.generic], int | None]]:
     def load(utterance: Utterance) -> tuple[NDArray[np.generic], int | None]:
         audio = read_audio(
@@ -293,7 +303,8 @@ def _samples_reader(
             duration=utterance.duration or None,
         )
         check_length(audio.samples, utterance, config)
-        return as_int16(audio.samples), audio.source_rate
+        samples = audio.samples if change is None else change(audio.samples, utterance)
+        return as_int16(samples), audio.source_rate
 
     return load
 

@@ -22,6 +22,7 @@ from asr.corpus.packed import (
     DIGESTS,
     SHARD_STARTS,
     STARTS,
+    Change,
     Loaded,
     PackedCorpus,
     PackReport,
@@ -39,18 +40,23 @@ _AHEAD, _PART = 64, 16  # utterances decoded ahead, and by a thread at a time
 
 
 def pack_shards(
-    locations: Sequence[str], total: int, folder: Path, features: FeatureConfig
+    locations: Sequence[str],
+    total: int,
+    folder: Path,
+    features: FeatureConfig,
+    change: Change | None = None,
 ) -> PackReport:
     """Decode the audio of tar files into `folder`, as they are read from front to back.
 
     Args:
         locations: as `read_shards` takes them.
         total: how many utterances are expected, for the progress.
+        change: as in `pack`.
 
     Raises:
         DataError: as `read_shards`, an utterance that cannot be decoded, or none at all.
     """
-    loaded = itertools.chain.from_iterable(_decoded(name, features) for name in locations)
+    loaded = itertools.chain.from_iterable(_decoded(name, features, change) for name in locations)
     return write_packed(loaded, total, folder, "waveforms", features)
 
 
@@ -77,13 +83,17 @@ def index_shards(
     return report
 
 
-def _decoded(location: str, features: FeatureConfig) -> Iterator[Loaded]:
+def _decoded(
+    location: str, features: FeatureConfig, change: Change | None = None
+) -> Iterator[Loaded]:
     """The utterances of a tar file, each with the duration that was found; two threads decode."""
 
     def load(sharded: ShardedUtterance) -> Loaded:
         name = str(sharded.utterance.audio_filepath)
         samples, rate = decode(sharded.audio, name, features.sample_rate)
         check_length(samples, sharded.utterance, features)
+        if change is not None:
+            samples = change(samples, sharded.utterance)
         duration = len(samples) / features.sample_rate
         return replace(sharded.utterance, duration=duration), (as_int16(samples), rate)
 

@@ -7,6 +7,7 @@ Which module for which question:
     stage        what is a stage, and what is it given?
     standard     which stages do recipes share?
     ngrams       what is the language model of a recipe made from?
+    rooms        in what recorded noise and rooms is it heard?
     adaptation   what if the model starts from another one?
     more_speech, held_out   what is learnt besides the recipe's own speech, and what must not be?
     run          in which order do stages run, and which do not?

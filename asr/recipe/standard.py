@@ -10,7 +10,7 @@ from asr import corpus, decoding, lm, training, transcription
 from asr.config import Settings, parse_settings
 from asr.errors import ConfigError, DataError
 from asr.files import open_atomic, replace_folder
-from asr.recipe import adaptation, more_speech, ngrams
+from asr.recipe import adaptation, more_speech, ngrams, rooms
 from asr.recipe.stage import Stage, Work
 from asr.text import tokens
 
@@ -26,6 +26,9 @@ _PACKED = (
     "training.stream",
     "training.init.replay",
     "training.more",
+    "augment.noise_files",
+    "augment.reverb_files",
+    "augment.codecs",
 )  # the settings that packing reads
 
 _REPLAY = "packed/replay"
@@ -81,11 +84,13 @@ def _check_manifests(work: Work) -> None:
     """See that what the configuration names to be learnt from is there."""
     adaptation.check_replay(work)
     more_speech.check_more(work)
+    rooms.check_files(work)
 
 
 def _pack(work: Work) -> None:
     """Decode the audio of the training and dev sets once."""
     adaptation.pack_replay(work, work.path(_REPLAY))
+    rooms.pack_rooms(work)
     for split in ("train", "dev"):
         packed, count = _pack_split(work, split)
         work.report(f"{split}: {count} utterances, {packed.seconds / 60:.1f} minutes")
@@ -107,10 +112,12 @@ def _pack_split(work: Work, split: str) -> "tuple[corpus.PackReport, int]":
     folder, features = work.path(f"packed/{split}"), work.config.features
     listed = work.path(f"manifests/{split}.shards")
     stream = split == "train" and work.config.training.stream
+    change = rooms.codec_change(work) if split == "train" else None
     if listed.exists():
         locations, count = corpus.shards.list_shards(listed)
-        store = corpus.streamed.index_shards if stream else corpus.streamed.pack_shards
-        return store(locations, count, folder, features), count
+        if stream:
+            return corpus.streamed.index_shards(locations, count, folder, features), count
+        return corpus.streamed.pack_shards(locations, count, folder, features, change), count
     if stream:
         raise ConfigError(
             "training.stream: the recipe's training set is no list of shards (manifests/"
@@ -118,7 +125,7 @@ def _pack_split(work: Work, split: str) -> "tuple[corpus.PackReport, int]":
         )
     utterances = corpus.ManifestTable(_manifest(work, split))
     utterances.check()
-    return corpus.pack(utterances, folder, features), len(utterances)
+    return corpus.pack(utterances, folder, features, change), len(utterances)
 
 
 def _train(work: Work) -> None:
@@ -144,6 +151,7 @@ def _train(work: Work) -> None:
             pronunciations=work.path(PRONUNCIATIONS),
             replay_set=adaptation.open_replay(work, work.path(_REPLAY)),
             more_sets=more_speech.open_more(work, work.path(_MORE)),
+            rooms=rooms.open_rooms(work),
         )
 
 

@@ -44,6 +44,27 @@ class Clip:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Condition:
+    """The same test set, heard otherwise."""
+
+    name: str
+    score: Score
+
+    @cached_property
+    def interval(self) -> Interval | None:
+        """Of the word error rate."""
+        return word_error_interval(self.score)
+
+    @property
+    def line(self) -> str:
+        """As `asr evaluate` prints it."""
+        words, interval = self.score.words, self.interval
+        sure = f" [{interval.low:.2f}, {interval.high:.2f}]" if interval else ""
+        counts = f"{words.errors} / {words.reference_length}"
+        return f"{self.name}: WER {format_rate(words.rate)} %{sure} ({counts})"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoreReport:
     """A score, and what is known about it.
 
@@ -69,6 +90,8 @@ class ScoreReport:
     """What recognizing the audio took."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Where the hypotheses come from, as commit or model, by name."""
+    conditions: Sequence[Condition] = ()
+    """What became of it in noise, if that was tried."""
 
     @cached_property
     def interval(self) -> Interval | None:
@@ -127,7 +150,7 @@ def report_lines(report: ScoreReport) -> list[str]:
         )
     if report.real_time_factor is not None:
         lines.append(f"Real-time factor {report.real_time_factor:.4f}")
-    return lines
+    return [*lines, *(condition.line for condition in report.conditions)]
 
 
 def report_notes(report: ScoreReport) -> list[str]:
@@ -170,15 +193,7 @@ def report_values(report: ScoreReport) -> dict[str, Any]:
         "characters": _counts_values(score.characters),
         "ser": score.sentence_rate,
         "sentences": {"num": len(score.utterances), "num_wrong": score.num_wrong},
-        "interval": interval
-        and {
-            "low": interval.low,
-            "high": interval.high,
-            "confidence": interval.confidence,
-            "unit": interval.unit,
-            "num_units": interval.num_units,
-            "standard_error": interval.standard_error,
-        },
+        "interval": _interval_values(interval),
         "raw": report.raw
         and {
             "wer": report.raw.words.rate,
@@ -192,6 +207,15 @@ def report_values(report: ScoreReport) -> dict[str, Any]:
         "audio_seconds": report.audio_seconds,
         "compute_seconds": report.compute_seconds,
         "provenance": dict(report.provenance),
+        "conditions": [
+            {
+                "name": condition.name,
+                "wer": condition.score.words.rate,
+                "words": _counts_values(condition.score.words),
+                "interval": _interval_values(condition.interval),
+            }
+            for condition in report.conditions
+        ],
         "notes": report_notes(report),
         "calibration": report.calibration and asdict(report.calibration),
         "tables": [_table_values(table) for table in report.tables],
@@ -255,6 +279,19 @@ def results_table(report: ScoreReport) -> list[str]:
 
 def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _interval_values(interval: Interval | None) -> dict[str, Any] | None:
+    if interval is None:
+        return None
+    return {
+        "low": interval.low,
+        "high": interval.high,
+        "confidence": interval.confidence,
+        "unit": interval.unit,
+        "num_units": interval.num_units,
+        "standard_error": interval.standard_error,
+    }
 
 
 def _counts_values(counts: ErrorCounts) -> dict[str, int]:

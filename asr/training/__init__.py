@@ -8,6 +8,7 @@ Which module for which question:
     step        what changes in a step?
     loss        what is minimized?
     batch, inputs, augment  how do utterances become padded, augmented features?
+    rooms, draws            what of noise and rooms that were recorded, and what is drawn where?
     memory, bad_steps       what if a batch does not fit, or a gradient is not a number?
     targets, feasibility    how are token ids held, and which utterances cannot be learnt?
     dev_set     how good is the network on the dev set?

@@ -9,7 +9,6 @@ Dimension names: batch (utterances), sample (of audio), frame (of features), bin
 import functools
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,6 +18,8 @@ from torch import Generator, Tensor
 
 from asr import model
 from asr.config import AugmentConfig, FeatureConfig
+from asr.training.draws import on_host
+from asr.training.rooms import Rooms
 
 _PERCENT = 100
 _NUM_COSINES = 4
@@ -31,11 +32,13 @@ def augment_waveforms(
     config: AugmentConfig,
     sample_rate: int,
     generator: Generator,
+    rooms: Rooms | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Speed, silence, reverberation, noise and level, in this order, as the configuration says.
 
     Args:
         waveforms: in [-1, 1], with zeros after each utterance's own samples.
+        rooms: recorded noise and rooms in place of artificial ones.
 
     Returns:
         Waveforms and their numbers of samples; after these there are zeros again.
@@ -48,14 +51,21 @@ def augment_waveforms(
         waveforms, num_samples = add_silence(waveforms, num_samples, most, generator)
     if config.reverb_probability:
         chosen = _uniform(len(waveforms), 0.0, 1.0, generator) < config.reverb_probability
-        rt60 = _uniform(len(waveforms), *config.reverb_rt60, generator)
-        longest = _largest(rt60, config.reverb_rt60[1])
-        wet = reverberate(waveforms, rt60, longest, sample_rate, generator)
+        if rooms is not None and rooms.responses is not None:
+            wet = convolve(waveforms, rooms.draw_responses(len(waveforms), generator))
+        else:
+            rt60 = _uniform(len(waveforms), *config.reverb_rt60, generator)
+            longest = _largest(rt60, config.reverb_rt60[1])
+            wet = reverberate(waveforms, rt60, longest, sample_rate, generator)
         waveforms = torch.where(chosen[:, None], wet, waveforms)
     if config.noise_probability:
         chosen = _uniform(len(waveforms), 0.0, 1.0, generator) < config.noise_probability
         snr_db = _uniform(len(waveforms), *config.noise_snr_db, generator)
-        noisy = add_noise(waveforms, num_samples, snr_db, generator)
+        if rooms is not None and rooms.noise is not None:
+            noise = rooms.draw_noise(len(waveforms), waveforms.shape[1], generator)
+            noisy = mix_noise(waveforms, num_samples, noise, snr_db)
+        else:
+            noisy = add_noise(waveforms, num_samples, snr_db, generator)
         waveforms = torch.where(chosen[:, None], noisy, waveforms)
     if config.gain_db:
         gain_db = _uniform(len(waveforms), -config.gain_db, config.gain_db, generator)
@@ -110,8 +120,15 @@ def reverberate(
     tail = tail / tail.square().sum(dim=1, keepdim=True).sqrt()
     tail = tail * _uniform(len(waveforms), 0.1, 1.0, generator)[:, None]
     response = torch.cat([torch.ones_like(tail[:, :1]), tail], dim=1)
-    size = _fast_size(waveforms.shape[1] + response.shape[1])
-    spectrum = torch.fft.rfft(waveforms, size) * torch.fft.rfft(response, size)
+    return convolve(waveforms, response)
+
+
+def convolve(
+    waveforms: Float[Tensor, "batch sample"], responses: Float[Tensor, "batch tap"]
+) -> Float[Tensor, "batch sample"]:
+    """What is heard of each utterance where an impulse is heard as its response; as long."""
+    size = _fast_size(waveforms.shape[1] + responses.shape[1])
+    spectrum = torch.fft.rfft(waveforms, size) * torch.fft.rfft(responses, size)
     wet: Tensor = torch.fft.irfft(spectrum, size)[:, : waveforms.shape[1]]
     return wet
 
@@ -128,6 +145,16 @@ def add_noise(
     bins = torch.arange(1, spectrum.shape[1] + 1, device=waveforms.device)
     slope = _uniform(len(waveforms), 0.0, 1.0, generator)[:, None]
     noise = torch.fft.irfft(spectrum * bins**-slope, size)[:, : waveforms.shape[1]]
+    return mix_noise(waveforms, num_samples, noise, snr_db)
+
+
+def mix_noise(
+    waveforms: Float[Tensor, "batch sample"],
+    num_samples: Int[Tensor, " batch"],
+    noise: Float[Tensor, "batch sample"],
+    snr_db: Float[Tensor, " batch"],
+) -> Float[Tensor, "batch sample"]:
+    """Each utterance with a noise at a signal-to-noise ratio, up to its last sample."""
     noise = _zero_after(noise, num_samples)
     speech_power = waveforms.square().sum(dim=1)
     noise_power = noise.square().sum(dim=1).clamp_min(1e-20)
@@ -305,18 +332,6 @@ def _spans(
 def draw_factors(num_utterances: int, share: float, generator: Generator) -> Tensor:
     """Factors from 1 / (1 + share) to 1 + share, [batch]."""
     return (1 + share) ** _uniform(num_utterances, -1.0, 1.0, generator)
-
-
-def on_host(generator: Generator, use: Literal["speed", "joining"]) -> Generator:
-    """Where to draw numbers that the program itself needs; on a CPU from `generator`.
-
-    Reading a number from a GPU would mean waiting for all that it has been given to do. There it
-    is a generator whose seed follows from the one's and from the use.
-    """
-    if generator.device.type == "cpu":
-        return generator
-    place = 1 + ("speed", "joining").index(use)
-    return Generator().manual_seed(generator.initial_seed() + (place << 56))
 
 
 def _choose(values: Sequence[float], generator: Generator) -> float:

@@ -24,11 +24,12 @@ from asr.training.augment import (
     draw_factors,
     join_pairs,
     mask_features,
-    on_host,
     stretch_time,
     warp_frequencies,
 )
 from asr.training.batch import Batch, make_batch, samples_per_unit
+from asr.training.draws import on_host
+from asr.training.rooms import Rooms
 
 _INT16_SCALE = 32768
 _STATISTICS_SECONDS = 600
@@ -46,12 +47,16 @@ class Augmentation:
     """How often each utterance comes, after one another and each time masked otherwise."""
     done: float = 1.0
     """Share of the training that is over; masks may grow with it."""
+    rooms: Rooms | None = None
+    """Recorded noise and rooms, if any."""
 
     def change_waveforms(
         self, waveforms: Tensor, num_samples: Tensor, sample_rate: int
     ) -> tuple[Tensor, Tensor]:
         """All that is done to audio."""
-        return augment_waveforms(waveforms, num_samples, self.config, sample_rate, self.generator)
+        return augment_waveforms(
+            waveforms, num_samples, self.config, sample_rate, self.generator, self.rooms
+        )
 
     def change_tempo(self, base: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
         """Stored frames stretched, as audio would be."""

@@ -13,6 +13,7 @@ from asr.model import Network, ctc_loss
 from asr.training.augment import join_pairs
 from asr.training.batch import Batch
 from asr.training.inputs import Augmentation, draw_joined, input_features
+from asr.training.rooms import Rooms
 
 
 class Objective(nn.Module):
@@ -24,6 +25,7 @@ class Objective(nn.Module):
         config: Config,
         dtype: torch.dtype = torch.float32,
         separator: int | None = None,
+        rooms: Rooms | None = None,
     ):
         """Make it.
 
@@ -31,12 +33,14 @@ class Objective(nn.Module):
             dtype: of the matrix products.
             separator: token between the transcripts of utterances that are joined; see
                 `TokenTable.separator_id`.
+            rooms: recorded noise and rooms, if any.
         """
         super().__init__()
         self.network = network
         self.config = config
         self.dtype = dtype
         self.separator = separator
+        self.rooms = rooms
 
     def forward(
         self, batch: Batch, generator: Generator, done: float
@@ -55,7 +59,12 @@ class Objective(nn.Module):
         views = 2 if settings.consistency else 1
         joined = draw_joined(self.config.augment, generator)
         augmentation = Augmentation(
-            config=self.config.augment, generator=generator, joined=joined, views=views, done=done
+            config=self.config.augment,
+            generator=generator,
+            joined=joined,
+            views=views,
+            done=done,
+            rooms=self.rooms,
         )
         with torch.no_grad():
             features, num_frames = input_features(self.network.frontend, batch, augmentation)

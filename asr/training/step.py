@@ -23,6 +23,7 @@ from asr.training.loss import Objective
 from asr.training.memory import Pieces
 from asr.training.optimizer import make_optimizer, rate_share, set_rates
 from asr.training.processes import Place, choose_precision
+from asr.training.rooms import Rooms
 from asr.training.sums import EpochSums
 
 
@@ -38,19 +39,22 @@ class Learner:
         *,
         num_steps: int,
         separator: int | None = None,
+        rooms: Rooms | None = None,
     ):
         """Make a learner.
 
         Args:
             num_steps: of the whole run.
             separator: see `Objective`.
+            rooms: see `Objective`.
         """
         self.network, self.config, self.settings = network, config, config.training
         self.examples, self.num_steps = examples, num_steps
         self.fabric = fabric = place.fabric
         self.dtype = choose_precision(self.settings.precision, fabric.device.type)
         self.average = copy.deepcopy(network).requires_grad_(False).to(fabric.device)
-        self.objective = fabric.setup_module(Objective(network, config, self.dtype, separator))
+        objective = Objective(network, config, self.dtype, separator, rooms)
+        self.objective = fabric.setup_module(objective)
         self.parameters: list[Tensor] = list(network.parameters())
         self.lower = _lower_parameters(network) if self.settings.init.model is not None else []
         self.num_frozen = self._count_frozen_steps()

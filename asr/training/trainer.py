@@ -20,7 +20,7 @@ import torch
 
 from asr.config import Config
 from asr.corpus import PackedCorpus
-from asr.errors import StoppedError
+from asr.errors import DataError, StoppedError
 from asr.model import encoder, network, write_model
 from asr.model import folder as model_folder
 from asr.progress import Report
@@ -30,6 +30,7 @@ from asr.training.diagnosis import diagnose_history, diagnose_sets
 from asr.training.history import draw_curves, find_best, write_history
 from asr.training.page import write_training_report
 from asr.training.processes import Place, open_place
+from asr.training.rooms import Rooms
 from asr.training.screen import TrainingLines, open_display
 from asr.training.source import note_learnt
 from asr.training.step import Learner
@@ -50,6 +51,7 @@ def train(
     pronunciations: Path | None = None,
     replay_set: PackedCorpus | None = None,
     more_sets: Sequence[PackedCorpus] = (),
+    rooms: Rooms | None = None,
 ) -> None:
     """Train a model and write it as a model folder; the dev set chooses the epoch.
 
@@ -62,17 +64,23 @@ def train(
         pronunciations: file of them, where tokens are phones.
         replay_set: what `training.init.replay` names.
         more_sets: what each of `training.more` names.
+        rooms: what `augment.noise_files` and `augment.reverb_files` name.
 
     Raises:
-        DataError: a transcript has characters without a token, or no utterance can be learnt.
+        DataError: a transcript has characters without a token, no utterance can be learnt, or
+            stored features were to be heard in noise or rooms.
         AsrError: as `check_source`.
         TrainingError: too many steps without a finite gradient, no memory for one utterance, or
             no room on the disk.
         StoppedError: SIGTERM; the state was saved.
     """
     place = open_place(device, folder, scratch, report)
+    if train_set.kind == "features" and (config.augment.noise_files or config.augment.reverb_files):
+        raise DataError(
+            "augment.noise_files and augment.reverb_files change audio, and these are features"
+        )
     task = prepare_task(train_set, dev_set, config, place, pronunciations, replay_set, more_sets)
-    run = _Run(task, place)
+    run = _Run(task, place, rooms)
     with _sigterm() as stopping, run.display:
         try:
             run.fit(stopping)
@@ -88,7 +96,7 @@ def train(
 class _Run:
     """A training run: its learner, where it stands, and what it has seen."""
 
-    def __init__(self, task: Task, place: Place):
+    def __init__(self, task: Task, place: Place, rooms: Rooms | None):
         self.task, self.place = task, place
         self.settings = task.config.training
         self.learner = Learner(
@@ -98,6 +106,7 @@ class _Run:
             place,
             num_steps=task.schedule.num_steps,
             separator=task.tokens.separator_id,
+            rooms=rooms,
         )
         kind = open_display if place.is_first else TrainingLines
         self.display = kind(self.settings.epochs, task.schedule.num_steps, place.report)

@@ -14,6 +14,7 @@ Which module for which question:
     results, output, captions   where do results go, in which formats?
     cluster      what if many machines share the work?
     evaluation, fit      how good is a model, does a corpus fit it?
+    noisy        how good is it in noise?
     tuning, dev_set, calibration   which decoding suits it, what do its confidences mean?
     labelling, teachers   what do a model or a giant hear in speech to be learnt from?
 """

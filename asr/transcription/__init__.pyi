@@ -5,6 +5,7 @@ from . import evaluation as evaluation
 from . import fit as fit
 from . import job as job
 from . import labelling as labelling
+from . import noisy as noisy
 from . import output as output
 from . import results as results
 from . import sources as sources

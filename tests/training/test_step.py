@@ -12,8 +12,8 @@ from asr.config import Config
 from asr.corpus.packed import PackedCorpus
 from asr.model import Network, ctc_loss
 from asr.text.tokens import build_tokens
-from asr.training.augment import on_host
 from asr.training.batch import Examples
+from asr.training.draws import on_host
 from asr.training.optimizer import rate_share
 from asr.training.processes import open_place
 from asr.training.step import Learner

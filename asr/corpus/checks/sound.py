@@ -35,6 +35,16 @@ _CHUNK = 20_000  # utterances compared at a time: 16 MB of neighbours
 _MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 
 
+def is_silent(audio: AudioMeasures) -> bool:
+    """Whether nothing is to be heard."""
+    return audio.loud <= _SILENT_DB
+
+
+def is_clipped(audio: AudioMeasures) -> bool:
+    """Whether what was too loud for the recorder was cut off."""
+    return audio.flat_tops >= _FLAT_TOPS and audio.clipped >= _CLIPPED
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
     """An utterance, and what was found when its file was read."""
@@ -170,13 +180,13 @@ def _check_signal(case: Case, audio: AudioMeasures) -> Iterator[Finding]:
     if audio.not_finite:
         message = f"{audio.not_finite:,} samples are NaN or infinite"
         yield case.finding("not-finite", message, audio.not_finite)
-    if audio.loud <= _SILENT_DB:
+    if is_silent(audio):
         if case.utterance.text is None or case.utterance.text.strip():
             loud = "zeros only" if not audio.peak else f"never above {audio.loud:.0f} dB"
             yield case.finding("silent", f"{loud} in {audio.seconds:.2f} s", audio.loud)
     elif audio.level < _QUIET_DB:
         yield case.finding("quiet", f"speech at {audio.level:.0f} dB of full scale", audio.level)
-    if audio.flat_tops >= _FLAT_TOPS and audio.clipped >= _CLIPPED:
+    if is_clipped(audio):
         message = (
             f"{audio.flat_tops} flat tops at {audio.peak:.2f} of full scale, "
             f"{100 * audio.clipped:.2f} % of the samples"
@@ -186,7 +196,7 @@ def _check_signal(case: Case, audio: AudioMeasures) -> Iterator[Finding]:
     if abs(audio.offset) > _OFFSET or (alone and audio.peak):
         message = f"samples have a mean of {audio.offset:.4f} of full scale"
         yield case.finding("offset", message, audio.offset)
-    if audio.loud > _SILENT_DB:
+    if not is_silent(audio):
         for where, seconds in (("start", audio.leading), ("end", audio.trailing)):
             if seconds >= _PADDED_SECONDS:
                 message = f"{seconds:.2f} s of digital silence at the {where}"
