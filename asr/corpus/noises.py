@@ -22,7 +22,7 @@ from asr.progress import track
 
 Kind = Literal["noise", "room"]
 
-_SHORTEST: dict[Kind, float] = {"noise": 0.5, "room": 0.01}  # seconds
+_SHORTEST: dict[Kind, float] = {"noise": 0.5, "room": 0.025}  # seconds
 _LONGEST_ROOM = 2.0  # seconds of an impulse response; what follows is left out
 _SLACK = 0.01  # seconds; durations are rounded
 _PEAK = 0.99
