@@ -20,7 +20,6 @@ _TELEPHONE_RATE = 8000
 _MU = 255.0
 _BIT_RATES = {"mp3": (16, 24, 32, 48), "opus": (6, 8, 12, 16, 24)}  # kbit/s, one drawn
 _ENCODERS = {"mp3": ("libmp3lame", "mp3"), "opus": ("libopus", "ogg")}
-_LONGEST_DELAY = 0.1  # seconds that an encoder may put before
 
 
 def degrade(samples: Samples, sample_rate: int, codecs: Sequence[Codec], key: str) -> Samples:
@@ -67,12 +66,11 @@ _PLAIN: dict[str, Callable[[Samples, int], Samples]] = {
 
 
 def _encode(samples: Samples, sample_rate: int, codec: str, kilobits: int) -> Samples:
-    """Through an encoder and back, without the delay."""
+    """Through an encoder and back; the containers say what it puts before, which is left out."""
     encoder, container = _ENCODERS[codec]
     rate = _coded_rate(encoder, sample_rate)
     decoded = _round_trip(_resample(samples, sample_rate, rate), rate, encoder, container, kilobits)
-    decoded = _resample(decoded, rate, sample_rate)
-    return _fit(decoded[_delay(samples, decoded, sample_rate) :], len(samples))
+    return _fit(_resample(decoded, rate, sample_rate), len(samples))
 
 
 def _coded_rate(encoder: str, sample_rate: int) -> int:
@@ -106,14 +104,6 @@ def _round_trip(
         frames += converter.resample(None)
     decoded: Samples = np.concatenate([part.to_ndarray()[0] for part in frames])
     return decoded
-
-
-def _delay(samples: Samples, decoded: Samples, sample_rate: int) -> int:
-    """Samples by which the decoded ones come later, where they are most alike."""
-    longest = min(round(_LONGEST_DELAY * sample_rate), len(decoded) - 1)
-    size = 1 << (len(samples) + len(decoded)).bit_length()
-    spectrum = np.fft.rfft(decoded, size) * np.conj(np.fft.rfft(samples, size))
-    return int(np.fft.irfft(spectrum, size)[: longest + 1].argmax())
 
 
 def _resample(samples: Samples, source_rate: int, sample_rate: int) -> Samples:
