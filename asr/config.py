@@ -7,7 +7,7 @@ is checked before torch is imported. `asr.config_files` reads and writes the fil
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
@@ -316,6 +316,17 @@ class LanguageModelConfig(Settings):
         if self.base is not None and not self.order:
             raise ValueError("base without order: there are no n-grams to mix it with")
         return self
+
+
+class SpottingConfig(Settings):
+    """Which hits of keywords count; `spotting.yaml` of a model folder."""
+
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    """Least score of hits, by keyword."""
+    threshold: float = Field(0.5, ge=0, le=1)
+    """Of keywords that have none of their own."""
+    false_alarms: float | None = Field(None, ge=0)
+    """An hour, of all keywords together, for which they were tuned."""
 
 
 class ConfidenceConfig(Settings):

@@ -25,6 +25,7 @@ _VERBS = {
     "evaluate": ("asr.cli.transcription", "Transcribe a manifest, then score."),
     "serve": ("asr.cli.serve", "Answer programs, and show a page, with models."),
     "align": ("asr.cli.align", "Find where the words of a known text are said."),
+    "spot": ("asr.cli.spot", "Find keywords in running speech."),
     "tune": ("asr.cli.tuning", "Find the weights of decoding on a dev set."),
     "score": ("asr.cli.scoring", "Word error rate of hypotheses against references."),
     "compare": ("asr.cli.scoring", "Is one set of hypotheses really better than another?"),

@@ -24,34 +24,44 @@ def transcribe_live(
     What is going on appears on stderr: on a terminal in one line that changes, elsewhere in a line
     for each change.
     """
-    sources, failures = transcription.find_sources([name], options)
-    for _, error in failures:
-        raise error
-    if len(sources) != 1:
-        raise click.UsageError(f"--live takes one input, {name} means {len(sources)}")
     stream = recognizer.stream()
-    report(
-        f"listening; text comes at most {stream.latency:.2f} s after its sound and is final after "
-        f"a pause of {stream.endpoint_seconds:g} s"
-    )
     show = _partial_shower()
 
     def put(result: "transcription.LiveResult") -> None:
         for transcript in result.finished:
             show("")
             put_transcript(
-                transcription.output.OUTPUT_FORMATS[kind](sources[0].utterance, transcript), kind
+                transcription.output.OUTPUT_FORMATS[kind](source.utterance, transcript), kind
             )
         show(result.text)
 
     with ExitStack() as stack:
-        sound = stack.enter_context(_open(recognizer, sources[0]))
+        source, sound = open_live(recognizer, name, options, stack)
+        report(
+            f"listening; text comes at most {stream.latency:.2f} s after its sound and is final "
+            f"after a pause of {stream.endpoint_seconds:g} s"
+        )
         for block in sound:
             put(stream.accept(block))
         put(stream.finish())
         for warning in sound.warnings():
             report(f"warning: {warning}")
     return 0
+
+
+def open_live(
+    recognizer: "transcription.Recognizer",
+    name: str,
+    options: "transcription.SourceOptions",
+    stack: ExitStack,
+) -> "tuple[transcription.Source, audio.AudioStream]":
+    """The one source that a name means, and its sound as it arrives."""
+    sources, failures = transcription.find_sources([name], options)
+    for _, error in failures:
+        raise error
+    if len(sources) != 1:
+        raise click.UsageError(f"--live takes one input, {name} means {len(sources)}")
+    return sources[0], stack.enter_context(_open(recognizer, sources[0]))
 
 
 def _open(

@@ -80,8 +80,9 @@ def put_json(text: str) -> None:
 
 def put_transcript(text: str, kind: str) -> None:
     """A transcript in one of the output formats, with its line ends, on stdout."""
-    if kind == "json":
-        put_json(text)
+    if kind in ("json", "jsonl"):
+        if text:
+            put_json(text)
         return
     if sys.stdout.isatty():
         text = "\n".join(map(visible, text.split("\n")))

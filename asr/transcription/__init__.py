@@ -10,6 +10,7 @@ Which module for which question:
     live         what if the audio is still arriving?
     rereading    what if it is, and the network needs whole utterances?
     aligner, anchors, boundaries   where are the words of a known text said?
+    spotting, keyword_tuning   where are keywords said, and which hits count?
     job          what of many inputs is left to do, what fails, what stops all?
     results, output, captions   where do results go, in which formats?
     cluster      what if many machines share the work?

@@ -4,11 +4,13 @@ from . import cluster as cluster
 from . import evaluation as evaluation
 from . import fit as fit
 from . import job as job
+from . import keyword_tuning as keyword_tuning
 from . import labelling as labelling
 from . import noisy as noisy
 from . import output as output
 from . import results as results
 from . import sources as sources
+from . import spotting as spotting
 from . import teachers as teachers
 from . import tuning as tuning
 from .evaluation import evaluate as evaluate

@@ -31,6 +31,77 @@ class LiveResult:
     """Stretches of speech that have ended, with times from the start of the stream."""
 
 
+class LiveSteps:
+    """Samples in, the network's steps out, whatever the portions in which the samples arrive."""
+
+    def __init__(
+        self,
+        open_network: Callable[[], inference.LiveNetwork],
+        config: Config,
+        sample_rate: int | None = None,
+    ):
+        """Begin.
+
+        Args:
+            sample_rate: Hz, of what will arrive; none is the model's.
+        """
+        features = config.features
+        self._rate = features.sample_rate
+        self._step = config.encoder.subsampling * features.frame_shift
+        self._resampler = Resampler(sample_rate or self._rate, self._rate)
+        self._quantum = max(1, round(_QUANTUM_SECONDS * self._rate))
+        self._most_steps = self.count(LONGEST_SECONDS)
+        self._open_network = open_network
+        self._network = open_network()
+        self._origin = 0  # sample at which the network began
+        self._num_samples = 0
+        self._waiting = np.zeros(0, np.float32)
+        self.step_seconds = self._step / self._rate
+        """From one step to the next."""
+        self.number = 0
+        """Of steps that the network has given since it began."""
+        lookahead = 2 * features.deltas * features.frame_shift
+        delay = self._quantum + features.frame_length + self._step + lookahead
+        self.latency = delay / self._rate
+        """Seconds from a sound to the step that hears it, at most; computing not counted."""
+
+    def accept(self, samples: ArrayLike) -> Iterator[NDArray[np.float32]]:
+        """The steps of some more samples, [sample] in [-1, 1]; log-probabilities [step, token]."""
+        values = self._resampler.resample(np.asarray(samples, np.float32))
+        self._waiting = np.concatenate([self._waiting, values])
+        while len(self._waiting) >= self._quantum:
+            part, self._waiting = np.split(self._waiting, [self._quantum])
+            yield self._hear(part)
+
+    def finish(self) -> NDArray[np.float32]:
+        """The last steps; no more audio may follow."""
+        return self._hear(np.concatenate([self._waiting, self._resampler.finish()]), last=True)
+
+    def count(self, seconds: float) -> int:
+        """Steps in so many seconds, one at least."""
+        return max(1, round(seconds * self._rate / self._step))
+
+    def seconds(self, step: float) -> float:
+        """From the start of the stream to a step since the network began."""
+        return (self._origin + step * self._step) / self._rate
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the network remembers as much as it should."""
+        return self.number >= self._most_steps
+
+    def restart(self) -> None:
+        """Have the network forget what it has heard."""
+        self._network = self._open_network()
+        self._origin, self.number = self._num_samples, 0
+
+    def _hear(self, samples: NDArray[np.float32], last: bool = False) -> NDArray[np.float32]:
+        self._num_samples += len(samples)
+        steps = self._network.accept(samples, last=last)
+        self.number += len(steps)
+        return steps
+
+
 class LiveStream:
     """Speech in, text out.
 
@@ -53,41 +124,30 @@ class LiveStream:
         endpoint_seconds: float = ENDPOINT_SECONDS,
     ):
         """Begin to listen; see `Recognizer.stream`."""
-        features = config.features
-        self._rate = features.sample_rate
-        self._step = config.encoder.subsampling * features.frame_shift
+        self._steps = LiveSteps(open_network, config, sample_rate)
         self._tokens, self._decoder = tokens, decoder
-        self._resampler = Resampler(sample_rate or self._rate, self._rate)
-        self._quantum = max(1, round(_QUANTUM_SECONDS * self._rate))
         self.endpoint_seconds = endpoint_seconds
-        self._num_blanks = max(1, round(endpoint_seconds * self._rate / self._step))
-        self._most_steps = round(LONGEST_SECONDS * self._rate / self._step)
-        self._open_network = open_network
-        self._network = open_network()
-        self._origin = 0  # sample at which the network began
-        self._num_steps = 0  # that the network has given
-        self._num_samples = 0
-        self._waiting = np.zeros(0, np.float32)
+        self._num_blanks = self._steps.count(endpoint_seconds)
+        self._most_steps = self._steps.count(LONGEST_SECONDS)
         self._pending = np.zeros((0, len(tokens)), np.float32)
-        lookahead = 2 * features.deltas * features.frame_shift
-        delay = self._quantum + features.frame_length + self._step + lookahead
-        self.latency = delay / self._rate
+        self.latency = self._steps.latency
         """Seconds from a sound to the text that it can change, at most; computing not counted."""
 
     def accept(self, samples: ArrayLike) -> LiveResult:
         """What is known with some more samples, [sample] in [-1, 1]."""
-        values = self._resampler.resample(np.asarray(samples, np.float32))
-        self._waiting = np.concatenate([self._waiting, values])
         finished: list[Transcript] = []
-        while len(self._waiting) >= self._quantum:
-            part, self._waiting = np.split(self._waiting, [self._quantum])
-            finished += self._advance(part)
+        for steps in self._steps.accept(samples):
+            finished += self._advance(steps)
+            blank = not greedy(self._pending).tokens
+            if blank and self._steps.is_long:
+                self._steps.restart()
+            if blank:
+                self._pending = self._pending[:0]
         return self._result(finished)
 
     def finish(self) -> LiveResult:
         """What is known at the end; no more audio may follow."""
-        rest = np.concatenate([self._waiting, self._resampler.finish()])
-        finished = [*self._advance(rest, last=True)]
+        finished = [*self._advance(self._steps.finish())]
         if greedy(self._pending).tokens:
             finished.append(self._take(len(self._pending)))
         self._pending = self._pending[:0]
@@ -98,20 +158,10 @@ class LiveStream:
             text=self._tokens.decode(greedy(self._pending).tokens), finished=tuple(finished)
         )
 
-    def _advance(self, samples: NDArray[np.float32], last: bool = False) -> Iterator[Transcript]:
-        self._num_samples += len(samples)
-        steps = self._network.accept(samples, last=last)
-        self._num_steps += len(steps)
+    def _advance(self, steps: NDArray[np.float32]) -> Iterator[Transcript]:
         self._pending = np.concatenate([self._pending, steps])
         while (end := self._end_of_speech()) is not None:
             yield self._take(end)
-        blank = not greedy(self._pending).tokens
-        if blank and self._num_steps >= self._most_steps and not last:
-            self._network = self._open_network()
-            self._origin, self._num_steps = self._num_samples, 0
-            self._pending = self._pending[:0]
-        elif blank:
-            self._pending = self._pending[:0]
 
     def _end_of_speech(self) -> int | None:
         """Steps up to which a stretch of speech has ended, if one has."""
@@ -130,13 +180,13 @@ class LiveStream:
 
     def _take(self, num_steps: int) -> Transcript:
         segment, self._pending = np.split(self._pending, [num_steps])
-        first = self._num_steps - len(self._pending) - len(segment)
+        first = self._steps.number - len(self._pending) - len(segment)
         return make_transcript(
             self._decoder.decode(segment),
             segment,
             self._tokens,
-            start=(self._origin + first * self._step) / self._rate,
-            step_seconds=self._step / self._rate,
+            start=self._steps.seconds(first),
+            step_seconds=self._steps.step_seconds,
             nbest=self._decoder.config.nbest,
             calibration=self._decoder.config.confidence,
         )

@@ -74,10 +74,26 @@ def as_tsv(utterance: Utterance, transcript: Transcript) -> str:  # noqa: ARG001
 def as_ctm(utterance: Utterance, transcript: Transcript) -> str:
     """NIST: `id 1 begin duration word confidence` for each word."""
     return "".join(
-        f"{_nist_id(utterance)} 1 {word.start:.3f} {word.end - word.start:.3f} {word.text} "
+        f"{_nist_id(utterance)} 1 {word.start:.3f} {word.end - word.start:.3f} "
+        f"{word.text.replace(' ', '_')} "
         f"{word.confidence:.4f}\n"
         for word in transcript.words
     )
+
+
+def as_json_lines(utterance: Utterance, transcript: Transcript) -> str:
+    """A JSON object a line for each word, as of keywords that were spotted."""
+    rows = (
+        {
+            "id": _utf8(utterance.id),
+            "keyword": word.text,
+            "start": round(word.start, 3),
+            "end": round(word.end, 3),
+            "score": float(f"{word.confidence:.6g}"),
+        }
+        for word in transcript.words
+    )
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def as_trn(utterance: Utterance, transcript: Transcript) -> str:
@@ -103,6 +119,7 @@ OUTPUT_FORMATS: dict[str, Callable[[Utterance, Transcript], str]] = {
     "vtt": as_vtt,
     "tsv": as_tsv,
     "ctm": as_ctm,
+    "jsonl": as_json_lines,
     "trn": as_trn,
     "textgrid": as_textgrid,
     "elan": as_elan,

@@ -15,9 +15,9 @@ from asr.decoding import Decoder, DecodingOptions, read_decoder
 from asr.errors import AsrError, AudioError, ModelError
 from asr.model import InferenceNetwork, LoadedModel, locate_model, open_network, read_model
 from asr.text import normalize
-from asr.transcription.live import ENDPOINT_SECONDS, LiveStream
+from asr.transcription.live import ENDPOINT_SECONDS, LiveSteps, LiveStream
 from asr.transcription.passage import Passage, Segment
-from asr.transcription.pipeline import Pipeline, Watch
+from asr.transcription.pipeline import Make, Pipeline, Watch
 from asr.transcription.rereading import RereadStream
 from asr.transcription.sources import Source
 from asr.transcription.transcript import (
@@ -153,7 +153,22 @@ class Recognizer:
             watch: is called now and then.
             starts: numbers of sources that share no batch with those before them.
         """
-        pipeline = Pipeline(self.config, self._network, self._decode, watch)
+        return self.make_sources(sources, self._decode, watch=watch, starts=starts)
+
+    def make_sources(
+        self,
+        sources: Iterable[Source],
+        make: Make[Transcript],
+        *,
+        watch: Watch | None = None,
+        starts: Collection[int] = (),
+    ) -> Generator[tuple[Source, Transcript | AsrError], None, None]:
+        """The same with something else than the decoder.
+
+        Args:
+            make: makes a transcript of the log-probabilities of a segment and its start.
+        """
+        pipeline = Pipeline(self.config, self._network, make, watch)
         for passage in pipeline.run(sources, starts):
             yield (
                 passage.source,
@@ -240,6 +255,14 @@ class Recognizer:
                 sample_rate=sample_rate,
                 endpoint_seconds=endpoint_seconds,
             )
+
+    def steps(self, *, sample_rate: int | None = None) -> LiveSteps:
+        """What the network says of audio as it arrives, before it is decoded.
+
+        Raises:
+            ModelError: as `stream`.
+        """
+        return LiveSteps(self._network.stream, self.config, sample_rate)
 
     def log_probs(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Log-probabilities [step, token] of each input: samples at the model's rate, or frames."""

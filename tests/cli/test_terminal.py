@@ -36,8 +36,11 @@ transcribe model EVIL.jsonl --output-dir out --device cpu
 transcribe model EVIL.wav --live
 align model EVIL.wav EVIL.txt --device cpu
 align model EVIL.jsonl --format ctm --output-dir aligned --device cpu
+spot model EVIL.wav EVIL.jsonl --keywords la.txt --threshold 0 --device cpu
+spot model EVIL.jsonl --keywords good.txt --device cpu
 evaluate model EVIL.jsonl --device cpu
 tune model EVIL.jsonl --lm good.arpa --device cpu
+tune model EVIL.jsonl --keywords la.txt --device cpu
 score EVIL.jsonl hyp.jsonl
 score EVIL.jsonl hyp.jsonl --format json
 score EVIL.trn hyp.jsonl
@@ -50,6 +53,7 @@ lm show EVIL.wav
 data check EVIL.jsonl
 data check EVIL.jsonl --format json
 data check EVIL.jsonl EVIL2.jsonl --output-dir checked --fix fixed
+data label model EVIL.jsonl EVIL.wav --output EVIL-labels.jsonl --device cpu
 data stats EVIL.jsonl EVIL2.jsonl
 data stats EVIL.jsonl EVIL2.jsonl --format json
 data split EVIL.jsonl --output-dir split
@@ -94,6 +98,7 @@ def folder(tone_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (top / f"{EVIL}.yaml").write_text('corpus: {"a\\e[31m": "b\\x9b"}\n')
     (top / f"{EVIL}.txt").write_text(f"a b {EVIL.replace(chr(13), '')}\nb a\n")
     (top / f"other-{EVIL}.txt").write_text(f"b{EVIL.replace(chr(13), '')} a\n")
+    (top / "la.txt").write_text("la\nmi la\n")
     (top / "good.txt").write_text("a\x1b[31mb c\x9bd\n" * 3)
     recipe = RECIPE.replace('"""Words, and', '"""Words \\x1b\\x9b\\u202e, and', 1)
     shutil.copytree(write_recipe(top, recipe), top / "recipes" / f"r{EVIL}")

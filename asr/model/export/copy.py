@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from asr.decoding import options
+from asr.decoding import options, spotting
 from asr.errors import ModelError
 from asr.model.export.trial import ExportReport, compare_networks
 from asr.model.folder import WEIGHTS, locate_model, read_model, write_model
@@ -42,6 +42,7 @@ def copy_model(folder: Path, output: Path, *, int8: bool = False) -> ExportRepor
 
 
 def _copy_decoding(folder: Path, output: Path) -> None:
+    spotting.copy_thresholds(folder, output)
     if not options.has_decoding(folder):
         return
     decoding = options.read_decoding(folder)

@@ -9,7 +9,7 @@ from typing import Literal
 import onnx
 
 from asr.config import Config
-from asr.decoding import options
+from asr.decoding import options, spotting
 from asr.errors import ModelError
 from asr.files import open_atomic
 from asr.model.export.encoder import add_encoder
@@ -169,6 +169,7 @@ def _as_exported(config: Config) -> Config:
 
 
 def _copy_decoding(folder: Path, output: Path) -> None:
+    spotting.copy_thresholds(folder, output)
     if not options.has_decoding(folder):
         return
     # A neural language model would bring torch along; without it its share is the n-gram's.
