@@ -63,6 +63,11 @@ class Place:
         """Whether this is the process that writes."""
         return bool(self.fabric.is_global_zero)
 
+    def close_logs(self) -> None:
+        """Write what the logs still hold back: a file that changes later is taken for changed."""
+        for logger in self.fabric.loggers:
+            logger.finalize("finished")
+
 
 def open_place(device: str, folder: Path, scratch: Path, report: Report) -> Place:
     """This process's place; see `open_fabric`."""

@@ -88,6 +88,8 @@ def train(
             if not stopping.is_set() or place.is_first:
                 raise
             raise StoppedError(_STOPPED) from error
+        finally:
+            place.close_logs()
     if place.is_first:
         run.write_results()
     place.fabric.barrier()

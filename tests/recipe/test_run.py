@@ -897,7 +897,7 @@ def test_a_run_that_was_killed_anywhere_goes_on_to_the_same_files() -> None:
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as root:
         write_recipe(Path(root))
         with start(f"kill_everywhere({root!r})") as killer:
-            result = json.loads(killer.communicate(timeout=120)[0])
+            result = json.loads(killer.communicate(timeout=600)[0])
     assert result["wrong"] == []
     assert result["killed"] > 100
 

@@ -1,4 +1,5 @@
 import csv
+import gc
 import json
 import logging
 import os
@@ -6,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -308,6 +310,21 @@ def test_what_is_left_is_a_model_folder_logs_and_a_picture(
     assert list((tone_run / "tensorboard").glob("events.*"))
     header = (tone_run / "history.csv").read_text().splitlines()[0].split(",")
     assert {"gradient_subsampling", "gradient_layer1", "gradient_output", "data_wait"} <= {*header}
+
+
+def test_no_log_is_written_once_training_is_over(
+    tone_corpus: dict[str, PackedCorpus], tmp_path: Path
+) -> None:
+    """What is written later, when Python finds a forgotten writer, changes a stage's files."""
+    gc.collect()
+    gc.disable()
+    before = set(threading.enumerate())
+    try:
+        run(tone_corpus, tmp_path, changed(epochs=1))
+        writers = [t for t in set(threading.enumerate()) - before if "Writer" in type(t).__name__]
+    finally:
+        gc.enable()
+    assert not writers
 
 
 def test_progress_shows_epochs_samples_and_time_left(tone_run: Path) -> None:
