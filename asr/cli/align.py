@@ -1,16 +1,26 @@
 """`asr align`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from asr import transcription
-from asr.cli.transcription import check_formats, load_recognizer, run_job, stopped_by_sigterm
-from asr.errors import AsrError, DataError
+from asr import corpus, transcription
+from asr.cli.terminal import report
+from asr.cli.transcription import (
+    check_formats,
+    complain,
+    load_recognizer,
+    report_failures,
+    run_job,
+    stopped_by_sigterm,
+)
+from asr.errors import AsrError, DataError, printable
+from asr.progress import Progress, format_seconds
 
 _FORMATS = ("textgrid", "ctm", "srt", "vtt", "elan", "json", "tsv")
+_TEXTS = (".txt",)
 _MOST_BYTES = 100_000_000  # of a text; the longest books have six million
 
 
@@ -20,11 +30,16 @@ _MOST_BYTES = 100_000_000  # of a text; the longest books have six million
 @click.option(
     "--format",
     "formats",
-    default="textgrid",
-    show_default=True,
-    help=f"Of {', '.join(_FORMATS)}; several with commas.",
+    help=f"Of {', '.join(_FORMATS)}; several with commas; textgrid if none is named.",
 )
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for the results.")
+@click.option(
+    "--segment",
+    "manifest",
+    metavar="OUT.jsonl",
+    type=click.Path(path_type=Path),
+    help="Cut into utterances for a corpus, though text or reading have mistakes.",
+)
 @click.option("--normalizer", default="basic", show_default=True, help="Of words as written.")
 @click.option("--recursive", is_flag=True, help="Look into the folders of folders.")
 @click.option("--skip-existing", is_flag=True, help="Leave out inputs whose results are there.")
@@ -33,8 +48,9 @@ _MOST_BYTES = 100_000_000  # of a text; the longest books have six million
 def align(
     model: Path,
     inputs: tuple[str, ...],
-    formats: str,
+    formats: str | None,
     output_dir: Path | None,
+    manifest: Path | None,
     normalizer: str,
     recursive: bool,
     skip_existing: bool,
@@ -48,11 +64,28 @@ def align(
     it that ends in .txt. Recordings that are aligned together help one another. One without output
     folder is printed; several need one. Failed inputs are listed in failures.tsv, and the exit
     code is 1.
+
+    With --segment, TEXT may also be subtitles (.srt, .vtt), and may lack sentences or have some
+    that are not said: utterances of 2 to 15 s are listed in OUT.jsonl, with scores, and what is in
+    none of them in left_out.tsv beside it.
     """
-    kinds = check_formats(formats, _FORMATS, output_dir, skip_existing)
+    if manifest is not None:
+        if formats is not None or output_dir is not None or skip_existing:
+            raise click.UsageError("--segment writes a manifest, and no --format or --output-dir")
+        if not corpus.is_manifest(manifest):
+            raise click.UsageError(f"--segment {manifest}: a name that ends in .jsonl is expected")
+        recognizer = load_recognizer(model, device, threads, {})
+        segmenter = transcription.segmenter.Segmenter(recognizer, normalizer)
+        with stopped_by_sigterm():
+            return _segment(
+                segmenter,
+                *_find_texts(inputs, recursive, (*_TEXTS, *transcription.subtitles.SUFFIXES)),
+                manifest,
+            )
+    kinds = check_formats(formats or "textgrid", _FORMATS, output_dir, skip_existing)
     recognizer = load_recognizer(model, device, threads, {})
     aligner = transcription.aligner.Aligner(recognizer, normalizer)
-    sources, failures = _find_texts(inputs, recursive)
+    sources, failures = _find_texts(inputs, recursive, _TEXTS)
     if output_dir is None and len(sources) + len(failures) > 1:
         raise click.UsageError("several inputs need --output-dir")
     folder = None if output_dir is None else transcription.ResultFolder(output_dir, kinds)
@@ -67,11 +100,69 @@ def align(
         )
 
 
+def _segment(
+    segmenter: "transcription.segmenter.Segmenter",
+    sources: "Sequence[transcription.Source]",
+    failures: "list[transcription.sources.Failure]",
+    path: Path,
+) -> int:
+    """Write the utterances of all sources, and tell what comes of each."""
+    stems = transcription.results.output_stems([source.id for source in sources])
+    failed = list(failures)
+    for name, error in failures:
+        complain(name, error)
+    sizes = {source.id: transcription.job.input_size(source.utterance) for source in sources}
+    meter = transcription.job.Meter(sizes, Progress("aligning", rate="{:.0f} x real time"))
+
+    def watch(source: "transcription.Source", seconds: float, expected: float | None) -> None:
+        meter.update(source.id, seconds, expected)
+
+    def outcomes() -> "Iterator[tuple[transcription.Source, transcription.segmenter.Segmentation]]":
+        for source, outcome in segmenter.segment(sources, watch=watch):
+            meter.clear()
+            if isinstance(outcome, Exception):
+                failed.append((source.id, outcome))
+                complain(source.id, outcome)
+                continue
+            meter.finish(source.id, outcome.duration)
+            for warning in outcome.warnings:
+                report(f"warning: {warning}")
+            seconds = sum(new.utterance.duration for new in outcome.utterances)
+            report(
+                f"{printable(source.id)}: {len(outcome.utterances)} utterances, "
+                f"{format_seconds(seconds)} of {format_seconds(outcome.duration)}"
+            )
+            yield source, outcome
+
+    new = transcription.segmenter.NewManifest(path, stems)
+    try:
+        count, seconds = new.write(outcomes())
+        report(
+            f"{path}: {count} utterances, {format_seconds(seconds)}; what is left out is in "
+            f"{new.left_out_path}"
+        )
+    except transcription.segmenter.NoUtteranceError as error:
+        if not failed:
+            raise
+        if len(failed) < len(sources) + len(failures):
+            complain(str(path), error)
+    finally:
+        meter.clear()
+    return report_failures(failed, len(sources) + len(failures), path.parent)
+
+
 def _find_texts(
-    inputs: Sequence[str], recursive: bool
+    inputs: Sequence[str], recursive: bool, suffixes: Sequence[str]
 ) -> "tuple[list[transcription.Source], list[transcription.sources.Failure]]":
-    """The inputs with their texts, and those without one."""
-    pair = len(inputs) == 2 and inputs[1].lower().endswith(".txt")
+    """The inputs with their texts, and those without one.
+
+    Args:
+        suffixes: of files with texts; of several beside a recording the first is taken.
+    """
+    subtitles = transcription.subtitles.SUFFIXES
+    pair = len(inputs) == 2 and inputs[1].lower().endswith((*_TEXTS, *subtitles))
+    if pair and not inputs[1].lower().endswith(tuple(suffixes)):
+        raise click.UsageError(f"{inputs[1]}: subtitles are for --segment; give a .txt here")
     options = transcription.SourceOptions(recursive=recursive)
     opened, failures = transcription.find_sources(inputs[:1] if pair else inputs, options)
     if pair and len(opened) > 1:
@@ -81,9 +172,13 @@ def _find_texts(
     sources = []
     for source in opened:
         try:
-            path = Path(inputs[1]) if pair else source.utterance.audio_filepath.with_suffix(".txt")
+            audio = source.utterance.audio_filepath
+            beside = [audio.with_suffix(suffix) for suffix in suffixes]
+            path = Path(inputs[1]) if pair else next(filter(Path.is_file, beside), beside[0])
             text = source.utterance.text if not pair else None
             text = _read_text(path) if text is None else text
+            if path.suffix.lower() in subtitles and not transcription.subtitles.has_subtitles(text):
+                raise DataError(f"{path}: no line like `00:00:01,000 --> 00:00:02,500` in it")
             sources.append(replace(source, utterance=replace(source.utterance, text=text)))
         except AsrError as error:
             failures.append((source.id, error))

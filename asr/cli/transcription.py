@@ -171,7 +171,7 @@ def run_job(
         raise
     if len(job.sources) > 1 or output_dir is not None:
         report(job.summary())
-    return _report_failures(job.failures, job.num_inputs, output_dir)
+    return report_failures(job.failures, job.num_inputs, output_dir)
 
 
 def _put(
@@ -273,7 +273,7 @@ def evaluate(
     for name, error in evaluation.failures:
         complain(name, error)
     put(*evaluation.summary().removesuffix("\n").split("\n"))
-    return _report_failures(evaluation.failures, len(utterances), output_dir)
+    return report_failures(evaluation.failures, len(utterances), output_dir)
 
 
 def check_formats(
@@ -308,9 +308,10 @@ def complain(name: str, error: Exception) -> None:
     tell(message if name in message else f"{name}: {message}")
 
 
-def _report_failures(
+def report_failures(
     failures: Sequence[tuple[str, Exception]], num_inputs: int, output_dir: Path | None
 ) -> int:
+    """List what failed in a folder, or here; the exit code."""
     if not failures:
         if output_dir is not None:
             transcription.results.write_failures([], output_dir)

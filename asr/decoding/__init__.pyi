@@ -2,6 +2,7 @@ from . import confidence as confidence
 from . import lexicon as lexicon
 from . import options as options
 from . import spotting as spotting
+from . import viterbi as viterbi
 from .alignment import TokenSpan as TokenSpan
 from .alignment import align as align
 from .alignment import required_steps as required_steps

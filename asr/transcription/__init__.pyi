@@ -9,8 +9,10 @@ from . import labelling as labelling
 from . import noisy as noisy
 from . import output as output
 from . import results as results
+from . import segmenter as segmenter
 from . import sources as sources
 from . import spotting as spotting
+from . import subtitles as subtitles
 from . import teachers as teachers
 from . import tuning as tuning
 from .evaluation import evaluate as evaluate

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from asr.decoding import TokenSpan, align, confidence
 from asr.errors import AsrError, DataError
-from asr.text import TokenTable, find_normalizer, quoted
+from asr.text import TokenTable, quoted
 from asr.transcription.anchors import cut_at_anchors
 from asr.transcription.boundaries import (
     FRAMES_PER_SECOND,
@@ -24,6 +24,7 @@ from asr.transcription.passage import Passage, Segment
 from asr.transcription.pipeline import Watch
 from asr.transcription.recognizer import Recognizer
 from asr.transcription.sources import Source
+from asr.transcription.spelling import Speller
 from asr.transcription.transcript import Transcript, Word
 
 _GROUP_SECONDS = 1800.0  # of recordings that help one another, which bounds memory
@@ -47,7 +48,7 @@ class Aligner:
         """
         self._recognizer = recognizer
         self._tokens: TokenTable = recognizer.tokens
-        self._normalize = find_normalizer(normalizer)
+        self._speller = Speller(recognizer.tokens, normalizer)
 
     def align_sources(
         self, sources: Iterable[Source], *, watch: Watch | None = None
@@ -94,36 +95,21 @@ class Aligner:
             return replace(aligned, error=error)
 
     def _spell(self, source: Source) -> list[tuple[str, list[int]]]:
-        """The words of its text with their tokens; what is no word, as a dash, is left out."""
+        """The words of its text with their tokens."""
         text = source.utterance.text
         if text is None:
             raise DataError(f"{source.id}: no text")
-        spelled, unspelled = [], []
-        for written in text.split() if self._tokens.separator else list("".join(text.split())):
-            forms = (written, self._normalize(written), self._normalize(written).upper())
-            if not forms[1]:
-                continue
-            ids = next((ids for form in forms if (ids := self._ids(form)) is not None), None)
-            if ids is None:
-                unspelled.append(written)
-            elif ids:
-                spelled.append((written, ids))
+        words = self._speller.spell(text)
+        unspelled = [word.written for word in words if not word.tokens]
         if unspelled:
             named = ", ".join(quoted(word) for word in dict.fromkeys(unspelled[:5]))
             raise DataError(
                 f"{source.id}: {len(unspelled)} words cannot be spelled with the model's tokens: "
                 f"{named}; write them as they are said, or give --normalizer"
             )
-        if not spelled:
+        if not words:
             raise DataError(f"{source.id}: its text has no words")
-        return spelled
-
-    def _ids(self, form: str) -> list[int] | None:
-        """Tokens of a word, which a normalizer may have made several of; none if it has none."""
-        try:
-            return [t for t in self._tokens.encode(form) if t != self._tokens.separator_id]
-        except DataError:
-            return None
+        return [(word.written, list(word.tokens)) for word in words]
 
     def _spans(
         self, source: Source, segments: Sequence[Segment], words: Sequence[Sequence[int]]
@@ -132,9 +118,9 @@ class Aligner:
         log_probs = np.concatenate([segment.log_probs for segment in segments])
         step = self._recognizer.step_seconds
         times = np.concatenate([s.start + np.arange(len(s.log_probs)) * step for s in segments])
-        ids, owners = self._joined(words)
+        ids, owners = self._speller.join(words)
         spans: list[TokenSpan] = []
-        for part in cut_at_anchors(log_probs, ids):
+        for part in cut_at_anchors(log_probs.argmax(axis=1), np.array(ids), log_probs.shape[1]):
             rows, tokens = log_probs[part.steps], ids[part.tokens]
             if len(rows) * 2 * len(tokens) > _MOST_STATES:
                 raise DataError(
@@ -155,19 +141,6 @@ class Aligner:
                 middle = times[span.start] + step * (span.end - span.start) / 2
                 grouped[owner].append((span, float(middle)))
         return grouped, loss
-
-    def _joined(self, words: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
-        """All tokens with separators between, and the word of each, -1 for separators."""
-        ids: list[int] = []
-        owners: list[int] = []
-        space = self._tokens.separator_id
-        for number, word in enumerate(words):
-            if number and space is not None:
-                ids.append(space)
-                owners.append(-1)
-            ids += word
-            owners += [number] * len(word)
-        return ids, owners
 
     def _finish(
         self, group: Sequence["_Aligned"]

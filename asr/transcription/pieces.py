@@ -24,12 +24,12 @@ _USUAL_SECONDS = 6.0
 _SHORTEST_SECONDS = 1.0
 _OVERLAP_SECONDS = 4.0
 
-_HOP_SECONDS = 0.01  # from one measurement of the level to the next
+HOP_SECONDS = 0.01  # from one measurement of the level to the next
 _SMOOTHING = 5  # hops
 _PAUSE_SECONDS = 0.2  # closures of plosives are shorter
 _LONG_PAUSE_SECONDS = 0.4  # between phrases
 _CONTRAST = 10.0  # dB between speech and pauses; with less of it pauses are not told from speech
-_PAUSE_SHARE = 0.3  # a pause is in the lowest part of the range of levels
+PAUSE_SHARE = 0.3  # a pause is in the lowest part of the range of levels
 _PREEMPHASIS = 0.97
 
 
@@ -134,14 +134,14 @@ def pause_finder(sample_rate: int) -> PauseFinder:
     """The middle of the first long pause or, without one, of the longest; by level."""
 
     def find(samples: Values, first: int, last: int) -> int | None:
-        hop = round(_HOP_SECONDS * sample_rate)
+        hop = round(HOP_SECONDS * sample_rate)
         levels = _levels(samples, hop)
         floor, speech = np.percentile(levels, [10, 98])
         if speech - floor < _CONTRAST:
             return None
-        quiet = levels < floor + _PAUSE_SHARE * (speech - floor)
+        quiet = levels < floor + PAUSE_SHARE * (speech - floor)
         quiet[: first // hop] = quiet[last // hop :] = False
-        start, end = _longest_run(quiet, round(_LONG_PAUSE_SECONDS / _HOP_SECONDS))
+        start, end = _longest_run(quiet, round(_LONG_PAUSE_SECONDS / HOP_SECONDS))
         if (end - start) * hop < _PAUSE_SECONDS * sample_rate:
             return None
         return (start + end) // 2 * hop
@@ -151,11 +151,21 @@ def pause_finder(sample_rate: int) -> PauseFinder:
 
 def _levels(samples: Values, hop: int) -> NDArray[np.float64]:
     """Of each hop in dB, with the low frequencies of hum and rumble weakened, smoothed."""
+    return smooth_levels(hop_powers(samples, hop))
+
+
+def hop_powers(samples: Values, hop: int) -> NDArray[np.float64]:
+    """Of each whole hop of samples, with the low frequencies of hum and rumble weakened."""
     differences = samples[1:] - _PREEMPHASIS * samples[:-1]
     count = len(differences) // hop
     rows = differences[: count * hop].reshape(count, hop)
-    power = np.square(rows).mean(axis=1, dtype=np.float64)
-    smooth = np.convolve(power, np.full(_SMOOTHING, 1 / _SMOOTHING), mode="same")
+    powers: NDArray[np.float64] = np.square(rows).mean(axis=1, dtype=np.float64)
+    return powers
+
+
+def smooth_levels(powers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Levels in dB, [hop], over some hundredths of a second."""
+    smooth = np.convolve(powers, np.full(_SMOOTHING, 1 / _SMOOTHING), mode="same")
     levels: NDArray[np.float64] = 10 * np.log10(smooth + 1e-10)
     return levels
 

@@ -5,6 +5,7 @@ Dimension names: frame, step, token.
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +28,8 @@ from asr.transcription.transcript import (
     join_transcripts,
     make_transcript,
 )
+
+_T = TypeVar("_T")
 
 __all__ = ["Alternative", "Recognizer", "Transcript", "Word"]
 
@@ -195,7 +198,13 @@ class Recognizer:
         self, sources: Iterable[Source], *, watch: Watch | None = None
     ) -> Iterator[Passage[Segment]]:
         """Passages whose parts are segments: what the network says, before it is decoded."""
-        yield from Pipeline(self.config, self._network, _segment, watch).run(sources)
+        yield from self.make_passages(sources, _segment, watch)
+
+    def make_passages(
+        self, sources: Iterable[Source], make: Make[_T], watch: Watch | None = None
+    ) -> Iterator[Passage[_T]]:
+        """Passages whose parts are what is made of each segment when the network has heard it."""
+        yield from Pipeline(self.config, self._network, make, watch).run(sources)
 
     def reference(self, text: str) -> str:
         """A transcript as this recognizer would write it.

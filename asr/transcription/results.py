@@ -127,11 +127,20 @@ def failures_path(folder: Path) -> Path:
 
     What is at the path, if anything, was written by `write_failures`.
     """
+    return path_of_list(folder, "failures", _FAILURES_HEADER)
+
+
+def path_of_list(folder: Path, stem: str, header: str) -> Path:
+    """`STEM.tsv` in a folder; `STEM.2.tsv` and so on where a file of that name has another header.
+
+    Args:
+        header: first line of such lists, by which they are known.
+    """
     for number in itertools.count(1):
-        path = folder / ("failures.tsv" if number == 1 else f"failures.{number}.tsv")
+        path = folder / (f"{stem}.tsv" if number == 1 else f"{stem}.{number}.tsv")
         if not os.path.lexists(path):
             break
-        if path.is_file() and _first_line(path) == _FAILURES_HEADER.encode():
+        if path.is_file() and _first_line(path) == header.encode():
             break
     return path
 

@@ -95,18 +95,12 @@ def test_the_text_of_another_recording_is_refused(
     assert not isinstance(results[by_length[-1].utterance.text], Exception)
 
 
-def _log_probs(path: list[int], num_tokens: int) -> np.ndarray:
-    log_probs = np.full((len(path), num_tokens), -8.0, np.float32)
-    log_probs[np.arange(len(path)), path] = -0.01
-    return log_probs
-
-
 def test_parts_cover_a_long_text_and_begin_where_it_is_said() -> None:
     draw = random.Random(4)
     text = [draw.randrange(1, 28) for _ in range(5000)]
     heard = [token if draw.random() > 0.1 else draw.randrange(1, 28) for token in text]
     path = [step for token in heard for step in (token, 0)]
-    parts = list(cut_at_anchors(_log_probs(path, 28), text))
+    parts = list(cut_at_anchors(np.array(path), np.array(text), 28))
     assert len(parts) > 8
     assert (parts[0].tokens.start, parts[0].steps.start) == (0, 0)
     assert (parts[-1].tokens.stop, parts[-1].steps.stop) == (len(text), len(path))
@@ -125,7 +119,7 @@ def test_a_text_of_few_words_is_cut_where_it_is_said(
     text = [token for _ in range(2000) for token in draw.choice(words)]
     heard = [token if draw.random() > errors else draw.choice(draw.choice(words)) for token in text]
     path = [step for token in heard for step in (token, 0)]
-    parts = list(cut_at_anchors(_log_probs(path, 28), text))
+    parts = list(cut_at_anchors(np.array(path), np.array(text), 28))
     assert len(parts) > 4
     assert all(part.steps.start == 2 * part.tokens.start for part in parts)
 
@@ -134,7 +128,7 @@ def test_a_text_that_is_not_said_has_one_part() -> None:
     draw = random.Random(5)
     path = [draw.randrange(28) for _ in range(4000)]
     text = [draw.randrange(1, 28) for _ in range(2000)]
-    (part,) = cut_at_anchors(_log_probs(path, 28), text)
+    (part,) = cut_at_anchors(np.array(path), np.array(text), 28)
     assert (part.tokens, part.steps) == (slice(0, 2000), slice(0, 4000))
 
 
