@@ -9,7 +9,9 @@ Which module for which question:
     transcript   how do hypotheses become words with times and confidence?
     live         what if the audio is still arriving?
     rereading    what if it is, and the network needs whole utterances?
-    aligner, anchors, boundaries   where are the words of a known text said?
+    aligner, spelling, anchors, boundaries   where are the words of a known text said?
+    segmenter, subtitles   which utterances are in a long recording with a text nearly its own?
+    heard, matching, pauses, utterances   how is it kept, matched with the text, and cut?
     spotting, keyword_tuning   where are keywords said, and which hits count?
     job          what of many inputs is left to do, what fails, what stops all?
     results, output, captions   where do results go, in which formats?

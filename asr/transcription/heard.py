@@ -26,7 +26,7 @@ class StoredSegment:
     """Its log-probability, [step]."""
 
 
-class Store:
+class LogProbFile:
     """A file without name for log-probabilities, in 16 bits; it goes when it is closed."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Store:
         self._file.close()
 
     def put(self, log_probs: NDArray[np.float32], start: float) -> StoredSegment:
-        """Store [step, token] of a segment that starts at a second; segments come in any order."""
+        """LogProbFile [step, token] of a segment that starts at a second; segments come in any order."""
         content = log_probs.astype(np.float16).tobytes()
         with self._lock:
             row, self._num_tokens = self._num_rows, log_probs.shape[1]
@@ -71,7 +71,7 @@ class Heard:
 
     def __init__(
         self,
-        store: Store,
+        store: LogProbFile,
         segments: Sequence[StoredSegment],
         step_seconds: float,
         separator: int | None,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from asr.decoding import viterbi
 from asr.transcription.anchors import Part
 from asr.transcription.heard import Heard
-from asr.transcription.spelling import word_bounds
+from asr.transcription.spelling import bounds_of_words
 
 HEARD_COST, UNSPOKEN_COST = 0.5, 3.0
 """Nats of a token that is heard and not written, and of one that is written and not heard."""
@@ -78,7 +78,7 @@ def _match_part(
     result: Match,
 ) -> None:
     log_probs = heard.log_probs(steps)
-    bounds = word_bounds(owners)
+    bounds = bounds_of_words(owners)
     path = viterbi.path_with_gaps(
         log_probs,
         heard.best[steps] - np.float32(HEARD_COST) * heard.begins[steps],

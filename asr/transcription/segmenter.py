@@ -17,13 +17,13 @@ from asr.files import open_atomic
 from asr.text import quoted
 from asr.transcription import results
 from asr.transcription.anchors import Part, cut_at_anchors
-from asr.transcription.heard import Heard, Store
+from asr.transcription.heard import Heard, LogProbFile
 from asr.transcription.matching import match
 from asr.transcription.pauses import Quiet
 from asr.transcription.pipeline import Watch
 from asr.transcription.recognizer import Recognizer
 from asr.transcription.sources import Source
-from asr.transcription.spelling import SpelledWord, Speller
+from asr.transcription.spelling import TextWord, Speller
 from asr.transcription.subtitles import (
     Subtitle,
     has_subtitles,
@@ -126,7 +126,7 @@ class NewManifest:
 class _Words:
     """The words of a text, all of them, and those that can be looked for as tokens."""
 
-    words: Sequence[SpelledWord]
+    words: Sequence[TextWord]
     tokens: NDArray[np.int64]
     """Of the words that can be spelled, with separators between, [token]."""
     owners: NDArray[np.int64]
@@ -170,7 +170,7 @@ class Segmenter:
         if source.has_features:
             raise DataError(f"{source.id}: stored features have no pauses; give the audio")
         words = self._read(source)
-        store = Store()
+        store = LogProbFile()
         try:
             (passage,) = self._recognizer.make_passages([source], store.put, watch)
             if passage.error is not None:
@@ -206,7 +206,7 @@ class Segmenter:
         if text is None:
             raise DataError(f"{source.id}: no text")
         subtitles: list[tuple[Subtitle, int, int]] = []
-        words: list[SpelledWord] = []
+        words: list[TextWord] = []
         if not has_subtitles(text):
             words = self._speller.spell(text)
         else:
@@ -294,7 +294,7 @@ def _warnings(source: Source, words: _Words, share: float) -> Iterator[str]:
         )
 
 
-def _utterance(source: Source, cut: Cut, words: Sequence[SpelledWord]) -> NewUtterance:
+def _utterance(source: Source, cut: Cut, words: Sequence[TextWord]) -> NewUtterance:
     begin, end = round(1000 * cut.start), round(1000 * cut.end)
     utterance = replace(
         source.utterance,
@@ -308,6 +308,6 @@ def _utterance(source: Source, cut: Cut, words: Sequence[SpelledWord]) -> NewUtt
     )
 
 
-def _left_out(rest: Rest, words: Sequence[SpelledWord]) -> LeftOut:
+def _left_out(rest: Rest, words: Sequence[TextWord]) -> LeftOut:
     text = " ".join(word.written for word in words[rest.words])
     return LeftOut(start=rest.start, end=rest.end, reason=rest.reason, text=text)

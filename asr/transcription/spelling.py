@@ -11,7 +11,7 @@ from asr.text import TokenTable, find_normalizer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SpelledWord:
+class TextWord:
     """A word of a text."""
 
     written: str
@@ -33,17 +33,17 @@ class Speller:
         self._tokens = tokens
         self._normalize = find_normalizer(normalizer)
 
-    def spell(self, text: str) -> list[SpelledWord]:
+    def spell(self, text: str) -> list[TextWord]:
         """The words of a text; what is no word, as a dash, is left out."""
         words = []
         for written in text.split() if self._tokens.separator else list("".join(text.split())):
             normalized = self._normalize(written)
             if not normalized:
                 continue
-            word = SpelledWord(written=written, form=normalized, tokens=())
+            word = TextWord(written=written, form=normalized, tokens=())
             for form in (written, normalized, normalized.upper()):
                 if (ids := self._ids(form)) is not None:
-                    word = SpelledWord(written=written, form=form, tokens=tuple(ids))
+                    word = TextWord(written=written, form=form, tokens=tuple(ids))
                     break
             else:
                 words.append(word)
@@ -75,7 +75,7 @@ class Speller:
             return None
 
 
-def word_bounds(owners: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+def bounds_of_words(owners: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
     """The first token of each word and its last one, [word, two].
 
     Args:

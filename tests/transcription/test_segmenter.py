@@ -16,7 +16,7 @@ from asr.corpus import read_manifest
 from asr.decoding import viterbi
 from asr.errors import DataError
 from asr.transcription import Recognizer, Source
-from asr.transcription.heard import Heard, Store
+from asr.transcription.heard import Heard, LogProbFile
 from asr.transcription.pauses import Quiet
 from asr.transcription.segmenter import Segmenter
 from asr.transcription.subtitles import overlapping, parse_subtitles
@@ -184,7 +184,7 @@ def _score(
 def test_log_probabilities_come_back_from_the_disk() -> None:
     draw = np.random.default_rng(3)
     segments = [np.log(draw.dirichlet(np.ones(6), n)).astype(np.float32) for n in (7, 4, 9)]
-    store = Store()
+    store = LogProbFile()
     order = [1, 2, 0]
     stored = {n: store.put(segments[n], start=float(10 * n)) for n in order}
     heard = Heard(store, [stored[n] for n in range(3)], 0.5, None)
