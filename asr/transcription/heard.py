@@ -41,7 +41,7 @@ class LogProbFile:
         self._file.close()
 
     def put(self, log_probs: NDArray[np.float32], start: float) -> StoredSegment:
-        """LogProbFile [step, token] of a segment that starts at a second; segments come in any order."""
+        """Keep [step, token] of a segment that starts at a second; segments come in any order."""
         content = log_probs.astype(np.float16).tobytes()
         with self._lock:
             row, self._num_tokens = self._num_rows, log_probs.shape[1]

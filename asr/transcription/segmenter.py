@@ -23,7 +23,7 @@ from asr.transcription.pauses import Quiet
 from asr.transcription.pipeline import Watch
 from asr.transcription.recognizer import Recognizer
 from asr.transcription.sources import Source
-from asr.transcription.spelling import TextWord, Speller
+from asr.transcription.spelling import Speller, TextWord
 from asr.transcription.subtitles import (
     Subtitle,
     has_subtitles,
