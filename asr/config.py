@@ -374,7 +374,8 @@ class DecodingConfig(Settings):
     @property
     def is_best_path(self) -> bool:
         """Whether the best path is read off, without a search."""
-        return self.beam == 1 and not (self.lm or self.lexicon or self.neural_lm)
+        ranks = self.neural_lm and self.neural_share
+        return self.beam == 1 and not (self.lm or self.lexicon or ranks)
 
     def describe(self) -> str:
         """What is out of the ordinary, in a line."""

@@ -38,6 +38,7 @@ align model EVIL.wav EVIL.txt --device cpu
 align model EVIL.jsonl --format ctm --output-dir aligned --device cpu
 spot model EVIL.wav EVIL.jsonl --keywords la.txt --threshold 0 --device cpu
 spot model EVIL.jsonl --keywords good.txt --device cpu
+serve EVIL-none --port 0
 evaluate model EVIL.jsonl --device cpu
 tune model EVIL.jsonl --lm good.arpa --device cpu
 tune model EVIL.jsonl --keywords la.txt --device cpu
