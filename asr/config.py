@@ -13,11 +13,22 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from asr.errors import ConfigError
 
+# Bounds of what a model folder, which may be anyone's, makes this machine do.
+MAX_BEAM = 4096
+"""Prefixes; half a minute of them fills half a gigabyte."""
+MAX_UNITS = 16_384
+"""Of a layer; a matrix of so many by so many takes a gigabyte."""
+MAX_LAYERS = 64
+MAX_SIZE = 1_000_000
+"""Of a vocabulary."""
+
 
 class Settings(BaseModel):
     """Base of every configuration class: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class FeatureConfig(Settings):
@@ -29,11 +40,11 @@ class FeatureConfig(Settings):
     """Whose arithmetic: window, pre-emphasis, mel scale, filters and DCT."""
     sample_rate: int = Field(16000, ge=1000, le=192000)
     """Hz. Audio of another rate is resampled to it."""
-    frame_length_ms: float = Field(25.0, gt=0)
+    frame_length_ms: float = Field(25.0, gt=0, le=1000)
     """Length of a frame in milliseconds."""
-    frame_shift_ms: float = Field(10.0, gt=0)
+    frame_shift_ms: float = Field(10.0, gt=0, le=1000)
     """Milliseconds from one frame to the next."""
-    num_mel_bins: int = Field(80, ge=2)
+    num_mel_bins: int = Field(80, ge=2, le=1024)
     """Number of mel filters."""
     low_freq: float = Field(20.0, ge=0)
     """Lower edge of the first filter in Hz."""
@@ -43,7 +54,7 @@ class FeatureConfig(Settings):
     """Level of a white noise, in dB of full scale, whose mean energy is added to every filter's, so
     that digital silence is not endlessly far below speech; none adds nothing. Stored cepstra are
     taken as they are."""
-    num_ceps: int = Field(13, ge=1)
+    num_ceps: int = Field(13, ge=1, le=1024)
     """Cepstra kept, the zeroth included; for `mfcc`."""
     deltas: int = Field(0, ge=0, le=2)
     """Highest order of time derivative that is appended: 0, 1 or 2."""
@@ -84,6 +95,11 @@ class FeatureConfig(Settings):
                 f"low_freq {self.low_freq:g} < high_freq {high:g} <= {nyquist:g} Hz "
                 "(half of sample_rate) does not hold"
             )
+        if not 1 <= self.frame_shift <= self.frame_length:
+            raise ValueError(
+                f"frame_shift_ms {self.frame_shift_ms:g} is less than a sample, or more than "
+                f"frame_length_ms {self.frame_length_ms:g}"
+            )
         if self.kind == "mfcc" and self.num_ceps > self.num_mel_bins:
             raise ValueError(f"num_ceps {self.num_ceps} exceeds num_mel_bins {self.num_mel_bins}")
         return self
@@ -95,7 +111,7 @@ class TokenConfig(Settings):
     kind: Literal["characters", "bpe", "phones"] = "characters"
     """Characters of the training text, SentencePiece byte-pair units learnt from it, or the phones
     of the pronunciations that the recipe's preparation writes."""
-    vocabulary_size: int = Field(256, ge=8)
+    vocabulary_size: int = Field(256, ge=8, le=MAX_SIZE)
     """Number of units; for `bpe`."""
 
 
@@ -155,15 +171,15 @@ class EncoderConfig(Settings):
     """Recurrent cell; `rnn` is h_t = tanh(W_hh h_{t-1} + W_xh x_t + b_h)."""
     bidirectional: bool = True
     """Two directions, or only from past to future."""
-    hidden_size: int = Field(256, ge=1)
+    hidden_size: int = Field(256, ge=1, le=MAX_UNITS)
     """Units of a layer and direction."""
-    num_layers: int = Field(3, ge=1)
+    num_layers: int = Field(3, ge=1, le=MAX_LAYERS)
     """Recurrent layers."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Probability that a unit is dropped, for a whole utterance, after each layer."""
     subsampling: Literal[1, 2, 3, 4] = 2
     """Frames to a step."""
-    conv_channels: int = Field(128, ge=1)
+    conv_channels: int = Field(128, ge=1, le=MAX_UNITS)
     """Output channels of the subsampling convolutions."""
 
 
@@ -275,9 +291,9 @@ class NeuralLmConfig(Settings):
     """Passes over the text; 0 is no such model."""
     unit: Literal["word", "character"] = "word"
     """What it predicts."""
-    hidden_size: int = Field(128, ge=1)
+    hidden_size: int = Field(128, ge=1, le=MAX_UNITS)
     """Units of a layer, and of an embedding."""
-    num_layers: int = Field(1, ge=1)
+    num_layers: int = Field(1, ge=1, le=MAX_LAYERS)
     """LSTM layers."""
     dropout: float = Field(0.4, ge=0, lt=1)
     """Probability that a unit is dropped, before and after the layers."""
@@ -341,9 +357,9 @@ class ConfidenceConfig(Settings):
 class DecodingConfig(Settings):
     """How text is found in the network's output; `decoding.yaml` of a model folder."""
 
-    beam: int = Field(1, ge=1)
+    beam: int = Field(1, ge=1, le=MAX_BEAM)
     """Prefixes kept in each step; 1 without a language model is the best path."""
-    nbest: int = Field(1, ge=1)
+    nbest: int = Field(1, ge=1, le=MAX_BEAM)
     """Hypotheses given for each utterance."""
     lm_weight: float = Field(1.0, ge=0)
     """On the language model's log-probabilities."""
@@ -366,7 +382,7 @@ class DecodingConfig(Settings):
     """Name of the folder, in the model folder, of the neural model that ranks readings anew."""
     neural_share: float = Field(0.0, ge=0, le=1)
     """Of the language model's weight, that the neural one takes from the n-gram."""
-    rescored: int = Field(20, ge=1)
+    rescored: int = Field(20, ge=1, le=MAX_BEAM)
     """Readings that it ranks."""
     confidence: ConfidenceConfig | None = None
     """What confidences of words are; none is the mean probability of their tokens."""

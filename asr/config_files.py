@@ -11,9 +11,11 @@ import yaml
 
 from asr.config import Config, Settings, parse_settings
 from asr.errors import ConfigError
-from asr.files import open_atomic
+from asr.files import open_atomic, read_file
 
 _T = TypeVar("_T", bound=Settings)
+_MAX_BYTES = 2**18  # of a file; every setting there is takes some KB
+_MAX_DEPTH = 30
 
 
 def load_config(path: Path, kind: type[_T], overrides: Sequence[str] = ()) -> _T:
@@ -87,9 +89,37 @@ def _parsed(values: dict[str, Any], kind: type[_T], overrides: Sequence[str], pa
     return parse_settings(values, kind, where=str(path))
 
 
+class _RefusedError(ConfigError):
+    """YAML that this program does not read."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without what makes much out of little: no aliases, and no deep nesting."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise _RefusedError("an alias (`*name`) is not read; write the value itself")
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            raise _RefusedError(f"more than {_MAX_DEPTH} sections in sections")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _parsed_yaml(text: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except (ValueError, RecursionError, OverflowError) as error:
+        # Python's, of a date that does not exist or a number of thousands of digits.
+        raise _RefusedError("a value that is none, as a date that does not exist") from error
+
+
 def _read_values(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _parsed_yaml(read_file(path, _MAX_BYTES).decode())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except yaml.YAMLError as error:
@@ -98,8 +128,10 @@ def _read_values(path: Path) -> dict[str, Any]:
         line = f":{mark.line + 1}" if mark is not None else ""
         column = f", character {mark.column + 1}" if mark is not None else ""
         raise ConfigError(f"{path}{line}: not YAML{column}") from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not YAML") from error
+    except _RefusedError as error:
+        raise ConfigError(f"{path}: {error}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -133,6 +165,6 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(values, dict):
             raise ConfigError(f"--set {override}: {section} is not a section")
     try:
-        values[key] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        values[key] = _parsed_yaml(text)
+    except (yaml.YAMLError, _RefusedError) as error:
         raise ConfigError(f"--set {override}: the value is not YAML") from error

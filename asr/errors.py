@@ -10,7 +10,12 @@ AsrError
 """
 
 import re
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
+_SHOWN = 200  # characters of an error of others
 _CONTROL = re.compile(
     "[\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f"  # C0 without TAB, DEL, C1
     "\\u2028-\\u202e\\u2066-\\u2069"  # line ends, and what turns the direction of writing
@@ -44,6 +49,32 @@ class TrainingError(AsrError):
 
 class StoppedError(AsrError):
     """Told to stop by SIGTERM; what is done is saved."""
+
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def opens_model(
+    function: Callable[Concatenate[Path, _P], _T],
+) -> Callable[Concatenate[Path, _P], _T]:
+    """Make whatever goes wrong in a function, that opens a model's folder, a ModelError.
+
+    A folder may be anyone's, and what is wrong with it beyond all imagination.
+    """
+
+    @wraps(function)
+    def opened(folder: Path, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return function(folder, *args, **kwargs)
+        except AsrError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:_SHOWN] or "no reason is given"
+            message = f"{folder}: the model cannot be opened: {type(error).__name__}: {reason}"
+            raise ModelError(message) from error
+
+    return opened
 
 
 def printable(name: object) -> str:

@@ -1,5 +1,7 @@
 """Files and folders that are there whole or not at all, and never in the place of a stranger's.
 
+`open_regular` is the one door by which anything is opened to be read: a test forbids all others.
+
 While it is written, a file or folder has a name of its own beside the one that it will take:
 `.NAME.xxxxxxxx.asr-tmp` with eight hexadecimal digits. The writer holds a lock on it, so that what
 a killed process left is told from what another one is at work on. A folder that is replaced as a
@@ -7,6 +9,7 @@ whole holds the list of its files (`.asr-files.json`): what is not in it was put
 """
 
 import errno
+import io
 import json
 import os
 import re
@@ -27,9 +30,59 @@ if sys.platform != "win32":
 LIST = ".asr-files.json"
 """In a folder: names of the files that it was written with, relative to it."""
 
+LARGEST_FILE = 2**30
+"""Most bytes of a file that is held as a whole, where its reader says nothing else."""
+
 _TEMPORARY = re.compile(r"\.(.*)\.[0-9a-f]{8}\.asr-tmp", re.DOTALL)
 _MOST_CHARACTERS = 32  # of a name in its temporary name, which may be as long as names can be
 _NOBODYS = (".DS_Store", "Thumbs.db", "desktop.ini")  # which file managers leave where one looks
+
+
+def open_regular(path: Path, buffering: int = io.DEFAULT_BUFFER_SIZE) -> io.BufferedReader:
+    """A file opened for reading, in bytes; a pipe, a device or a socket is refused at once.
+
+    Names come from manifests and model folders, which may be anyone's. To open a pipe waits for
+    ever, to open a device may do anything, and what it gives need not end.
+
+    Raises:
+        OSError: missing, unreadable, a folder, or not a regular file, as `strerror` says.
+    """
+    try:
+        _check_kind(path, path.stat())
+        flags = ("O_BINARY", "O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY")
+        descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, name, 0) for name in flags))
+    except ValueError as error:
+        raise OSError(errno.EINVAL, f"not a name of a file ({error})", str(path)) from error
+    try:
+        _check_kind(path, os.fstat(descriptor))  # it may have changed since
+        return io.BufferedReader(io.FileIO(descriptor), buffering)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_file(path: Path, max_bytes: int = LARGEST_FILE) -> bytes:
+    """All of a file.
+
+    Raises:
+        OSError: as `open_regular`, or it is larger.
+    """
+    with open_regular(path) as file:
+        is_larger = os.fstat(file.fileno()).st_size > max_bytes
+        content = b"" if is_larger else file.read()
+    if is_larger:
+        raise OSError(errno.EFBIG, f"more than {max_bytes:,} bytes", str(path))
+    return content
+
+
+def check_regular(path: Path) -> Path:
+    """The path, for a library that opens files by name.
+
+    Raises:
+        OSError: as `open_regular`.
+    """
+    open_regular(path).close()
+    return path
 
 
 @contextmanager
@@ -209,6 +262,20 @@ def claim(path: Path, top: Path) -> None:
             _write_list(folder, [*listed, name])
 
 
+def claim_names(folder: Path, names: Collection[str]) -> None:
+    """Add files that are about to be written to a folder, which may hold others, to its list.
+
+    Raises:
+        AsrError: one of them is there already, and in a list it is not.
+    """
+    listed = _read_list(folder) or set()
+    for name in names:
+        if not _is_within(name, listed) and os.path.lexists(folder / name):
+            _refuse(folder, name, "overwritten")
+    if not listed.issuperset(names):
+        _write_list(folder, listed.union(names))
+
+
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
     """Remove what killed processes left in a folder, not below it; of writing `name`, or of all.
 
@@ -227,6 +294,14 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
             else:
                 with suppress(OSError):
                     path.unlink()
+
+
+def _check_kind(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        reason = "not a regular file, but a pipe or a device; put what it gives into a file"
+        raise OSError(errno.EINVAL, reason, str(path))
 
 
 def _temporary(path: Path) -> Path:
@@ -309,8 +384,8 @@ def _files_in(folder: Path) -> Iterator[str]:
 def _read_list(folder: Path) -> set[str] | None:
     """None where there is none."""
     try:
-        names = json.loads((folder / LIST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        names = json.loads(read_file(folder / LIST))
+    except (OSError, ValueError, RecursionError):
         return None
     return {name for name in names if isinstance(name, str)} if isinstance(names, list) else None
 
@@ -326,8 +401,8 @@ def _is_within(name: str, listed: Collection[str]) -> bool:
     return any("/".join(parts[:count]) in listed for count in range(1, len(parts) + 1))
 
 
-def _refuse(folder: Path, name: str) -> NoReturn:
+def _refuse(folder: Path, name: str, fate: str = "replaced") -> NoReturn:
     raise AsrError(
-        f"{folder}: would be replaced, but asr did not write {name!r} in it; move that away, or "
+        f"{folder}: would be {fate}, but asr did not write {name!r} in it; move that away, or "
         "name another folder"
     )

@@ -40,6 +40,15 @@ from asr.errors import ConfigError
             r"lm\.neural\.epoch: unknown key; did you mean epochs\?",
         ),
         ({"tokens": {"xyzzy": 1}}, "unknown key; known keys: kind, vocabulary_size$"),
+        # What a stranger's model could ask for.
+        ({"encoder": {"hidden_size": 10**9}}, r"hidden_size: .* less than or equal to 16384"),
+        ({"encoder": {"num_layers": 10**9}}, r"num_layers: .* less than or equal to 64"),
+        ({"features": {"num_mel_bins": 10**9}}, r"num_mel_bins: .* less than or equal to 1024"),
+        ({"features": {"frame_length_ms": 1e12}}, "frame_length_ms: .* less than or equal to 1000"),
+        ({"features": {"frame_length_ms": float("inf")}}, "frame_length_ms: .* finite number"),
+        ({"features": {"frame_shift_ms": 1e-9}}, "frame_shift_ms 1e-09 is less than a sample"),
+        ({"features": {"frame_shift_ms": 50}}, "or more than frame_length_ms 25"),
+        ({"augment": {"gain_db": float("nan")}}, "gain_db: .* finite number"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(values: dict[str, object], message: str) -> None:

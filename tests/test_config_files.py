@@ -62,6 +62,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         ("=3", "KEY=VALUE is expected"),
         ("training.epochs.x=3", "epochs is not a section"),
         ("training.epochs=[", "the value is not YAML"),
+        ("training.epochs=2024-13-45", "the value is not YAML"),
         ("training.epochs=none", r"own\.yaml: training\.epochs: Input should be a valid integer"),
         ("training.epcohs=3", r"own\.yaml: training\.epcohs: unknown key; did you mean epochs\?"),
     ],
@@ -78,6 +79,11 @@ def test_an_override_that_cannot_be_is_named(tmp_path: Path, override: str, mess
         (b"a: b: c", r"own\.yaml:1: not YAML, character 5"),
         (b"\xff\xfe\xfd", r"own\.yaml: not YAML"),
         (b"- a", "a mapping of sections is expected"),
+        (b"lm: {order: 2024-13-45}", r"own\.yaml: a value that is none, as a date"),
+        (b"lm: {order: " + b"9" * 5000 + b"}", r"own\.yaml: a value that is none"),
+        (b"a: &x [1]\nb: [*x, *x]", r"own\.yaml: an alias \(`\*name`\) is not read"),
+        (b"a: " + b"[" * 100_000, r"own\.yaml: more than 30 sections in sections"),
+        (b"a: 1 " + b"#" * 2**18, r"own\.yaml: more than 262,144 bytes"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_named(

@@ -21,7 +21,7 @@ PACKAGES = sorted(
 )
 LARGEST_FACE = 12
 WITH_TORCH = ("model", "training", "lm/neural.py")
-WITHOUT_TORCH = ("model/onnx.py", "model/folder.py", "model/inference.py")
+WITHOUT_TORCH = ("model/onnx.py", "model/operators.py", "model/folder.py", "model/inference.py")
 
 
 def sources() -> Iterator[tuple[Path, ast.Module]]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from asr.audio.sound import AudioInfo, Samples, SoundSource, audio_error, check_rate
+from asr.files import open_regular
 
 _MP3_JUNK = 0.02  # share of an MP3 file's packets that may be none, as tags between joined files
 _SLACK = 0.5  # seconds; a container's duration counts encoder delay and padding
@@ -35,7 +36,7 @@ def open_container(path: Path) -> Iterator[Any]:
     """
     av = _pyav(path)
     # A file object, so that a name that looks like an URL or protocol is only a name.
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         with _explained(path):
             options = {"format_whitelist": _FORMATS}
             container = av.open(file, metadata_errors="ignore", options=options)

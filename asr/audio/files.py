@@ -27,6 +27,7 @@ from asr.audio.sound import (
     check_rate,
 )
 from asr.errors import AudioError
+from asr.files import check_regular, open_regular
 
 _BLOCK = 65_536  # samples decoded at a time, of all channels together
 _TAIL = 65_536  # bytes; more than the longest Ogg page (RFC 3533: 65,307)
@@ -115,7 +116,7 @@ def _check_file(path: Path) -> None:
     try:
         status = path.stat()
         if stat.S_ISREG(status.st_mode):
-            path.open("rb").close()
+            check_regular(path)
     except (OSError, ValueError) as error:
         raise audio_error(path, getattr(error, "strerror", None) or str(error)) from error
     if stat.S_ISDIR(status.st_mode):
@@ -157,8 +158,8 @@ def _sound_file(path: Path, raw: RawFormat | None = None) -> Iterator[Any]:
         }
     try:
         # By descriptor: from a name, soundfile would take the suffix .raw for a format.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        sound = _ForwardFile(descriptor, closefd=True, **layout)
+        with open_regular(path) as file:
+            sound = _ForwardFile(os.dup(file.fileno()), closefd=True, **layout)
     except OSError as error:
         raise audio_error(path, error.strerror or str(error)) from error
     except soundfile.LibsndfileError as error:
@@ -176,7 +177,7 @@ def _sound_file(path: Path, raw: RawFormat | None = None) -> Iterator[Any]:
 
 def _check_refused(path: Path, error: soundfile.LibsndfileError) -> None:
     """Say what is wrong with a file that libsndfile refuses although it knows its format."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(28)
     if head[:4] == b"RIFF" and head[12:16] == b"fmt " and len(head) == 28:
         check_rate(path, int.from_bytes(head[24:28], "little"))
@@ -194,7 +195,7 @@ def _check_promise(path: Path, sound: Any) -> None:
     log = sound.extra_info
     num_promised = num_held = 0
     if sound.format == "NIST":
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             counts = re.search(rb"sample_count -i (\d+)", file.read(1024))
         num_promised, num_held = int(counts[1]) if counts else 0, sound.frames
     elif sound.format == "MP3":
@@ -224,7 +225,7 @@ def _knows_length(path: Path, sound: Any) -> bool:
 
 def _ogg_page(path: Path) -> tuple[int, int]:
     """Bytes that the last page of an Ogg file should have, and has; RFC 3533, section 6."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(max(0, path.stat().st_size - _TAIL))
         tail = file.read()
     page = tail[max(0, tail.rfind(b"OggS")) :]

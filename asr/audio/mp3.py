@@ -12,6 +12,8 @@ import mmap
 from dataclasses import dataclass
 from pathlib import Path
 
+from asr.files import open_regular
+
 _BITRATES = {  # kbit/s by MPEG version 1 and layer
     (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -44,7 +46,7 @@ def count_frames(path: Path) -> FrameRun | None:
 
     An hour of audio has 138,000 frames and takes about a sixth of a second.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         begin, end = _behind_id3(data), _before_tags(data)
         first = _frame(data[begin : begin + _HEADER])
         if first is None:

@@ -17,6 +17,7 @@ from asr.cli.transcription import (
     stopped_by_sigterm,
 )
 from asr.errors import AsrError, DataError, printable
+from asr.files import open_regular
 from asr.progress import Progress, format_seconds
 
 _FORMATS = ("textgrid", "ctm", "srt", "vtt", "elan", "json", "tsv")
@@ -194,7 +195,7 @@ def _read_text(path: Path) -> str:
     try:
         if not path.is_file():
             raise DataError(f"{path}: no such file, and no manifest that has the text")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
             raise DataError(f"{path}: more than {_MOST_BYTES:,} bytes; cut the recording in parts")

@@ -10,7 +10,7 @@ import click
 from asr import text, transcription
 from asr.cli.terminal import put, put_json, tell
 from asr.corpus import checks
-from asr.files import open_atomic
+from asr.files import claim_names, open_atomic
 from asr.model import locate_model
 
 _FILE = click.Path(path_type=Path)
@@ -90,6 +90,7 @@ def check(
     else:
         put(*checks.report.text_lines(examination))
     if output_dir is not None:
+        claim_names(output_dir, [f"check.{_SUFFIXES[name]}" for name in formats])
         for name in formats:
             with open_atomic(output_dir / f"check.{_SUFFIXES[name]}") as file:
                 file.write(_rendered(examination, name, output_dir, table))

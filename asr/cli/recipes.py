@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from asr.cli.terminal import put, report
+from asr.files import read_file
 from asr.launch import find_launch
 from asr.recipe import Work, catalogue, definition
 from asr.recipe import run as recipe_run
@@ -84,7 +85,7 @@ def run(
     )
     result = folder / "result.txt"
     if last is None and result.exists() and not find_launch().rank:
-        put(*result.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+        put(*read_file(result).decode().removesuffix("\n").split("\n"))
 
 
 def _one_of(name: str, value: str | None, number_name: str, number: int | None) -> str | None:

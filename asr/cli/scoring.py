@@ -10,6 +10,7 @@ from asr import audio, scoring
 from asr.cli import terminal
 from asr.cli.terminal import put, put_json, tell
 from asr.errors import DataError
+from asr.files import claim_names
 from asr.text import find_normalizer
 
 _FORMATS = ("text", "json", "html")
@@ -78,6 +79,7 @@ def score(
     if output_dir is not None:
         scoring.write_files(report, output_dir)
     if output_dir is not None and "html" in formats:
+        claim_names(output_dir, ["report.html"])
         scoring.write_html(report, output_dir / "report.html", audio.read_audio)
     if formats == ["json"]:
         put_json(scoring.report.report_json(report))

@@ -93,7 +93,7 @@ def _card(folder: Path) -> list[str]:
     if not path.is_file():
         return []
     files.check_inside(folder, path.name)
-    return ["", *path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    return ["", *files.read_file(path).decode("utf-8", "replace").splitlines()]
 
 
 def _describe_network(folder: Path, loaded: "model.LoadedModel") -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from asr.errors import DataError
+from asr.files import open_regular
 
 PROTOCOLS = frozenset(
     ("abfs", "abfss", "az", "file", "gcs", "gs", "hf", "http", "https", "memory", "s3")
@@ -37,8 +38,9 @@ def open_shard(location: str) -> Iterator[IO[bytes]]:
         DataError: missing or unreadable, another protocol, or a chain of addresses.
     """
     try:
-        if not is_address(location):
-            with Path(location).open("rb", buffering=_BUFFER) as file:
+        local = location.removeprefix("file://")
+        if "::" not in location and not is_address(local):
+            with open_regular(Path(local), _BUFFER) as file:
                 yield file
             return
         _check_address(location)

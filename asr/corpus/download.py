@@ -1,7 +1,5 @@
 """Downloads that can be resumed, and archives that are unpacked without trusting them."""
 
-import bz2
-import gzip
 import hashlib
 import http.client
 import lzma
@@ -21,7 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Literal, cast
 
 from asr.errors import DataError
-from asr.files import replace_folder
+from asr.files import open_regular, replace_folder
+from asr.unpacking import open_unpacked
 
 # Well above any corpus of the recipes; a bomb is beyond it.
 MAX_BYTES = 100 * 2**30
@@ -47,7 +46,8 @@ _Kind = Literal["file", "folder", "other"]
 def download(url: str, path: Path, checksum: str | None = None, max_bytes: int = MAX_BYTES) -> None:
     """Fetch `url` to `path`, going on from `<path>.part` where an earlier attempt stopped.
 
-    A `path` that exists is not fetched again, but its checksum is checked.
+    A `path` that exists is not fetched again, but its checksum is checked; it may be the user's,
+    and stays whatever it is.
 
     Args:
         checksum: SHA-256, or MD5 where no other is published; hexadecimal.
@@ -66,10 +66,15 @@ def download(url: str, path: Path, checksum: str | None = None, max_bytes: int =
                 f"{url}: cannot be downloaded: {_reason(error)}; try again, or get it by other "
                 "means and name the folder with --corpus DIR"
             ) from error
-        _check(part, checksum, url)
+        digest = _other_checksum(part, checksum)
+        if digest is not None:
+            part.unlink()  # the next attempt must not go on from it
+            raise DataError(f"{url}: {digest}; what came was removed, try again")
         part.replace(path)
     else:
-        _check(path, checksum, url)
+        digest = _other_checksum(path, checksum)
+        if digest is not None:
+            raise DataError(f"{path}: {digest}; move it away, and it is fetched again from {url}")
 
 
 def extract(
@@ -119,7 +124,7 @@ def content_sha256(paths: Iterable[Path]) -> str:
     """
     lines = []
     for path in sorted(paths, key=lambda path: path.name):
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n")
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -181,49 +186,32 @@ def _copy(source: IO[bytes], file: IO[bytes], max_bytes: int) -> bool:
     return True
 
 
-def _check(path: Path, checksum: str | None, url: str) -> None:
+def _other_checksum(path: Path, checksum: str | None) -> str | None:
+    """What a file's checksum is, in words, where it is not the one expected."""
     if checksum is None:
-        return
+        return None
     name = _CHECKSUMS[len(checksum)]
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         digest = hashlib.file_digest(file, name.replace("-", "").lower()).hexdigest()
-    if digest != checksum:
-        # The next attempt must not go on from it.
-        path.unlink()
-        raise DataError(
-            f"{url}: {name} is {digest}, expected {checksum}; the file was removed, try again"
-        )
+    return None if digest == checksum else f"{name} is {digest}, expected {checksum}"
 
 
 def _members(archive: Path, max_bytes: int) -> Iterator[_Member]:
     """In the order of the archive; each is to be read before the next is asked for."""
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as source:
+    if _is_zip(archive):
+        with open_regular(archive) as packed, zipfile.ZipFile(packed) as source:
             for entry in source.infolist():
                 yield _Member(
                     entry.filename, entry.file_size, _zip_kind(entry), partial(source.open, entry)
                 )
         return
-    with _open_plain(archive) as file:
+    with open_unpacked(archive, bounded=False) as file:
         stream = _TarStream(file, max_bytes + _MAX_HEADERS)
         with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as tar:
             for header in tar:
                 kind: _Kind = "folder" if header.isdir() else "file" if header.isreg() else "other"
                 yield _Member(header.name, header.size, kind, partial(tar.extractfile, header))
         stream.finish()
-
-
-def _open_plain(archive: Path) -> IO[bytes]:
-    """The bytes of a file, without the compression that its first bytes tell."""
-    with archive.open("rb") as file:
-        start = file.read(6)
-    if start.startswith(b"\x1f\x8b"):
-        return cast(IO[bytes], gzip.open(archive))
-    if start.startswith(b"BZh"):
-        return cast(IO[bytes], bz2.open(archive))
-    if start.startswith(b"\xfd7zXZ\0"):
-        return cast(IO[bytes], lzma.open(archive))
-    return archive.open("rb")
 
 
 class _TarStream:
@@ -259,6 +247,11 @@ class _TarStream:
             raise tarfile.ReadError("damaged or cut off: there is no end mark after the members")
         while self.read(_CHUNK_BYTES):
             pass
+
+
+def _is_zip(archive: Path) -> bool:
+    with open_regular(archive) as file:
+        return zipfile.is_zipfile(file)
 
 
 def _zip_kind(entry: zipfile.ZipInfo) -> _Kind:

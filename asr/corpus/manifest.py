@@ -6,7 +6,6 @@ All that reads or writes a manifest, or lines of JSON like it, does it by this m
 import gzip
 import io
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from asr.errors import DataError
-from asr.files import open_atomic
+from asr.files import open_atomic, open_regular
 from asr.text import lines, quoted
+from asr.unpacking import DAMAGES, open_unpacked
 
 _SUFFIXES = (".jsonl", ".json")
 _PACKED = ".gz"
@@ -216,7 +216,7 @@ def unpacked_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         DataError: the file cannot be read, or what packs it is damaged or ends early.
     """
     try:
-        with gzip.open(path) if is_packed(path) else path.open("rb") as file:
+        with open_unpacked(path) if is_packed(path) else open_regular(path) as file:
             number = 0
             while line := file.readline(_MAX_LINE):
                 number += 1
@@ -224,7 +224,7 @@ def unpacked_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                     yield number, line
                 while len(line) == _MAX_LINE and not line.endswith(b"\n"):
                     line = file.readline(_MAX_LINE)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except DAMAGES as error:
         raise DataError(f"{path}: gzip: truncated or damaged: {error}") from error
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from asr.audio import Samples, as_int16, read_audio
@@ -28,7 +29,7 @@ from asr.corpus.stored_features import is_feature_path, read_features
 from asr.corpus.table import ManifestTable
 from asr.corpus.windows import ShardWindows
 from asr.errors import DataError
-from asr.files import remove_folder, replace_folder
+from asr.files import check_regular, remove_folder, replace_folder
 from asr.progress import track
 
 Kind = Literal["waveforms", "features"]
@@ -199,7 +200,9 @@ def _write_packed(
     shape = (features.num_base_bins,) if kind == "features" else ()
     num_values = sum(lengths)
     if keep_values:
-        raw_values = np.memmap(raw_path, _KINDS[kind], "r", shape=(num_values, *shape))
+        raw_values = np.memmap(
+            check_regular(raw_path), _KINDS[kind], "r", shape=(num_values, *shape)
+        )
         np.save(folder / _VALUES, raw_values)
     raw_path.unlink()
     np.save(folder / STARTS, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
@@ -277,7 +280,7 @@ def load_arrays(folder: Path, *names: str) -> list[NDArray[Any]]:
         DataError: one is missing or damaged.
     """
     try:
-        return [np.asarray(np.load(folder / name, mmap_mode="r")) for name in names]
+        return [np.asarray(open_memmap(check_regular(folder / name), mode="r")) for name in names]
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: the packed corpus cannot be read: {error}") from error
 

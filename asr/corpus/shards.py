@@ -21,7 +21,7 @@ from asr.corpus.manifest import Utterance, read_rows, seconds_value, text_value,
 from asr.corpus.members import AUDIO_MEMBERS
 from asr.corpus.recordings import Stretch, measure
 from asr.errors import DataError
-from asr.files import LIST, open_atomic, replace_folder
+from asr.files import LIST, open_atomic, read_file, replace_folder
 from asr.text import UniqueIds, read_lines
 
 INDEX = "shards.jsonl"
@@ -185,7 +185,7 @@ def _add_utterance(tar: tarfile.TarFile, key: str, stretch: Stretch) -> None:
     utterance = stretch.utterance
     suffix = utterance.audio_filepath.suffix.lower()
     if stretch.is_whole and suffix in AUDIO_MEMBERS:
-        _add_member(tar, key + suffix, utterance.audio_filepath.read_bytes())
+        _add_member(tar, key + suffix, read_file(utterance.audio_filepath))
     else:
         _add_member(tar, f"{key}.flac", _as_flac(stretch))
     row = {

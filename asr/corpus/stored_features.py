@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.errors import DataError
+from asr.files import open_regular, read_file
 
 _MFC_VALUES = 13  # values in a frame of a Sphinx .mfc file, which does not say
 _ARK_ENTRY = re.compile(r"(.+\.ark):(\d+)")
@@ -38,7 +39,7 @@ def read_features(path: Path) -> Features:
         if entry is None:
             features = _read_mfc(path)
         else:
-            with Path(entry[1]).open("rb") as file:
+            with open_regular(Path(entry[1])) as file:
                 file.seek(int(entry[2]))
                 features = _read_matrix(file, path)
     except OSError as error:
@@ -52,7 +53,7 @@ def read_features(path: Path) -> Features:
 
 def _read_mfc(path: Path) -> Features:
     """Sphinx: an int32 count of float32 values, then these, in either byte order."""
-    content = path.read_bytes()
+    content = read_file(path)
     num_values, rest = divmod(len(content) - 4, 4)
     for order in "><":
         if (

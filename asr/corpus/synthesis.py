@@ -24,7 +24,7 @@ from asr.corpus.espeak_voices import EspeakVoices
 from asr.corpus.manifest import Utterance, write_manifest
 from asr.corpus.neural_voices import NeuralVoices
 from asr.corpus.voices import SPLITS, Engine, Split, Voice
-from asr.files import open_atomic
+from asr.files import check_regular, open_atomic
 
 _UTTERANCES_A_FILE = 200
 _LEVEL_DB = -26.0  # RMS of train, relative to full scale
@@ -209,9 +209,9 @@ def _write_example(utterances: Sequence[Utterance], folder: Path) -> None:
     """One test utterance with at least four words, or else the longest, by itself."""
     longest = max(utterances, key=lambda utterance: utterance.duration)
     example = next((u for u in utterances if len(str(u.text).split()) >= 4), longest)
-    sample_rate = soundfile.info(example.audio_filepath).samplerate
+    sample_rate = soundfile.info(check_regular(example.audio_filepath)).samplerate
     start, length = round(example.offset * sample_rate), round(example.duration * sample_rate)
-    samples, _ = soundfile.read(example.audio_filepath, length, start, dtype="int16")
+    samples, _ = soundfile.read(check_regular(example.audio_filepath), length, start, dtype="int16")
     _write_wav(samples, folder / "example.wav", sample_rate)
     with open_atomic(folder / "example.txt") as file:
         file.write(f"{example.text}\n")

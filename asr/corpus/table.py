@@ -26,6 +26,7 @@ from asr.corpus.manifest import (
     unpacked_lines,
 )
 from asr.errors import DataError
+from asr.files import open_regular
 
 _PROBED = 64  # bytes that tell nearly always that a line is not blank
 
@@ -49,7 +50,7 @@ class ManifestTable(Sequence[Utterance]):
                     self._starts, self._numbers = _unpack(path, file)
                     self._content = _mapped(file)
             else:
-                with path.open("rb") as file:
+                with open_regular(path) as file:
                     self._content = _mapped(file)
                 self._starts, self._numbers = _find_lines(self._content)
         except OSError as error:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from asr.errors import DataError
+from asr.files import check_regular, read_file
 
 Kind = Literal["vits", "kokoro", "kitten", "matcha"]
 
@@ -154,7 +155,7 @@ def _load(path: Path) -> Any:
     from google.protobuf.message import DecodeError
 
     try:
-        network = onnx.load(path)
+        network = onnx.load(check_regular(path))
     except (OSError, DecodeError) as error:
         raise DataError(f"{path}: damaged, or no ONNX model") from error
     if not network.graph.node:
@@ -165,7 +166,7 @@ def _load(path: Path) -> Any:
 def _read_piper(path: Path) -> tuple[dict[str, str], dict[str, int]]:
     """Metadata and symbols of a voice as Piper describes it."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_file(path))
         metadata = {
             "model_type": "vits",
             "comment": "piper",
@@ -208,7 +209,8 @@ def _read_styles(voice: VoiceModel) -> Any:
     """The speakers' vectors, [speaker, value]."""
     path = voice.folder / "voices.bin"
     size = math.prod(int(part) for part in voice.metadata["style_dim"].split(","))
-    values = np.fromfile(path, "<f4")
+    content = read_file(path)
+    values = np.frombuffer(content[: len(content) // 4 * 4], "<f4")
     if len(values) != voice.num_speakers * size or not np.isfinite(values).all():
         raise DataError(
             f"{path}: damaged: {len(values)} numbers, where {voice.num_speakers} speakers of "

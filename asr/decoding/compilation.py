@@ -21,6 +21,8 @@ import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 from numba.core.serialize import dumps
 
+from asr.files import read_file
+
 _IMPORT = re.compile(rb"^from ([\w.]+) import ", re.MULTILINE)
 
 
@@ -108,7 +110,7 @@ def _digest(module: str) -> str:
     while waiting:
         name = waiting.pop()
         path = getattr(sys.modules.get(name), "__file__", None)
-        sources[name] = Path(path).read_bytes() if path else b""
+        sources[name] = read_file(Path(path)) if path else b""
         imported = {match.decode() for match in _IMPORT.findall(sources[name])}
         waiting |= {other for other in imported if other.partition(".")[0] == package}
         waiting -= sources.keys()

@@ -11,15 +11,15 @@ from pathlib import Path
 import yaml
 
 from asr import lm as language_models
-from asr.config import NEURAL_LM_FILES, DecodingConfig
+from asr.config import NEURAL_LM_FILES, DecodingConfig, parse_settings
 from asr.config_files import load_config
 from asr.decoding.decoder import Decoder, make_decoder
 from asr.decoding.grammar import read_grammar
 from asr.decoding.hotwords import read_hot_words
 from asr.decoding.lexicon import pronunciation_lexicon, read_lexicon
 from asr.decoding.rescoring import Rescorer
-from asr.errors import AsrError, DataError, ModelError
-from asr.files import check_inside, open_atomic, remove_folder, replace_folder
+from asr.errors import AsrError, DataError, ModelError, opens_model
+from asr.files import check_inside, open_atomic, read_file, remove_folder, replace_folder
 from asr.text import TokenTable
 
 SETTINGS_FILE = "decoding.yaml"
@@ -27,6 +27,7 @@ DECODING_FILES = (SETTINGS_FILE, "lm.arpa", "lm.arpa.gz", "lm", "lexicon.txt", "
 """What tuning may put into a model folder; the first says what the others are for."""
 _FOLDERS = {"lm": language_models.ngram.MAPPED_FILES, "neural_lm": NEURAL_LM_FILES}
 
+_MAX_BYTES = 2**36  # of a language model that is copied
 _BEAM = 16  # where something asks for a beam search and nothing says how wide
 # Wide, since readings that a grammar does not allow are dropped only where their words end, and one
 # that it allows is wanted even where others are far more probable.
@@ -47,6 +48,7 @@ class DecodingOptions:
     grammar: Path | None = None
 
 
+@opens_model
 def read_decoding(folder: Path) -> DecodingConfig:
     """The folder's `decoding.yaml`; without one the defaults, which are the best path.
 
@@ -126,11 +128,12 @@ def _copy(source: Path, target: Path) -> None:
         with replace_folder(target, _FOLDERS[target.name]) as fresh:
             shutil.copytree(source, fresh, dirs_exist_ok=True)
         return
-    content = source.read_bytes()
+    content = read_file(source, _MAX_BYTES)
     with open_atomic(target, "wb") as file:
         file.write(content)
 
 
+@opens_model
 def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> Decoder:
     """The decoder that a model folder's `decoding.yaml` and the options describe.
 
@@ -138,6 +141,7 @@ def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> 
 
     Raises:
         ModelError: `decoding.yaml` cannot be used.
+        ConfigError: an option has no such value.
         DataError: a language model, lexicon, grammar or file of hot words cannot be used.
     """
     if options == DecodingOptions(beam=1):
@@ -156,7 +160,8 @@ def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> 
     helped = options.lm or lexicon or options.hotwords or options.grammar
     if options.beam is None and config.beam == 1 and helped:
         changes["beam"] = _BEAM
-    config = config.model_copy(update=changes)
+    values = config.model_copy(update=changes).model_dump()
+    config = parse_settings(values, DecodingConfig, "options of decoding")
     if options.beam is None and config.beam < config.nbest:
         config = config.model_copy(update={"beam": max(_BEAM, config.nbest)})
     if not (helped or lm or config.neural_lm) and config.beam == 1:

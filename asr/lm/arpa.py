@@ -7,7 +7,6 @@ ngram-format(5) of SRILM.
 import gzip
 import math
 import re
-import zlib
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,13 +21,16 @@ from asr.errors import DataError
 from asr.files import open_atomic
 from asr.lm.sentences import END, START, UNKNOWN
 from asr.text import quoted
+from asr.unpacking import DAMAGES, open_unpacked
 
 LOG_ZERO = -99.0
 """How ARPA files write the logarithm of 0."""
 
 _OTHER_UNKNOWN = b"<UNK>"  # as some tools write it
-_GZIP_MARK = b"\x1f\x8b"
-_COUNT_LINE = re.compile(rb"ngram\s+([0-9]+)\s*=\s*([0-9]+)")
+_COUNT_LINE = re.compile(rb"ngram\s+([0-9]{1,9})\s*=\s*([0-9]{1,18})")
+_MAX_ORDER = 20
+_MAX_LINE = 2**16  # bytes; words are a few hundred at most
+_MAX_IDLE = 10_000  # lines that say nothing: before \\data\\, or blank
 _CHUNK_BYTES = 2**20
 _NUM_WRITTEN = 100_000  # n-grams that are turned into text at once
 
@@ -82,12 +84,12 @@ def read_arpa(path: Path) -> Arpa:
     """
     reader = _Reader(path)
     try:
-        with _open(path) as file:
+        with open_unpacked(path) as file:
             arpa = reader.read(file)
             while file.read(_CHUNK_BYTES):  # gzip's checksum comes last
                 pass
             return arpa
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except DAMAGES as error:
         raise DataError(f"{path}:{reader.number + 1}: gzip: truncated or damaged") from error
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
@@ -101,12 +103,6 @@ def _compressed(plain: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
     # Without name and time the same model gives the same bytes.
     with gzip.GzipFile("", "wb", 6, plain, mtime=0) as file:
         yield cast(IO[bytes], file)
-
-
-def _open(path: Path) -> IO[bytes]:
-    with path.open("rb") as file:
-        compressed = file.read(len(_GZIP_MARK)) == _GZIP_MARK
-    return cast(IO[bytes], gzip.open(path)) if compressed else path.open("rb")
 
 
 def _format(words: tuple[str, ...], ngrams: NGrams, rows: slice, highest: bool) -> str:
@@ -132,9 +128,11 @@ class _Reader:
         self._lines: Iterator[bytes] = iter(())
 
     def read(self, file: IO[bytes]) -> Arpa:
-        self._lines = iter(file)
-        while self._next("\\data\\ is expected; this is no ARPA file") != b"\\data\\":
-            pass
+        self._lines = iter(lambda: file.readline(_MAX_LINE), b"")
+        nothing = "\\data\\ is expected; this is no ARPA file"
+        while self._next(nothing) != b"\\data\\":
+            if self.number > _MAX_IDLE:
+                raise self._error(nothing)
         counts, line = self._read_counts()
         orders = []
         for order, count in enumerate(counts, start=1):
@@ -152,10 +150,15 @@ class _Reader:
 
     def _next(self, otherwise: str = "truncated: the file ends without \\end\\") -> bytes:
         """The next line that is not blank."""
+        last = self.number + _MAX_IDLE
         for line in self._lines:
             self.number += 1
+            if len(line) == _MAX_LINE:
+                raise self._error(f"a line of more than {_MAX_LINE} bytes")
             if stripped := line.strip():
                 return stripped
+            if self.number > last:
+                raise self._error(f"more than {_MAX_IDLE} blank lines")
         raise self._error(otherwise)
 
     def _read_counts(self) -> tuple[list[int], bytes]:
@@ -165,6 +168,8 @@ class _Reader:
             if not match or int(match[1]) != len(counts) + 1:
                 raise self._error(f"`ngram {len(counts) + 1}=<count>` is expected: {_shown(line)}")
             counts.append(int(match[2]))
+            if len(counts) > _MAX_ORDER:
+                raise self._error(f"n-grams of more than {_MAX_ORDER} words")
         if not counts:
             raise self._error("\\data\\ counts no n-grams")
         return counts, line

@@ -4,8 +4,8 @@ The mixture lists every n-gram that one of the models lists, with the weighted s
 them give; back-off weights are fitted anew. Where no model lists an n-gram, the mixture backs off,
 which is not quite the sum of what each would give: the text's perplexity is computed both ways.
 
-A word that a model lacks has probability 0 in it, as in SRILM's `ngram -mix-lm`, and not that of
-its `<unk>`; so the words after every history sum to 1.
+A word that a model lacks has probability 0 in it, and not that of its `<unk>`; so the words after
+every history sum to 1.
 
 Source:
     Jelinek and Mercer, Interpolated estimation of Markov source parameters from sparse data, 1980

@@ -20,10 +20,11 @@ from torch.nn.functional import nll_loss
 from asr.config import NEURAL_LM_FILES, NeuralLmConfig
 from asr.config_files import load_config, write_config
 from asr.errors import AsrError, DataError, ModelError
-from asr.files import replace_folder
+from asr.files import check_regular, read_file, replace_folder
 from asr.lm.ngram import END_ID, START_ID, UNKNOWN_ID, Perplexity
 from asr.lm.sentences import END, SPACE, START, UNKNOWN
 from asr.progress import Report
+from asr.tensors import MisfitError, check_shapes
 
 _IGNORED = -1  # in place of a target, after a sentence's end
 _MOST_STEPS = 64  # that the gradient goes back (truncated backpropagation through time)
@@ -195,9 +196,15 @@ def load_neural_lm(folder: Path) -> NeuralLm:
     """
     try:
         config = load_config(folder / "config.yaml", NeuralLmConfig)
-        words = (folder / "words.txt").read_bytes().decode().split("\n")
+        words = read_file(folder / "words.txt").decode().split("\n")
+        weights = check_regular(folder / "weights.safetensors")
+        with torch.device("meta"):  # takes no memory
+            expected = NeuralLm(words, config).state_dict()
+        check_shapes(weights, {name: tensor.shape for name, tensor in expected.items()})
         model = NeuralLm(words, config)
-        model.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+        model.load_state_dict(safetensors.torch.load_file(weights))
+    except MisfitError as error:
+        raise ModelError(f"{folder}: the weights do not fit the other files: {error}") from error
     except (AsrError, OSError, UnicodeDecodeError, safetensors.SafetensorError) as error:
         raise ModelError(f"{folder}: the language model cannot be read: {error}") from error
     except RuntimeError as error:

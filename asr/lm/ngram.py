@@ -18,17 +18,20 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import ArrayLike, NDArray
 
 from asr.errors import DataError, ModelError
-from asr.files import check_inside, replace_folder
+from asr.files import check_inside, check_regular, read_file, replace_folder
 from asr.lm.arpa import Arpa, read_arpa
-from asr.lm.sentences import SPACE, Unit
+from asr.lm.sentences import END, SPACE, START, UNKNOWN, Unit
 from asr.lm.trie import NGramTrie, build_ngram_trie, find_keys, find_states
 
 UNKNOWN_ID, START_ID, END_ID = range(3)
 
 _FORMAT = 1  # of the stored form
+_MAX_HEADER = 2**16  # bytes of model.json
+_NUM_CHECKED = 2**20  # numbers of an array that are looked at at once
 _NUM_SCORED = 10_000  # sentences side by side
 _ARRAYS = {
     "first_arcs": np.int64,
@@ -262,19 +265,18 @@ def load_model(folder: Path) -> LanguageModel:
     for name in MAPPED_FILES:
         check_inside(folder, name)
     try:
-        header = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        header = json.loads(read_file(folder / "model.json", _MAX_HEADER))
         if header["format"] != _FORMAT:
             raise ModelError(
                 f"{folder}: format {header['format']}, but this program reads {_FORMAT}; "
                 "build it again from the ARPA file"
             )
-        num_words, num_ngrams = header["num_words"], tuple(header["num_ngrams"])
-        words = tuple((folder / "words.txt").read_bytes().decode().split("\n"))
+        num_words, num_ngrams = header["num_words"], tuple(map(int, header["num_ngrams"]))
+        words = tuple(read_file(folder / "words.txt").decode().split("\n"))
         arrays = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            for name in _ARRAYS
+            name: open_memmap(check_regular(folder / f"{name}.npy"), mode="r") for name in _ARRAYS
         }
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
         raise ModelError(f"{folder}: the language model cannot be read: {error}") from error
     if len(words) != num_words:
         raise ModelError(
@@ -285,22 +287,51 @@ def load_model(folder: Path) -> LanguageModel:
     for name, dtype in _ARRAYS.items():
         if arrays[name].shape != (shapes.get(name, num_arcs),) or arrays[name].dtype != dtype:
             raise ModelError(f"{folder / name}.npy: does not fit the other files")
-    first_arcs, above = arrays["first_arcs"], arrays["backoff_states"]
-    numbers = (
-        first_arcs[0] == 0
-        and first_arcs[-1] == num_arcs
-        and bool((np.diff(first_arcs) >= 0).all()),
-        _within(arrays["arc_states"], num_states),
-        # Backing off ends, since each state leads to one before it.
-        _within(above, num_states) and bool((above[1:] < np.arange(1, num_states)).all()),
-    )
-    if not all(numbers):
+    model = LanguageModel(words=words, num_ngrams=num_ngrams, **arrays)
+    if not _is_sound(model):
         raise ModelError(f"{folder}: the language model is damaged; build it again")
-    return LanguageModel(words=words, num_ngrams=num_ngrams, **arrays)
+    return model
+
+
+def _is_sound(model: LanguageModel) -> bool:
+    """Whether every number of the arrays leads to a place in them, and all searches end.
+
+    Compiled code looks at no bounds. Each array is read once, in order.
+    """
+    num_words, num_arcs, num_states = len(model.words), len(model.arc_keys), len(model.backoffs)
+    if not num_arcs or not num_states or model.words[: END_ID + 1] != (UNKNOWN, START, END):
+        return False
+    keys, first_arcs, above = model.arc_keys, model.first_arcs, model.backoff_states
+    if not (first_arcs[0] == 0 and first_arcs[-1] == num_arcs and _rises(first_arcs, 0)):
+        return False
+    filled = np.flatnonzero(first_arcs[1:] > first_arcs[:-1])
+    return (
+        # Sorted, and every state's in its part; so each has a word and none is there twice.
+        _rises(keys, 1)
+        and bool((keys[first_arcs[filled]] >= filled * num_words).all())
+        and bool((keys[first_arcs[filled + 1] - 1] < (filled + 1) * num_words).all())
+        and _within(model.arc_states, num_states)
+        # Backing off ends, since each state leads to one before it.
+        and _within(above, num_states)
+        and bool((above[1:] < np.arange(1, num_states)).all())
+        # Neither NaN nor infinite, but for the logarithm of 0.
+        and float(np.max(model.arc_log_probs)) < math.inf
+        and float(np.max(model.backoffs)) < math.inf
+    )
+
+
+def _rises(values: NDArray[np.int64], least: int) -> bool:
+    """Whether each value is at least so much more than the one before it."""
+    return all(
+        bool((part[1:] >= part[:-1] + least).all())
+        for first in range(0, len(values), _NUM_CHECKED)
+        # Of the next part the first value, too.
+        for part in (values[first : first + _NUM_CHECKED + 1],)
+    )
 
 
 def _within(values: NDArray[np.int32], limit: int) -> bool:
-    return not values.size or (int(values.min()) >= 0 and int(values.max()) < limit)
+    return int(values.min()) >= 0 and int(values.max()) < limit
 
 
 def build_model(arpa: Arpa) -> LanguageModel:

@@ -10,6 +10,7 @@ Which module for which question:
     stream    how does a network with one direction run as audio arrives?
     inference what can a network at work do, torch's or ONNX's, and which has a folder? (no torch)
     onnx      how does an exported network run? (no torch)
+    operators what may an exported graph consist of? (no torch)
     folder    what is in a model folder, and which models come with the package? (no torch)
     export/   how does a network become an ONNX graph?
 """

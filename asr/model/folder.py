@@ -18,8 +18,8 @@ from typing import Any
 
 from asr.config import Config
 from asr.config_files import load_model_config, write_config
-from asr.errors import AsrError, ModelError
-from asr.files import check_inside, open_atomic
+from asr.errors import AsrError, ModelError, opens_model
+from asr.files import check_inside, open_atomic, open_regular, read_file
 from asr.text import TokenTable, read_tokens, write_tokens
 from asr.text import tokens as token_tables
 from asr.values import fingerprint
@@ -31,6 +31,7 @@ STARTERS = Path(__file__).parents[1] / "assets"
 """The folder of the starters, each a model folder."""
 
 _CONFIG = "config.yaml"
+_MAX_BYTES = 2**20  # of training.json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +59,7 @@ def write_model(
         file.write("\n")
 
 
+@opens_model
 def read_model(folder: Path) -> LoadedModel:
     """Read a model folder, all but its network.
 
@@ -86,7 +88,7 @@ def content_hash(folder: Path) -> str:
     digests = {}
     for name in (_CONFIG, WEIGHTS, *token_tables.TOKEN_FILES):
         if (folder / name).is_file():
-            with (folder / name).open("rb") as file:
+            with open_regular(folder / name) as file:
                 digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return fingerprint(digests)
 
@@ -157,9 +159,9 @@ def origin_texts(training: Mapping[str, Any]) -> dict[str, str]:
 def _read_training(folder: Path) -> Mapping[str, Any]:
     path = folder / "training.json"
     try:
-        training = json.loads(path.read_text(encoding="utf-8"))
+        training = json.loads(read_file(path, _MAX_BYTES))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: not JSON: {error}") from error
     return training if isinstance(training, dict) else {}

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.errors import ModelError
+from asr.errors import ModelError, opens_model
 from asr.model.folder import WEIGHTS, LoadedModel
 from asr.model.onnx import MODEL, OnnxNetwork
 
@@ -68,6 +68,7 @@ def has_onnx(folder: Path) -> bool:
     return (folder / MODEL).exists()
 
 
+@opens_model
 def open_network(
     folder: Path, model: LoadedModel, device: str = "auto", threads: int | None = None
 ) -> InferenceNetwork:

@@ -2,7 +2,8 @@
 
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ from torch import Tensor, nn
 from asr.batches import padded
 from asr.config import Config
 from asr.errors import ModelError
-from asr.files import open_atomic
+from asr.files import check_regular, open_atomic
 from asr.model.encoder import CtcModel
 from asr.model.features import Frontend
 from asr.model.quantization import dequantize
 from asr.model.stream import NetworkStream
+from asr.tensors import MisfitError, check_shapes
 
 
 class Network(nn.Module):
@@ -110,6 +112,12 @@ def read_network(
         ModelError: unreadable, damaged, or of another shape; or several threads are asked for
             where there is one, see `_first_process`.
     """
+    with torch.device("meta"):  # takes no memory
+        shapes = {
+            name: tensor.shape for name, tensor in Network(config, num_tokens).state_dict().items()
+        }
+    with _explained(path):
+        check_shapes(path, shapes)
     network = Network(config, num_tokens)
     load_weights(network, path)
     return TorchNetwork(network, device, threads)
@@ -129,10 +137,19 @@ def load_weights(network: Network, path: Path) -> None:
     Raises:
         ModelError: unreadable, damaged, of other numbers or of another shape.
     """
+    with _explained(path):
+        weights = dequantize(safetensors.torch.load_file(check_regular(path)))
+        network.load_state_dict(weights)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
     try:
-        network.load_state_dict(dequantize(safetensors.torch.load_file(path)))
+        yield
     except (OSError, safetensors.SafetensorError) as error:
         raise ModelError(f"{path}: the weights cannot be read: {error}") from error
+    except MisfitError as error:
+        raise ModelError(f"{path}: the weights do not fit config.yaml: {error}") from error
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except RuntimeError as error:

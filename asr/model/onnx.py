@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 from asr.batches import padded
 from asr.errors import DataError, ModelError
+from asr.files import read_file
+from asr.model.operators import check_operators
 
 MODEL = "model.onnx"
 """Log-probabilities from samples [batch, sample], or from features [batch, frame, bin]."""
 FRONTEND = "frontend.onnx"
 """Features from samples, beside a model that takes features."""
 
+_MAX_BYTES = 2**31  # of a graph; protobuf has no longer messages
 _MOST_ROWS = 8  # more are hardly faster
 _MOST_PADDED = 1.25  # longest row by shortest; what is more costs more than it saves
 
@@ -128,8 +131,24 @@ def _call(
     session: Any, values: NDArray[np.float32], lengths: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     first, second = (value.name for value in session.get_inputs())
-    outputs, counts = session.run(None, {first: values, second: lengths})
+    try:
+        outputs, counts = session.run(None, {first: values, second: lengths})
+    except Exception as error:  # ONNX Runtime's errors have no class of their own in common
+        reason = str(error).splitlines()[0].strip()
+        raise ModelError(f"the exported network cannot be run: {reason}") from error
+    if outputs.ndim != 3 or len(outputs) != len(values) or counts.shape != (len(values),):
+        raise ModelError(f"the exported network gives arrays of shapes {outputs.shape}")
     return outputs, counts
+
+
+def _check_interface(session: Any) -> None:
+    """Values and lengths in, values and lengths out."""
+    for values in (session.get_inputs(), session.get_outputs()):
+        kinds = [(value.type, len(value.shape)) for value in values]
+        if len(kinds) != 2 or kinds[1] != ("tensor(int64)", 1) or kinds[0][0] != "tensor(float)":
+            raise ModelError("takes or gives other values than an exported network does")
+    if len(session.get_outputs()[0].shape) != 3:
+        raise ModelError("gives no log-probabilities for each utterance and step")
 
 
 def _session(path: Path) -> Any:
@@ -145,11 +164,15 @@ def _session(path: Path) -> Any:
     options.log_severity_level = 3
     try:
         # From memory, so that the file cannot name others to be read.
-        return onnxruntime.InferenceSession(
-            path.read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
+        content = read_file(path, _MAX_BYTES)
+        check_operators(content)
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        _check_interface(session)
+        return session
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}") from error
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
     except Exception as error:  # ONNX Runtime's errors have no class of their own in common
         reason = str(error).splitlines()[0].strip()
         raise ModelError(f"{path}: the network cannot be read: {reason}") from error

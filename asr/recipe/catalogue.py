@@ -5,6 +5,7 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
+from asr.files import read_file
 from asr.recipe.stage import first_line
 
 _PACKAGE = Path(__file__).parents[1]
@@ -29,7 +30,7 @@ def find_recipes(root: Path) -> list[RecipeSummary]:
     summaries = []
     for path in sorted(root.glob("*/recipe.py")):
         try:
-            description = first_line(ast.get_docstring(ast.parse(path.read_bytes())))
+            description = first_line(ast.get_docstring(ast.parse(read_file(path))))
         except (SyntaxError, ValueError) as error:
             description = f"(not Python: {error})"
         summary = RecipeSummary(name=path.parent.name, folder=path.parent, description=description)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from asr.errors import AsrError, DataError
-from asr.files import open_atomic, walk_once
+from asr.files import open_atomic, open_regular, read_file, walk_once
 from asr.model import folder as model_folder
 from asr.recipe.ngrams import locate_ngrams
 from asr.recipe.stage import Stage, Work, is_within
@@ -159,7 +159,7 @@ class Ledger:
 def read_mark(path: Path) -> StageMark | None:
     """A mark; None when there is none, or none of this form."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_file(path))
         made = {name: Content(*content) for name, content in values["made"].items()}
         return StageMark(inputs=values["inputs"], made=made)
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
@@ -176,7 +176,7 @@ def write_mark(mark: StageMark, path: Path) -> None:
 def read_content(path: Path) -> Content:
     """Read and hash a file."""
     status = path.stat()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return Content(status.st_size, status.st_mtime_ns, sha256)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from asr.files import open_atomic
+from asr.files import claim_names, open_atomic
 from asr.scoring.breakdown import Operation, most_common, word_counts
 from asr.scoring.errors import (
     CORRECT,
@@ -30,6 +30,9 @@ def write_files(report: ScoreReport, folder: Path) -> None:
     """Write `report.txt`, `report.json` and the files of detail into a folder.
 
     Those are `alignments.txt`, `per_utt`, `per_spk`, `ops`, `ref.trn`, `hyp.trn` and `RESULTS.md`.
+
+    Raises:
+        AsrError: a file of such a name is there, and not of an earlier call.
     """
     score = report.score
     contents = {
@@ -47,6 +50,7 @@ def write_files(report: ScoreReport, folder: Path) -> None:
         ),
         "RESULTS.md": _lines(results_table(report)),
     }
+    claim_names(folder, contents.keys())
     for name, content in contents.items():
         with open_atomic(folder / name) as file:
             file.write(content)

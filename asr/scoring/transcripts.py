@@ -42,7 +42,7 @@ class TranscriptFile:
     segments: tuple[nist.StmSegment, ...] = ()
     """Of a `.stm`."""
     words: tuple[nist.TimedWord, ...] = ()
-    """Of a `.ctm`."""
+    """Of a `.ctm`; one with several channels has no texts without a `.stm` that cuts it up."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +83,8 @@ def read_pair(reference: Path, hypothesis: Path, *, allow_extra: bool = False) -
     references = read_transcripts(reference, "reference")
     said = read_transcripts(hypothesis, "hypothesis")
     if references.format != "stm" or said.format != "ctm":
+        if said.format == "ctm":
+            nist.words_by_recording(said.words, hypothesis)
         hypotheses = {key: text for key, text in said.texts.items() if isinstance(text, str)}
         return TranscriptPair(references=references, hypotheses=hypotheses, notes=())
     segmented = nist.put_into_segments(said.words, references.segments)
@@ -293,9 +295,10 @@ def _read_ctm(path: Path, lines: list[Line], role: Role) -> TranscriptFile:
     if role == "reference":
         raise DataError(f"{path}: a .ctm has no utterances to score; references are a .stm")
     words = tuple(nist.parse_ctm(lines, path))
-    return TranscriptFile(
-        path=path, format="ctm", texts=dict(nist.words_by_recording(words, path)), words=words
-    )
+    texts: dict[str, str | Alternates] = {}
+    if len({(word.recording, word.channel) for word in words}) == len({w.recording for w in words}):
+        texts |= nist.words_by_recording(words, path)
+    return TranscriptFile(path=path, format="ctm", texts=texts, words=words)
 
 
 _READERS: dict[str, Callable[[Path, list[Line], Role], TranscriptFile]] = {

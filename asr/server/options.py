@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.errors import ConfigError
+from asr.files import read_file
 
 _SHORTEST_KEY = 16  # characters
 
@@ -64,7 +65,7 @@ def read_keys(path: Path) -> tuple[bytes, ...]:
         ConfigError: unreadable, no key in it, or one that can be guessed.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_file(path).decode().split("\n")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

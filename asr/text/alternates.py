@@ -1,11 +1,13 @@
 """References that allow several wordings, as `{ a / b / @ }` in NIST's files.
 
-The braces and slashes stand alone, `@` is the empty wording, and wordings may hold further
-alternates. Of all wordings the one that is scored has the fewest errors, then the most correct
-words, then stands first.
+White space around the marks may be missing, `@` is the empty wording, also outside of braces, and
+wordings may hold further alternates. A word ends before its tag, as in `word;tag`. All as NIST's
+sclite reads it. Of all wordings the one that is scored has the fewest errors,
+then the most correct words, then stands first.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -13,9 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import DataError
+from asr.text.lines import quoted
 
 _ERROR = 1 << 32  # cost of an error; a correct word saves 1, so errors decide first
 _MAX_CELLS = 25_000_000  # of the search's table: 200 MB
+
+
+_GLUED = re.compile(r"[^\s{}/]+\{\S*")  # which sclite cannot read either
 
 
 class Delimiter(Enum):
@@ -45,14 +51,21 @@ def parse_alternates(text: str, where: str) -> str | Alternates:
     Raises:
         DataError: braces that do not match; `where` names the place.
     """
+    glued = _GLUED.search(text)
+    if glued:
+        raise DataError(
+            f"{where}: a brace inside of the word {quoted(glued[0])}; alternates are written "
+            "{ a / b }"
+        )
     parts: list[str | Delimiter] = []
     run: list[str] = []
     depth = 0
-    for word in text.split():
+    for word in _words_and_marks(text):
         is_mark = word in "{}" or (word == "/" and depth)
         if not is_mark:
-            if word != "@" or not depth:
-                run.append(word)
+            if word != "@":
+                # NIST's tags of words, as `word;tag`, are not compared.
+                run.append(word.partition(";")[0] or word)
             continue
         depth += {"{": 1, "/": 0, "}": -1}[word]
         if depth < 0:
@@ -64,6 +77,17 @@ def parse_alternates(text: str, where: str) -> str | Alternates:
     if not parts:
         return " ".join(run)
     return Alternates((*parts, " ".join(run)))
+
+
+def _words_and_marks(text: str) -> Iterator[str]:
+    """Words, braces, and the slashes between braces; others are parts of words."""
+    depth = 0
+    for part in re.findall(r"[{}]|[^\s{}]+", text):
+        depth += {"{": 1, "}": -1}.get(part, 0)
+        if depth and part not in "{}":
+            yield from (piece for piece in re.split("(/)", part) if piece)
+        else:
+            yield part
 
 
 def choose_wording(

@@ -1,18 +1,18 @@
 """Lines of a text file that others wrote: decoded strictly, numbered, and named in errors."""
 
-import gzip
-import lzma
 import re
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from asr.errors import DataError
+from asr.files import read_file
+from asr.unpacking import DAMAGES, open_unpacked
 
 Line = tuple[int, str]
 """Number, from 1, and text without its end."""
 
+_MAX_LINE = 2**26  # bytes; a line beyond it is no sentence, or a bomb
 _SHOWN = 60  # characters of a line that an error quotes
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """What some programs begin a text in UTF-8 with."""
@@ -47,22 +47,23 @@ def read_lines(path: Path) -> list[Line]:
         DataError: unreadable, not UTF-8, or a carriage return inside a line.
     """
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     return list(_decoded(content.split(b"\n"), path))
 
 
 def stream_lines(path: Path) -> Iterator[Line]:
-    """The same lines one after the other, and of a file packed by gzip or xz, told by its name.
+    """The same lines one after the other, and of a file packed by gzip, bzip2 or xz.
 
     Raises:
         DataError: as `read_lines`, or what packs the file is damaged or ends early.
     """
     try:
-        with _opened(path) as file:
-            yield from _decoded((line.removesuffix(b"\n") for line in file), path)
-    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
+        with open_unpacked(path) as file:
+            lines = (line.removesuffix(b"\n") for line in _short_lines(file, path))
+            yield from _decoded(lines, path)
+    except DAMAGES as error:
         packer = "xz" if path.suffix == ".xz" else "gzip"
         raise DataError(f"{path}: {packer}: truncated or damaged: {error}") from error
     except OSError as error:
@@ -130,10 +131,13 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
-def _opened(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return cast(IO[bytes], gzip.open(path))
-    return cast(IO[bytes], lzma.open(path)) if path.suffix == ".xz" else path.open("rb")
+def _short_lines(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    number = 0
+    while line := file.readline(_MAX_LINE):
+        number += 1
+        if len(line) == _MAX_LINE:
+            raise DataError(f"{path}:{number}: a line of more than {_MAX_LINE} bytes")
+        yield line
 
 
 def _decoded(lines: Iterable[bytes], path: Path) -> Iterator[Line]:

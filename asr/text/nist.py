@@ -14,7 +14,8 @@ from asr.errors import DataError
 from asr.text.alternates import Alternates, parse_alternates
 from asr.text.lines import Line, UniqueIds, parse_seconds, quoted
 
-IGNORED = "ignore_time_segment_in_scoring"
+IGNORED = "ignoretimesegmentinscoring"
+"""With underscores or without."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +43,7 @@ class StmSegment:
     @property
     def ignored(self) -> bool:
         """Whether what is said in it is not scored."""
-        return isinstance(self.text, str) and self.text.lower() == IGNORED
+        return isinstance(self.text, str) and self.text.lower().replace("_", "") == IGNORED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,12 +152,12 @@ def put_into_segments(words: Sequence[TimedWord], segments: Sequence[StmSegment]
     """
     tracks: dict[tuple[str, str], list[StmSegment]] = {}
     for segment in sorted(segments, key=lambda segment: segment.begin):
-        tracks.setdefault((segment.recording, segment.channel), []).append(segment)
+        tracks.setdefault(_track(segment), []).append(segment)
     texts: dict[str, list[str]] = {segment.id: [] for segment in segments if not segment.ignored}
     num_ignored = 0
     elsewhere = []
     for word in words:
-        track = tracks.get((word.recording, word.channel))
+        track = tracks.get(_track(word))
         if track is None:
             elsewhere.append(word)
             continue
@@ -170,6 +171,11 @@ def put_into_segments(words: Sequence[TimedWord], segments: Sequence[StmSegment]
         num_ignored=num_ignored,
         elsewhere=tuple(elsewhere),
     )
+
+
+def _track(part: StmSegment | TimedWord) -> tuple[str, str]:
+    """Recording and channel, in whatever case each file writes them."""
+    return part.recording.casefold(), part.channel.casefold()
 
 
 def _segment(line: str, number: int, where: str, alternates: bool) -> StmSegment:
@@ -202,7 +208,7 @@ def _segment(line: str, number: int, where: str, alternates: bool) -> StmSegment
 def _check_overlap(segments: Sequence[StmSegment], path: Path) -> None:
     ends: dict[tuple[str, str], StmSegment] = {}
     for segment in sorted(segments, key=lambda segment: segment.begin):
-        track = (segment.recording, segment.channel)
+        track = _track(segment)
         before = ends.get(track)
         if before and segment.begin < before.end:
             raise DataError(

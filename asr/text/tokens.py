@@ -11,10 +11,11 @@ from typing import Any
 
 from asr.config import TokenConfig
 from asr.errors import DataError, ModelError
-from asr.files import open_atomic
+from asr.files import open_atomic, read_file
 from asr.text.lines import quoted, read_lines
 
 BLANK = "<blank>"
+_MAX_BYTES = 2**26  # of a table; a quarter of a million units have 5 MB
 _SPACE_LINE = "<space>"
 _PRONUNCIATIONS = "pronunciations.txt"
 TOKEN_FILES = ("tokens.txt", "tokens.model", _PRONUNCIATIONS)
@@ -228,10 +229,10 @@ def read_tokens(folder: Path) -> TokenTable:
     path = folder / "tokens.txt"
     try:
         if model_path.exists():
-            return _bpe_table(model_path.read_bytes())
+            return _bpe_table(read_file(model_path, _MAX_BYTES))
         if (folder / _PRONUNCIATIONS).exists():
             return _phone_table(folder / _PRONUNCIATIONS)
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_file(path, _MAX_BYTES).decode().splitlines()
     except (OSError, UnicodeDecodeError, RuntimeError, DataError) as error:
         raise ModelError(f"{folder}: the token table cannot be read: {error}") from error
     symbols = tuple(" " if line == _SPACE_LINE else line for line in lines)

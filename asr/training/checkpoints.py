@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from asr.errors import TrainingError
-from asr.files import open_atomic
+from asr.files import open_atomic, read_file
 from asr.progress import Report
 
+_MAX_BYTES = 2**40  # of one's own file
 _DIGEST_SIZE = hashlib.sha256().digest_size
 _MARGIN = 16 << 20
 
@@ -101,7 +102,7 @@ def require_space(folder: Path, num_bytes: int) -> None:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        content = path.read_bytes()
+        content = read_file(path, _MAX_BYTES)
     except OSError:
         return None
     digest, archive = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.files import open_atomic
+from asr.files import open_atomic, read_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,8 +64,9 @@ def write_history(history: History, path: Path) -> None:
 
 def read_history(path: Path) -> list[dict[str, float]]:
     """What `write_history` wrote."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    text = read_file(path).decode()
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    return [{k: float(v) for k, v in row.items() if v} for row in rows]
 
 
 def draw_curves(history: History, path: Path) -> None:

@@ -6,6 +6,7 @@ can be scored afterwards.
 """
 
 import hashlib
+import io
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from asr.config import Config, FeatureConfig
 from asr.errors import ConfigError, ModelError
-from asr.files import open_atomic, remove_folder, replace_folder
+from asr.files import open_atomic, read_file, remove_folder, replace_folder
 from asr.model import LoadedModel, Network, network, read_model
 from asr.model import folder as model_folder
 from asr.text import tokens as token_tables
@@ -121,7 +122,7 @@ def note_learnt(ids: Iterable[str], folder: Path) -> None:
 def read_learnt(folder: Path) -> NDArray[np.uint64]:
     """What was noted in a folder; nothing where nothing was."""
     try:
-        return np.asarray(np.load(folder / LEARNT), np.uint64)
+        return np.asarray(np.load(io.BytesIO(read_file(folder / LEARNT))), np.uint64)
     except (OSError, ValueError):
         return np.zeros(0, np.uint64)
 

@@ -11,7 +11,7 @@ import numpy as np
 from asr.audio import read_audio
 from asr.corpus import Utterance, is_feature_path
 from asr.errors import AsrError, DataError
-from asr.files import open_atomic
+from asr.files import claim_names, open_atomic
 from asr.model import folder as model_folder
 from asr.page import Posteriors
 from asr.progress import track
@@ -105,7 +105,11 @@ def write_evaluation(
     """Write `hypotheses.jsonl`, the report's files and `report.html`.
 
     A line of `hypotheses.jsonl` is the manifest's, and `pred_text` where there is a transcript.
+
+    Raises:
+        AsrError: a file of such a name is there, and not of an earlier call.
     """
+    claim_names(folder, ["hypotheses.jsonl", "report.html"])
     with open_atomic(folder / "hypotheses.jsonl") as file:
         for utterance in utterances:
             row = {

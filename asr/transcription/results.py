@@ -12,7 +12,7 @@ from typing import Any
 
 from asr.corpus import recordings
 from asr.errors import DataError, printable
-from asr.files import open_atomic, remove_leftovers
+from asr.files import open_atomic, open_regular, read_file, remove_leftovers
 from asr.transcription.output import OUTPUT_FORMATS, SUFFIXES
 from asr.transcription.sources import Failure, Source
 from asr.transcription.transcript import Transcript
@@ -148,7 +148,7 @@ def path_of_list(folder: Path, stem: str, header: str) -> Path:
 def _first_line(path: Path) -> bytes:
     """Its beginning; nothing where it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.readline(100)
     except OSError:
         return b""
@@ -166,7 +166,7 @@ class Origins:
         self._path = folder / INPUTS
         self._rows: dict[str, Mapping[str, Any]] = {}
         try:
-            lines = self._path.read_bytes().splitlines()
+            lines = read_file(self._path).splitlines()
         except FileNotFoundError:
             return
         for line in lines:

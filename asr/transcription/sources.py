@@ -15,7 +15,7 @@ from asr.audio import AudioStream, RawFormat, Samples, open_audio, pipes, stream
 from asr.audio import files as audio_files
 from asr.corpus import Utterance, is_feature_path, is_manifest, read_manifest, recordings
 from asr.errors import AudioError, DataError, printable
-from asr.files import walk_once
+from asr.files import read_file, walk_once
 
 STDIN = "-"
 
@@ -250,7 +250,7 @@ def _read_scp(path: Path, options: SourceOptions, failures: list[Failure]) -> It
     Relative paths are relative to the working directory, as Kaldi has it.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_file(path).decode().splitlines()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

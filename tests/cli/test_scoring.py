@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asr.cli import main
+from asr.files import LIST
 from tests.scoring.test_page import Page
 from tests.scoring.test_report import FILES, HYPOTHESES, REFERENCES, SPEAKERS
 
@@ -45,7 +46,7 @@ def test_score_writes_a_report_into_a_folder(
 ) -> None:
     arguments = ["--format", "text,json,html", "--output-dir", str(folder / "out")]
     assert main(["score", str(folder / "ref"), str(folder / "hyp"), *arguments]) == 0
-    assert {path.name for path in (folder / "out").iterdir()} == {*FILES, "report.html"}
+    assert {path.name for path in (folder / "out").iterdir()} == {*FILES, "report.html", LIST}
     assert capsys.readouterr().out == (folder / "out" / "report.txt").read_text()
 
 

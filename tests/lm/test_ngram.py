@@ -424,6 +424,8 @@ def test_a_stored_model_is_the_same_and_is_mapped(tmp_path: Path) -> None:
         ("model.json", b"", "cannot be read"),
         ("model.json", b'{"format": 9}', "format 9"),
         ("words.txt", b"a\nb", "2 words"),
+        ("model.json", b"[" * 100_000, "cannot be read"),
+        ("model.json", b'{"format": 1, "num_words": 1, "num_ngrams": ["x"]}', "cannot be read"),
         ("backoffs.npy", b"x", "cannot be read"),
         ("backoffs.npy", None, "cannot be read"),
         ("arc_states.npy", "backoffs.npy", "does not fit"),
@@ -452,6 +454,11 @@ def test_a_stored_model_that_is_damaged_is_an_error(
         ("backoff_states", 1, 1),
         ("first_arcs", -1, 10**6),
         ("first_arcs", 2, -7),
+        ("arc_keys", 0, -5),
+        ("arc_keys", -1, 2**40),
+        ("arc_keys", 3, 0),
+        ("arc_log_probs", 2, np.nan),
+        ("backoffs", 0, np.inf),
     ],
 )
 def test_a_stored_model_that_would_lead_a_search_astray_is_an_error(

@@ -263,8 +263,32 @@ def test_no_wording_has_fewer_errors_than_the_chosen_one(text: str, hypothesis: 
     assert fewest_errors(chosen, hypothesis) == min(fewest_errors(w, hypothesis) for w in every)
 
 
-def test_a_lone_slash_or_at_sign_is_a_word() -> None:
-    assert parse_alternates("a / @ b", "here") == "a / @ b"
+# Left: a reference; right: what is scored against the hypothesis, as sclite 2.4.11 showed for each.
+@pytest.mark.parametrize(
+    ("text", "hypothesis", "chosen"),
+    [
+        ("{the / this} is the tea", "this is the tea", "this is the tea"),
+        ("{ the/this } is", "this is", "this is"),
+        ("{ fi /@ } is", "is", "is"),
+        ("{ a / b }y is", "b y is", "b y is"),
+        ("{ a/{b/c} d } x", "c d x", "c d x"),
+    ],
+)
+def test_marks_need_no_white_space(text: str, hypothesis: str, chosen: str) -> None:
+    reference = parse_alternates(text, "here")
+    assert isinstance(reference, Alternates)
+    assert choose_wording(reference, hypothesis.split(), "u") == chosen.split()
+
+
+def test_what_is_said_outside_of_braces_is_read_as_sclite_reads_it() -> None:
+    assert parse_alternates("a / @ b", "here") == "a / b"
+    assert parse_alternates("and/or we", "here") == "and/or we"
+    assert parse_alternates("word;tag is ;", "here") == "word is ;"
+
+
+def test_a_brace_inside_of_a_word_is_refused() -> None:
+    with pytest.raises(DataError, match=r"here: a brace inside of the word 'x\{'"):
+        parse_alternates("x{ a / b } is", "here")
 
 
 @pytest.mark.parametrize("text", ["{ a / b", "a }", "} {"])

@@ -213,7 +213,7 @@ def test_a_ctm_is_joined_with_other_references_by_recording(tmp_path: Path) -> N
 def test_a_ctm_with_two_channels_needs_an_stm(tmp_path: Path) -> None:
     path = write(tmp_path, "h.ctm", "rec A 0 1 a\nrec B 0 1 b\n")
     with pytest.raises(DataError, match=r"h.ctm:2: rec has channel B beside A"):
-        read_transcripts(path, HYPOTHESIS)
+        read_pair(write(tmp_path, "text", "rec a b\n"), path)
 
 
 def test_a_ctm_cannot_be_the_reference(tmp_path: Path) -> None:
@@ -348,3 +348,16 @@ def test_normalizing_twice_changes_nothing(name: str, text: str) -> None:
 def test_an_unknown_normalizer_is_refused_with_the_names() -> None:
     with pytest.raises(ConfigError, match="there are none, basic, english"):
         find_normalizer("whisper")
+
+
+def test_channels_and_cases_of_a_ctm_meet_their_stm(tmp_path: Path) -> None:
+    stm, ctm = tmp_path / "a.stm", tmp_path / "a.ctm"
+    stm.write_text("REC A s 0 1 one\nREC B t 0 1 two\nREC A s 1 2 IGNORETIMESEGMENTINSCORING\n")
+    ctm.write_text("rec a 0.2 0.2 one\nrec b 0.2 0.2 two\nrec a 1.2 0.2 other\n")
+    pair = read_pair(stm, ctm)
+    assert pair.hypotheses == {"REC-A-0000000-0001000": "one", "REC-B-0000000-0001000": "two"}
+    assert pair.notes == ("1 words in segments that are not to be scored",)
+    references = tmp_path / "ref"
+    references.write_text("rec one two\n")
+    with pytest.raises(DataError, match=r"a\.ctm:2: rec has channel b beside a"):
+        read_pair(references, ctm)

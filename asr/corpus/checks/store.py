@@ -21,6 +21,7 @@ from asr.corpus.checks.measures import (
 )
 from asr.corpus.stored_features import is_feature_path
 from asr.errors import DataError
+from asr.files import open_regular
 
 Outcome = FileMeasures | FeatureMeasures | str
 """What a file holds, or why it cannot be read."""
@@ -74,7 +75,7 @@ class Store:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         whole = 0
         if self._path.exists():
-            with self._path.open("rb") as lines:
+            with open_regular(self._path) as lines:
                 for line in lines:
                     try:
                         row = json.loads(line)

@@ -43,6 +43,7 @@ from asr.corpus.formats.textgrid import read_textgrid, write_textgrid
 from asr.corpus.manifest import Utterance, read_rows
 from asr.corpus.recordings import AUDIO_SUFFIXES, cut, file_stem, measure
 from asr.errors import DataError
+from asr.files import open_regular
 from asr.progress import Report
 
 Reader = Callable[[Path, Report], Iterator[Utterance]]
@@ -241,8 +242,11 @@ def _file_format(path: Path) -> str | None:
         header = table_header(path)
         return "coqui" if "wav_filename" in header else "speechbrain" if "wav" in header else None
     if name.endswith(".json"):
-        with path.open("rb") as file:
-            is_lines = b'"audio_filepath"' in file.readline(2**16)
+        try:
+            with open_regular(path) as file:
+                is_lines = b'"audio_filepath"' in file.readline(2**16)
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror}") from error
         return "nemo" if is_lines else "speechbrain"
     return None
 

@@ -24,7 +24,7 @@ from asr.corpus.formats.marks import (
 from asr.corpus.manifest import Utterance
 from asr.corpus.recordings import AUDIO_SUFFIXES, audio_beside, is_there
 from asr.errors import DataError
-from asr.files import open_atomic
+from asr.files import open_atomic, read_file
 from asr.progress import Report
 
 _NOBODY = "default"  # ELAN's name for a first tier
@@ -68,11 +68,29 @@ class _Document:
         self._parser.EndElementHandler = self._end
         self._parser.CharacterDataHandler = self._characters
         try:
-            self._parser.Parse(path.read_bytes(), True)
+            self._parser.Parse(read_file(path), True)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}") from error
         except xml.parsers.expat.ExpatError as error:
             raise DataError(f"{path}:{error.lineno}: not XML: {error}") from error
+
+    def fill_slots(self) -> None:
+        """Give slots without a time one: those of a tier divide the time between others evenly.
+
+        ELAN leaves them out where a tier only divides the annotations of another.
+        """
+        chain: list[str] = []
+        tier = ""
+        for annotation in self.annotations:
+            first, last = annotation.slots
+            if annotation.tier != tier or not chain or chain[-1] != first:
+                tier, chain = annotation.tier, [first]
+            chain.append(last)
+            begin, end = self.slots.get(chain[0]), self.slots.get(last)
+            if begin is not None and end is not None:
+                for place, slot in enumerate(chain[1:-1], start=1):
+                    self.slots[slot] = begin + (end - begin) * place / (len(chain) - 1)
+                chain = []
 
     @property
     def _where(self) -> str:
@@ -145,6 +163,7 @@ def read_elan(path: Path, report: Report, tiers: Sequence[str] = ()) -> Iterator
         document = _Document(file)
         if document.num_dependent:
             report(f"{file}: {document.num_dependent} annotations that refer to others: left out")
+        document.fill_slots()
         choose_tiers(document.tiers, tiers, file)
         marks = [
             mark

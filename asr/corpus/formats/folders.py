@@ -13,7 +13,7 @@ from asr.corpus.formats.tables import read_table
 from asr.corpus.manifest import Utterance, id_of_path, read_rows, text_value, write_row
 from asr.corpus.recordings import AUDIO_SUFFIXES, audio_seconds, cut, file_stem, find_audio, measure
 from asr.errors import DataError
-from asr.files import open_atomic
+from asr.files import claim_names, open_atomic, open_regular
 from asr.progress import Report
 from asr.text import UniqueIds, read_lines
 
@@ -87,7 +87,7 @@ def put_audio(utterances: Iterable[Utterance], folder: Path, report: Report) -> 
         source = utterance.audio_filepath
         target = stem.with_name(stem.name + source.suffix)
         if not (target.exists() and target.samefile(source)):
-            with source.open("rb") as audio, open_atomic(target, "wb") as file:
+            with open_regular(source) as audio, open_atomic(target, "wb") as file:
                 shutil.copyfileobj(audio, file)
         yield Utterance(
             id=utterance.id,
@@ -194,6 +194,7 @@ def write_audiofolder(utterances: Iterable[Utterance], folder: Path, report: Rep
     Raises:
         DataError: audio that cannot be read, or an id that is no name.
     """
+    claim_names(folder, ["metadata.jsonl"])
     with open_atomic(folder / "metadata.jsonl") as file:
         for utterance in put_audio(utterances, folder / "audio", report):
             row = {

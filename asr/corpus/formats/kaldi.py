@@ -14,7 +14,7 @@ from asr.audio import inspect_audio
 from asr.corpus.manifest import Utterance
 from asr.corpus.recordings import Stretch, audio_seconds, check_channel, is_there, measure
 from asr.errors import DataError
-from asr.files import open_atomic
+from asr.files import claim_names, open_atomic
 from asr.progress import Report
 from asr.text import UniqueIds, parse_seconds, quoted, read_lines
 
@@ -125,6 +125,7 @@ def write_kaldi(utterances: Iterable[Utterance], folder: Path, report: Report) -
     ]
     by_speaker = sorted(speakers.items(), key=lambda item: item[0].encode())
     tables["spk2utt"] = [f"{speaker} {' '.join(spoken)}" for speaker, spoken in by_speaker]
+    claim_names(folder, tables.keys())
     for name, lines in tables.items():
         with open_atomic(folder / name) as file:
             file.writelines(f"{line}\n" for line in lines)

@@ -20,6 +20,7 @@ from asr.corpus.manifest import (
 )
 from asr.corpus.recordings import Stretch, measure
 from asr.errors import DataError
+from asr.files import claim_names
 from asr.progress import Report
 from asr.text import UniqueIds
 
@@ -106,6 +107,7 @@ def write_lhotse(utterances: Iterable[Utterance], folder: Path, report: Report) 
         DataError: audio that cannot be read.
     """
     del report
+    claim_names(folder, ["recordings.jsonl.gz", "supervisions.jsonl.gz"])
     names: dict[Path, str] = {}
     with (
         open_rows(folder / "recordings.jsonl.gz") as recordings,

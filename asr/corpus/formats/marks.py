@@ -16,7 +16,8 @@ from asr.files import open_atomic
 from asr.progress import Report
 from asr.text import Alternates, UniqueIds, alternates, nist, parse_seconds, quoted, read_lines
 
-_LABEL = re.compile(r"[0-9]+\.[0-9]+\t[0-9]+\.[0-9]+(?:\t|$)")  # as Audacity exports it
+# As Audacity exports it; where the language has it so, with decimal commas.
+_LABEL = re.compile(r"[0-9]+[.,][0-9]+\t[0-9]+[.,][0-9]+(?:\t|$)")
 _BAND = "\\\t"  # begins a line with the frequencies of the label before it
 _ALIGNED_TIERS = ("words", "word", "phones", "phonemes", "phone")  # of forced aligners
 
@@ -240,7 +241,7 @@ def _audacity(path: Path, report: Report) -> list[MarkedStretch]:
             continue
         if len(rest) != 2:
             raise DataError(f"{where}: `begin<TAB>end<TAB>label` is expected: {quoted(line)}")
-        begin, end = parse_seconds(begin_text, where), parse_seconds(rest[0], where)
+        begin, end = (parse_seconds(t.replace(",", "."), where) for t in (begin_text, rest[0]))
         text = rest[1].strip()
         if end < begin:
             raise DataError(f"{where}: the label ends at {rest[0]}, before it begins")

@@ -13,16 +13,19 @@ from asr.corpus.manifest import (
     text_value,
     write_manifest,
 )
+from asr.corpus.recordings import audio_seconds
 from asr.errors import DataError, printable
 from asr.progress import Report
 from asr.text import UniqueIds, read_lines
 
 _KEYS = frozenset(("id", "audio_filepath", "duration", "text", "speaker", "offset"))
-_OTHER_KEYS = frozenset(("text_filepath", "pred_text"))
+_OTHER_KEYS = frozenset(("text_filepath", "pred_text", "audio_filename"))
 
 
 def read_nemo(path: Path, report: Report) -> Iterator[Utterance]:
     """The utterances of a manifest; one without `id` is named by its audio, and begin and end.
+
+    A duration that is null is measured, and `audio_filename` stands for `audio_filepath`.
 
     Raises:
         DataError: a malformed line, a missing key, a `text_filepath` that cannot be read, or two
@@ -32,12 +35,18 @@ def read_nemo(path: Path, report: Report) -> Iterator[Utterance]:
     unknown: Counter[str] = Counter()
     for number, row in read_rows(path):
         where = f"{path}:{number}"
-        audio = text_value(row, "audio_filepath", where)
+        key = "audio_filepath" if "audio_filepath" in row else "audio_filename"
+        audio = text_value(row, key, where)
         if not audio:
             raise DataError(f"{where}: key audio_filepath is missing")
         unknown.update(row.keys() - _KEYS - _OTHER_KEYS)
-        duration = seconds_value(row, "duration", where)
         offset = seconds_value(row, "offset", where, default=0.0)
+        if row.get("duration") is None and "duration" in row:
+            duration = audio_seconds(path.parent / audio, where) - offset
+            if duration <= 0:
+                raise DataError(f"{where}: the audio ends before offset {offset:g}")
+        else:
+            duration = seconds_value(row, "duration", where)
         name = id_of_path(audio)
         if row.get("offset") is not None:
             name += f"-{round(1000 * offset):07d}-{round(1000 * (offset + duration)):07d}"
@@ -49,7 +58,7 @@ def read_nemo(path: Path, report: Report) -> Iterator[Utterance]:
             duration=duration,
             offset=offset,
             text=_text(row, path, where),
-            speaker=text_value(row, "speaker", where),
+            speaker=_speaker(row, where),
         )
     report_unknown(unknown, path, report)
 
@@ -65,6 +74,14 @@ def report_unknown(unknown: Counter[str], path: Path, report: Report) -> None:
     if unknown:
         counts = ", ".join(f"{key} ({count})" for key, count in sorted(unknown.items()))
         report(f"{path}: not kept, as utterances have no such field: {counts}")
+
+
+def _speaker(row: Mapping[str, Any], where: str) -> str | None:
+    """A name, or a number, which stands for itself."""
+    value = row.get("speaker")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return text_value(row, "speaker", where)
 
 
 def _text(row: Mapping[str, Any], path: Path, where: str) -> str | None:

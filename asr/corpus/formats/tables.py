@@ -13,7 +13,7 @@ from asr.corpus.formats.nemo import report_unknown
 from asr.corpus.manifest import Utterance, id_of_path, parse_object, seconds_value, text_value
 from asr.corpus.recordings import audio_seconds, measure
 from asr.errors import DataError
-from asr.files import open_atomic
+from asr.files import open_atomic, open_regular, read_file
 from asr.progress import Report
 from asr.text import UniqueIds, parse_seconds, quoted
 
@@ -21,6 +21,7 @@ _SPEECHBRAIN_TEXTS = ("wrd", "words", "transcript", "text", "transcription")
 _SPEECHBRAIN_SPEAKERS = ("spk_id", "speaker", "spk")
 _SPEECHBRAIN = ("ID", "duration", "wav", "spk_id", "wrd")
 _COQUI = ("wav_filename", "wav_filesize", "transcript")
+_SLACK = 0.02  # seconds; durations are rounded
 _DATA_ROOTS = ("$data_root", "{data_root}", "${data_root}")
 
 Row = tuple[int, dict[str, str]]
@@ -197,7 +198,14 @@ def _speechbrain_times(row: Mapping[str, str], audio: Path, where: str) -> tuple
             rate = inspect_audio(audio).sample_rate
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
-        return start / rate, (stop - start) / rate
+        length = (stop - start) / rate
+        if row.get("duration"):
+            seconds = parse_seconds(row["duration"].strip(), where)
+            if abs(length - seconds) > _SLACK:
+                raise DataError(
+                    f"{where}: start and stop are {length:g} s apart, but duration is {seconds:g}"
+                )
+        return start / rate, length
     duration = row.get("duration")
     return 0.0, parse_seconds(duration, where) if duration else audio_seconds(audio, where)
 
@@ -212,7 +220,7 @@ def _samples(row: Mapping[str, str], key: str, where: str) -> int:
 def _json_rows(path: Path) -> Iterator[Row]:
     """SpeechBrain's JSON: an object of objects by utterance id."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_file(path).decode("utf-8")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -222,6 +230,8 @@ def _json_rows(path: Path) -> Iterator[Row]:
         where = f"{path}: {utterance_id}"
         if not isinstance(row, dict):
             raise DataError(f"{where}: an object is expected")
+        if isinstance(row.get("duration"), str):  # as some recipes write it
+            row["duration"] = parse_seconds(row["duration"].strip(), where)
         fields = {
             key: str(seconds_value(row, key, where)) if key == "duration" else value
             for key in row
@@ -290,6 +300,7 @@ def _rows(path: Path, delimiter: str, quoting: bool) -> Iterator[tuple[int, list
         _decoded(path),
         delimiter=delimiter,
         quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
+        skipinitialspace=delimiter == ",",
         strict=True,
     )
     while True:
@@ -305,7 +316,7 @@ def _rows(path: Path, delimiter: str, quoting: bool) -> Iterator[tuple[int, list
 
 def _decoded(path: Path) -> Iterator[str]:
     try:
-        with path.open("rb") as lines:
+        with open_regular(path) as lines:
             for number, line in enumerate(lines, start=1):
                 try:
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8")

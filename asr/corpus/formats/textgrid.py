@@ -20,7 +20,7 @@ from asr.corpus.formats.marks import (
 from asr.corpus.manifest import Utterance
 from asr.corpus.recordings import audio_beside
 from asr.errors import DataError
-from asr.files import open_atomic
+from asr.files import open_atomic, read_file
 from asr.progress import Report
 from asr.text import quoted
 
@@ -31,6 +31,8 @@ _TEXTGRID_TOKEN = re.compile(
     r"|(?P<open>\")"
     r"|(?<!\S)![^\n]*"
 )
+
+_NO_LATIN = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 
 
 def read_textgrid(path: Path, report: Report, tiers: Sequence[str] = ()) -> Iterator[Utterance]:
@@ -93,26 +95,29 @@ def textgrid_text(tiers: Mapping[str, Sequence[Utterance]], duration: float) -> 
     return "\n".join(lines) + "\n"
 
 
-def _read_encoded(path: Path) -> str:
-    """A text that may be UTF-16 with a byte order mark, as Praat writes it.
+def _read_encoded(path: Path, report: Report) -> str:
+    """A text in UTF-8, in UTF-16 with a byte order mark, or in ISO 8859-1, as Praat writes it.
 
     Raises:
-        DataError: unreadable, or neither UTF-8 nor UTF-16.
+        DataError: unreadable, or none of these.
     """
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: neither UTF-8 nor UTF-16 (byte {error.start})") from error
+        if encoding == "utf-16" or _NO_LATIN.search(content):
+            raise DataError(f"{path}: neither UTF-8 nor UTF-16 (byte {error.start})") from error
+        report(f"{path}: not UTF-8, and read as ISO 8859-1")
+        return content.decode("iso-8859-1")
 
 
 def _textgrid(path: Path, tiers: Sequence[str], report: Report) -> list[MarkedStretch]:
     """The labelled intervals of the tiers; both of Praat's text forms read alike."""
-    reader = _TextGridReader(path)
+    reader = _TextGridReader(path, report)
     if (reader.text(), reader.text()) != ("ooTextFile", "TextGrid"):
         raise DataError(f"{path}:1: not a TextGrid in text form")
     reader.number()
@@ -137,7 +142,7 @@ def _textgrid(path: Path, tiers: Sequence[str], report: Report) -> list[MarkedSt
         names.append(name)
         for _ in range(count):
             begin, end = reader.number(), reader.number()
-            text = reader.text().strip()
+            text = " ".join(reader.text().split())
             if not text or (tiers and name not in tiers):
                 continue
             if not 0 <= begin < end:
@@ -151,9 +156,9 @@ def _textgrid(path: Path, tiers: Sequence[str], report: Report) -> list[MarkedSt
 class _TextGridReader:
     """The values of a TextGrid one by one; the words around them mean nothing, as in Praat."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, report: Report) -> None:
         self.path = path
-        self._content = _read_encoded(path)
+        self._content = _read_encoded(path, report)
         self._tokens = _TEXTGRID_TOKEN.finditer(self._content)
         self._start = 0
         self.line = 1

@@ -11,7 +11,7 @@ import onnx
 from asr.config import Config
 from asr.decoding import options, spotting
 from asr.errors import ModelError
-from asr.files import open_atomic
+from asr.files import check_regular, open_atomic, read_file
 from asr.model.export.encoder import add_encoder
 from asr.model.export.features import add_base, add_finish, add_noise_floor
 from asr.model.export.graph import Graph, Shape
@@ -91,7 +91,7 @@ def export_model(
             write_symbols(model.tokens, output / _SYMBOLS)
         for path in trial.iterdir():
             with open_atomic(output / path.name, "wb") as file:
-                file.write(path.read_bytes())
+                file.write(read_file(path, 2**32))
     return report
 
 
@@ -157,7 +157,7 @@ def _quantized(model: onnx.ModelProto, left: list[str]) -> onnx.ModelProto:
             weight_type=QuantType.QInt8,
         )
         logging.disable(logging.NOTSET)
-        return onnx.load(target)
+        return onnx.load(check_regular(target))
 
 
 def _as_exported(config: Config) -> Config:

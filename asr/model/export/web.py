@@ -12,7 +12,7 @@ from asr import page
 from asr.config import Config
 from asr.decoding import options
 from asr.errors import ModelError
-from asr.files import replace_folder
+from asr.files import read_file, replace_folder
 from asr.model.export.export import export_model
 from asr.model.export.trial import ExportReport
 from asr.model.folder import LoadedModel, read_model
@@ -47,7 +47,7 @@ def export_web(
         report = export_model(folder, exported, quantize=quantize)
         model = read_model(exported)
         with replace_folder(output) as site:
-            (site / MODEL).write_bytes((exported / MODEL).read_bytes())
+            (site / MODEL).write_bytes(read_file(exported / MODEL, 2**32))
             _write_runtime(code, site / "runtime")
             _write_page(site, _name(folder), model, exported)
             _write_offline(site)
@@ -74,9 +74,9 @@ def _find_runtime(runtime: Path) -> Path:
 def _write_runtime(code: Path, target: Path) -> None:
     target.mkdir()
     for name in RUNTIME_FILES:
-        (target / name).write_bytes((code / name).read_bytes())
+        (target / name).write_bytes(read_file(code / name))
     try:
-        about = json.loads((code.parent / "package.json").read_text(encoding="utf-8"))
+        about = json.loads(read_file(code.parent / "package.json"))
         version, licence = str(about["version"]), str(about["license"])
     except (OSError, ValueError, KeyError, TypeError):
         version, licence = "of unknown version", "see its package.json"
@@ -140,7 +140,7 @@ def _write_offline(site: Path) -> None:
     names = [path.relative_to(site).as_posix() for path in paths]
     digest = hashlib.sha256()
     for name, path in zip(names, paths, strict=True):
-        digest.update(name.encode() + b"\0" + path.read_bytes())
+        digest.update(name.encode() + b"\0" + read_file(path))
     about = {"VERSION": f"asr-{digest.hexdigest()[:16]}", "FILES": ["./", *names]}
     code = (files("asr") / "assets" / "web" / "offline.js").read_text(encoding="utf-8")
     (site / "offline.js").write_text(
