@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from asr.errors import ConfigError
 
 # Bounds of what a model folder, which may be anyone's, makes this machine do.
-MAX_BEAM = 4096
-"""Prefixes; half a minute of them fills half a gigabyte."""
+MAX_BEAM = 10_000
+"""Prefixes; half a minute of them fills more than a gigabyte."""
 MAX_UNITS = 16_384
 """Of a layer; a matrix of so many by so many takes a gigabyte."""
 MAX_LAYERS = 64

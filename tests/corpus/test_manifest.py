@@ -6,7 +6,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asr.corpus.manifest import BadLine, Utterance, read_good_and_bad, read_manifest, write_manifest
+from asr.corpus.manifest import (
+    BadLine,
+    Utterance,
+    is_blank,
+    read_good_and_bad,
+    read_manifest,
+    write_manifest,
+)
 from asr.errors import DataError
 
 LAWS = settings(
@@ -146,7 +153,7 @@ def test_every_line_is_good_or_bad_and_the_good_ones_alone_are_a_manifest(
     path = tmp_path / "m.jsonl"
     path.write_bytes(b"\n".join(lines))
     found = list(read_good_and_bad(path))
-    assert len(found) == sum(bool(line.strip()) for line in lines)
+    assert len(found) == sum(not is_blank(line) for line in lines)
     bad = {f.number: f.reason for f in found if isinstance(f, BadLine)}
     message = refusal(path)
     assert message == (f"{path}:{min(bad)}: {bad[min(bad)]}" if bad else None)

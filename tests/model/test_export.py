@@ -256,8 +256,8 @@ def test_audio_is_all_that_a_waveform_model_takes(untrained: Folders, tmp_path: 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        pytest.param(MODEL, b"", "network cannot be read", id="empty"),
-        pytest.param(MODEL, b"\x80\x04pickle", "network cannot be read", id="no ONNX"),
+        pytest.param(MODEL, b"", "not an ONNX model", id="empty"),
+        pytest.param(MODEL, b"\x80\x04pickle", "truncated", id="no ONNX"),
         pytest.param("tokens.txt", b"<blank>\na\n", "but the token table has 2", id="tokens"),
     ],
 )

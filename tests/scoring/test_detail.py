@@ -13,7 +13,7 @@ TEXT = st.lists(st.text("aé'<&\"", min_size=1), max_size=4).map(" ".join)
 
 def test_the_files_of_detail_are_as_kaldi_writes_them(tmp_path: Path) -> None:
     write_files(report_of(SCORE), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert {path.name for path in tmp_path.iterdir()} == {*FILES, ".asr-files.json"}
     assert (tmp_path / "per_utt").read_text().splitlines()[:8] == [
         "s-1 ref a b c",
         "s-1 hyp a x c",

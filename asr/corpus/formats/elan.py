@@ -73,6 +73,8 @@ class _Document:
             raise DataError(f"{path}: {error.strerror}") from error
         except xml.parsers.expat.ExpatError as error:
             raise DataError(f"{path}:{error.lineno}: not XML: {error}") from error
+        except LookupError as error:  # the encoding that it states
+            raise DataError(f"{path}:1: not XML: {error}") from error
 
     def fill_slots(self) -> None:
         """Give slots without a time one: those of a tier divide the time between others evenly.
