@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from asr.config import InitConfig
 from asr.corpus import read_manifest
 from asr.decoding import DecodingOptions, options
 from asr.errors import AsrError
@@ -62,11 +63,13 @@ def build(work: Path, lm: Path | None, folder: Path) -> None:
     report = copy_model(work / "model", folder, int8=True)
     print(f"stored in 8 bits: {report.num_bytes / 1e6:.1f} MB, {report.difference:.2g} nats off")
     written = read_model(folder)
-    training = {**written.training, "language": LANGUAGE}
+    training, config = {**written.training, "language": LANGUAGE}, written.config
     if "init" in training:
         # In place of a path of the machine that it was trained on.
         training["init"] = {**training["init"], "name": "an earlier run of the recipe"}
-    write_model(folder, written.config, written.tokens, training)
+        alone = config.training.model_copy(update={"init": InitConfig()})
+        config = config.model_copy(update={"training": alone})
+    write_model(folder, config, written.tokens, training)
     options.remove_decoding(folder)
     if lm is not None:
         dev = read_manifest(work / "manifests/dev.jsonl")
