@@ -10,14 +10,14 @@ from asr.errors import printable
 from asr.server.replies import Refusal
 
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
-_SHARED = "page.css"  # of all pages of this program
+_SHARED = ("page.css", "sound.js", "recorder.js")  # with the pages that `asr export` writes
 
 
 @cache
 def page_parts() -> dict[str, tuple[str, str]]:
     """The text and media type of each file of the page, by name."""
     assets = files("asr") / "assets"
-    parts = [*(assets / "serve").iterdir(), assets / _SHARED]
+    parts = [*(assets / "serve").iterdir(), *(assets / name for name in _SHARED)]
     return {
         part.name: (part.read_text(encoding="utf-8"), _TYPES[part.name.rpartition(".")[2]])
         for part in parts

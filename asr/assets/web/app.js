@@ -1,6 +1,7 @@
 /* The page of a model: a microphone or a file in, words out. Nothing leaves the device. */
 
 import { FORMATS } from "./formats.js";
+import { asWav, decode, drawSpectrum, drawWave } from "./sound.js";
 
 const PARTIAL_SECONDS = 15; // of the latest audio, read again while somebody speaks
 const LEAST_NEWS = 0.5; // seconds of audio that are new
@@ -9,8 +10,8 @@ const UNSURE = 0.6; // confidence below which a word is marked
 const DOUBTFUL = 0.85;
 
 const element = (id) => document.getElementById(id);
-const [status, words, record, picker, wave, player, downloads] = [
-  "status", "words", "record", "file", "wave", "player", "downloads",
+const [status, words, record, picker, wave, spectrum, player, downloads] = [
+  "status", "words", "record", "file", "wave", "spectrum", "player", "downloads",
 ].map(element);
 const model = JSON.parse(element("model").textContent);
 const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
@@ -64,8 +65,8 @@ async function start() {
   try {
     const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
     const context = new AudioContext();
-    await context.audioWorklet.addModule(new URL("capture.js", import.meta.url));
-    const node = new AudioWorkletNode(context, "capture");
+    await context.audioWorklet.addModule(new URL("recorder.js", import.meta.url));
+    const node = new AudioWorkletNode(context, "recorder");
     recording = { stream, context, blocks: [], length: 0, read: 0, busy: false };
     node.port.onmessage = ({ data }) => heard(data);
     context.createMediaStreamSource(stream).connect(node);
@@ -172,7 +173,7 @@ async function open(file) {
 function clear() {
   current = null;
   words.replaceChildren();
-  downloads.hidden = player.hidden = wave.hidden = true;
+  downloads.hidden = player.hidden = wave.hidden = spectrum.hidden = true;
 }
 
 async function show(samples, rate, name) {
@@ -188,10 +189,12 @@ async function show(samples, rate, name) {
     current = { ...result, name };
     words.replaceChildren(...result.words.flatMap((word) => [shown(word), model.separator]));
     if (player.src) URL.revokeObjectURL(player.src);
-    player.src = URL.createObjectURL(new Blob([wav(samples, rate)], { type: "audio/wav" }));
-    player.hidden = wave.hidden = false;
+    player.src = URL.createObjectURL(asWav(samples, rate));
+    player.hidden = wave.hidden = spectrum.hidden = false;
     downloads.hidden = !result.words.length;
-    draw(samples);
+    const buffer = await decode(null, { samples, rate });
+    drawWave(wave, buffer, getComputedStyle(wave).color);
+    drawSpectrum(spectrum, buffer);
     const speed = result.duration / seconds;
     say(result.words.length
       ? `${result.words.length} words in ${result.duration.toFixed(1)} s of audio, read in ${seconds.toFixed(1)} s (${speed.toFixed(0)} times real time).`
@@ -221,42 +224,11 @@ function shown({ text, start, end, confidence }) {
   return button;
 }
 
-function draw(samples) {
-  const [width, height] = [wave.clientWidth * devicePixelRatio, wave.clientHeight * devicePixelRatio];
-  Object.assign(wave, { width, height });
-  const paint = wave.getContext("2d");
-  paint.fillStyle = getComputedStyle(wave).color;
-  for (let x = 0; x < width; x++) {
-    let peak = 0;
-    const last = ((x + 1) * samples.length) / width;
-    for (let i = Math.floor((x * samples.length) / width); i < last; i++) peak = Math.max(peak, Math.abs(samples[i]));
-    const tall = Math.max(1, Math.min(1, peak) * height);
-    paint.fillRect(x, (height - tall) / 2, 1, tall);
-  }
-}
-
-wave.addEventListener("click", (event) => {
-  player.currentTime = (event.offsetX / wave.clientWidth) * player.duration;
-  player.play();
-});
-
-function wav(samples, rate) {
-  const view = new DataView(new ArrayBuffer(44 + 2 * samples.length));
-  const text = (place, letters) => [...letters].forEach((c, i) => view.setUint8(place + i, c.charCodeAt(0)));
-  text(0, "RIFF");
-  view.setUint32(4, 36 + 2 * samples.length, true);
-  text(8, "WAVEfmt ");
-  view.setUint32(16, 16, true);
-  view.setUint16(20, 1, true);
-  view.setUint16(22, 1, true);
-  view.setUint32(24, rate, true);
-  view.setUint32(28, 2 * rate, true);
-  view.setUint16(32, 2, true);
-  view.setUint16(34, 16, true);
-  text(36, "data");
-  view.setUint32(40, 2 * samples.length, true);
-  samples.forEach((sample, i) => view.setInt16(44 + 2 * i, Math.max(-1, Math.min(1, sample)) * 32767, true));
-  return view.buffer;
+for (const canvas of [wave, spectrum]) {
+  canvas.addEventListener("click", (event) => {
+    player.currentTime = (event.offsetX / canvas.clientWidth) * player.duration;
+    player.play();
+  });
 }
 
 downloads.addEventListener("click", ({ target: { dataset: { format } } }) => {

@@ -21,7 +21,8 @@ from asr.model.onnx import MODEL
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 """What a browser needs of the npm package onnxruntime-web."""
 _PACKAGE = "onnxruntime-web"
-_SCRIPTS = ("recognizer.js", "worker.js", "capture.js", "formats.js", "app.js", "web.css")
+_PARTS = ("recognizer.js", "worker.js", "formats.js", "app.js", "web.css")
+_SHARED = ("page.css", "sound.js", "recorder.js")  # with the page of `asr serve`
 _LIMITS = (
     "The page reads the best path: the most probable token of each step, without a language "
     "model. It knows what it was trained on, and writes something for all that it hears."
@@ -88,9 +89,8 @@ def _write_runtime(code: Path, target: Path) -> None:
 
 def _write_page(site: Path, name: str, model: LoadedModel, exported: Path) -> None:
     assets = files("asr") / "assets"
-    for script in _SCRIPTS:
-        (site / script).write_bytes((assets / "web" / script).read_bytes())
-    (site / "page.css").write_bytes((assets / "page.css").read_bytes())
+    for part in (*(assets / "web" / name for name in _PARTS), *(assets / n for n in _SHARED)):
+        (site / part.name).write_bytes(part.read_bytes())
     described = _describe(model, exported)
     (site / "model.json").write_text(
         json.dumps(described, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
