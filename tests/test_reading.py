@@ -53,7 +53,7 @@ LEFT = {  # what looks like opening a file by its name, and is not; or whose nam
     # A program of its own, by which a user's folder is read, and which imports nothing of ours.
     "corpus/neural.py": ("path.read_text(", "Path(sys.argv[1]).read_text("),
     "corpus/shards.py": ("tarfile.open(fileobj=file, mode='w'",),
-    "model/export/web.py": ("(files('asr') / 'assets' ", "(assets / "),  # the package's own
+    "model/export/web.py": ("(files('asr') / 'assets' ", "part.read_bytes("),  # the package's own
     "page.py": ("(files('asr') / 'assets' / name).read_text(",),
     "lm/neural.py": ("safetensors.torch.load_file(weights)",),
     "server/site.py": ("part.read_text(",),  # the package's own
