@@ -8,7 +8,7 @@ for a large one.
 import math
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,7 @@ def choose_start(wishes: Wishes, shape: CorpusShape, report: Report) -> Start | 
     if wishes.init is not None:
         start = open_start(wishes)
         assert start is not None
+        start = _with_ngrams_that_suit(start, shape, wishes)
         report(f"training starts from {start.name}{_news(start, shape)}")
         return start
     for name in folder.starters():
@@ -137,6 +138,13 @@ def open_start(wishes: Wishes) -> Start | None:
             "model that was trained with --live, or leave one of the two out"
         )
     return start
+
+
+def _with_ngrams_that_suit(start: Start, shape: CorpusShape, wishes: Wishes) -> Start:
+    """Without n-grams of another language, which `wishes` or unknown letters tell."""
+    if not (_is_of_another_language(start, wishes) or _lacking_letters(start, shape)):
+        return start
+    return replace(start, has_ngrams=False)
 
 
 _NOT_LIVE = "it hears whole utterances"
@@ -282,19 +290,29 @@ def _is_live(model: LoadedModel) -> bool:
 
 def _obstacle(start: Start, shape: CorpusShape, wishes: Wishes) -> str:
     """Why a starter is not started from unasked; empty where it is."""
-    rate, language = start.model.config.features.sample_rate, start.model.training.get("language")
+    rate = start.model.config.features.sample_rate
     if wishes.live and not _is_live(start.model):
         return f"{_NOT_LIVE}, and --live wants text before its end"
-    if wishes.language and language and wishes.language.partition("-")[0] != language:
-        return f"its language is {language}"
+    if _is_of_another_language(start, wishes):
+        return f"its language is {start.model.training['language']}"
     if shape.sample_rate < rate:
         return f"it was trained on audio of {rate} Hz, and this has {shape.sample_rate}"
     if shape.is_of_words:
         return f"for at most {_FEW_WORDS} words a small model of them does"
-    letters = [c for c in _unknown(start, shape) if unicodedata.category(c)[0] == "L"]
-    if letters:
+    if letters := _lacking_letters(start, shape):
         return f"it lacks the letters {_listed(letters)}"
     return ""
+
+
+def _is_of_another_language(start: Start, wishes: Wishes) -> bool:
+    language = start.model.training.get("language")
+    if not language or not wishes.language:
+        return False
+    return wishes.language.partition("-")[0] != language
+
+
+def _lacking_letters(start: Start, shape: CorpusShape) -> list[str]:
+    return [c for c in _unknown(start, shape) if unicodedata.category(c)[0] == "L"]
 
 
 def _news(start: Start, shape: CorpusShape) -> str:

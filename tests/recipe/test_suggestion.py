@@ -194,15 +194,18 @@ def test_the_configuration_is_that_of_the_model() -> None:
 def test_the_ngrams_of_a_starter_are_mixed_with_those_of_the_transcripts(
     brought: Path, tmp_path: Path
 ) -> None:
-    def lm(of: CorpusShape) -> object:
-        start = choose_start(Wishes(init="english"), of, print)
+    def lm(of: CorpusShape, language: str | None = None) -> object:
+        start = choose_start(Wishes(init="english", language=language), of, print)
         return choose_settings(of, start).get("lm")
 
     assert lm(shape()) is None
     write_arpa(estimate([["a", "b"]], order=2).arpa, tmp_path / "lm.arpa")
     write_decoding(brought / "english", DecodingConfig(), lm=tmp_path / "lm.arpa")
     assert lm(shape()) == {"order": 3, "base": "english"}
+    assert lm(shape(), "en-gb") == lm(shape())
     assert lm(shape(texts=["yes", "no"])) is None
+    assert lm(shape(), "de") is None
+    assert lm(shape(texts=[*SENTENCES, "grün und größer"])) is None
 
 
 @pytest.mark.usefixtures("brought")
