@@ -308,7 +308,7 @@ def _is_of_another_language(start: Start, wishes: Wishes) -> bool:
     language = start.model.training.get("language")
     if not language or not wishes.language:
         return False
-    return wishes.language.partition("-")[0] != language
+    return bool(wishes.language.partition("-")[0] != language)
 
 
 def _lacking_letters(start: Start, shape: CorpusShape) -> list[str]:
