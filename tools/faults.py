@@ -1,10 +1,11 @@
 """Kills a training run at random moments until it is done, and compares it with one left alone.
 
-    python tools/faults.py [--kills 20] [--seed 1]
+    python tools/faults.py [--kills 20] [--seed 1] [--init]
 
 Two tiny runs of the same configuration on generated tones: one undisturbed, one that is ended by
 SIGKILL at random moments and started again. Weights, history and dev scores must be equal, to the
-bit.
+bit. With `--init` both start from a model, whose output layer alone learns for a fifth of the
+steps, and learn some of what it has learnt again.
 """
 
 import argparse
@@ -20,8 +21,12 @@ ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = ("epoch", "loss", "dev_loss", "dev_wer", "gradient_layer1", "learning_rate")
 
 
-def train_here(folder: Path) -> None:
-    """In a process of its own: pack the tones and train, or go on."""
+def train_here(folder: Path, source: Path | None) -> None:
+    """In a process of its own: pack the tones and train, or go on.
+
+    Args:
+        source: a run whose model is started from, and whose training set is replayed.
+    """
     from asr.config import Config
     from asr.corpus import open_packed, pack
     from asr.training import train
@@ -29,19 +34,38 @@ def train_here(folder: Path) -> None:
 
     values = CONFIG.model_dump()
     values["training"] |= {"epochs": 12, "checkpoint_seconds": 0.05}
+    if source is not None:
+        values["training"]["init"] |= {
+            "model": source / "model",
+            "freeze_share": 0.2,
+            "replay": source / "train" / "manifest.jsonl",
+            "replay_share": 0.3,
+        }
     config = Config.model_validate(values)
-    for name, count, seed in (("train", 60, 1), ("dev", 12, 2)):
+    seeds = (1, 2) if source is None else (3, 4)
+    for name, count, seed in (("train", 60, seeds[0]), ("dev", 12, seeds[1])):
         if not (folder / name / "manifest.jsonl").exists():
             pack(write_corpus(folder / "audio" / name, count, seed), folder / name, config.features)
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
     sets = (open_packed(folder / "train"), open_packed(folder / "dev"))
-    train(*sets, config, folder, scratch=scratch, device="cpu", report=print)
+    replay_set = None if source is None else open_packed(source / "train")
+    train(
+        *sets,
+        config,
+        folder,
+        scratch=scratch,
+        device="cpu",
+        report=print,
+        replay_set=replay_set,
+    )
 
 
-def start(folder: Path) -> "subprocess.Popen[bytes]":
+def start(folder: Path, source: Path | None = None) -> "subprocess.Popen[bytes]":
     log = (folder / "log.txt").open("ab")
     command = [sys.executable, __file__, "--here", str(folder)]
+    if source is not None:
+        command += ["--source", str(source)]
     with log:
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 
@@ -56,25 +80,33 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--init", action="store_true")
     parser.add_argument("--here", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--source", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.here:
         sys.path.insert(0, str(ROOT))
-        train_here(arguments.here)
+        train_here(arguments.here, arguments.source)
         return 0
     draw = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as temporary:
         whole, broken = Path(temporary) / "whole", Path(temporary) / "broken"
         whole.mkdir()
         broken.mkdir()
+        source = Path(temporary) / "source" if arguments.init else None
+        if source is not None:
+            source.mkdir()
+            if start(source).wait() != 0:
+                print((source / "log.txt").read_text())
+                return 2
         began = time.monotonic()
-        if start(whole).wait() != 0:
+        if start(whole, source).wait() != 0:
             print((whole / "log.txt").read_text())
             return 2
         seconds = time.monotonic() - began
         kills = in_training = 0
         while kills < arguments.kills:
-            process = start(broken)
+            process = start(broken, source)
             # Most of a process's life is its start; the run must get on between two kills.
             try:
                 process.wait(timeout=draw.uniform(0.2, 1.0) * seconds)
@@ -93,7 +125,7 @@ def main() -> int:
                 print("DIFFERENT from the run that was left alone")
                 return 1
             restart(broken)
-        if start(broken).wait() != 0 or outcome(whole) != outcome(broken):
+        if start(broken, source).wait() != 0 or outcome(whole) != outcome(broken):
             print("DIFFERENT from the run that was left alone")
             return 1
     print(f"{kills} kills, {in_training} with a checkpoint to go on from: equal to the bit")

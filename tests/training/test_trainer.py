@@ -179,6 +179,64 @@ def test_a_stopped_run_ends_as_one_never_stopped(
     assert first == second
 
 
+def test_a_stopped_run_from_a_model_ends_as_one_never_stopped(
+    short_run: Path,
+    tone_corpus: dict[str, PackedCorpus],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stopped while the output layer learns alone, and after; the old domain is replayed."""
+    init: dict[str, object] = {"model": short_run / "model", "freeze_share": 0.3}
+    init |= {"replay": short_run / "manifest.jsonl", "replay_share": 0.2}  # given packed
+    values = changed(SHORT, epochs=2, checkpoint_seconds=0).model_dump()
+    values["training"]["init"] |= init
+    config = Config.model_validate(values)
+
+    def adapt(folder: Path) -> None:
+        train(
+            tone_corpus["train"],
+            tone_corpus["dev"],
+            config,
+            folder,
+            scratch=scratch_of(folder),
+            report=lambda _: None,
+            replay_set=tone_corpus["dev"],
+        )
+
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    for folder in (whole, stopped):
+        folder.mkdir()
+    steps: list[int] = []
+    step = Learner.step
+
+    def count(self: Learner, rows: Any, number: int) -> None:
+        steps.append(number)
+        step(self, rows, number)
+
+    monkeypatch.setattr(Learner, "step", count)
+    adapt(whole)
+    for stop in (1, max(steps) // 4, max(steps)):
+
+        def fail(self: Learner, rows: Any, number: int, stop: int = stop) -> None:
+            if number == stop:
+                raise KeyError("stopped")
+            step(self, rows, number)
+
+        monkeypatch.setattr(Learner, "step", fail)
+        with pytest.raises(KeyError, match="stopped"):
+            adapt(stopped)
+    monkeypatch.setattr(Learner, "step", step)
+    adapt(stopped)
+    expected = weights(whole)
+    for name, tensor in weights(stopped).items():
+        assert torch.equal(tensor, expected[name]), name
+    first, second = (
+        [[row[c] for c in COLUMNS] for row in rows(folder / "history.csv")]
+        for folder in (whole, stopped)
+    )
+    assert first == second
+
+
 def test_sigterm_saves_and_a_second_run_ends_as_one_never_stopped(
     short_run: Path, tone_corpus: dict[str, PackedCorpus], tmp_path: Path
 ) -> None:
