@@ -8,6 +8,7 @@ import click
 from asr.cli.data_check import check
 from asr.cli.data_exchange import export, import_, shard
 from asr.cli.data_label import label
+from asr.cli.data_pick import pick
 from asr.cli.data_selection import filter_, split, stats, subset
 
 
@@ -16,5 +17,5 @@ def data() -> None:
     """Corpora: look at them, check them, cut them."""
 
 
-for command in (check, stats, split, subset, filter_, import_, export, shard, label):
+for command in (check, stats, split, subset, filter_, import_, export, shard, label, pick):
     data.add_command(command)

@@ -1,6 +1,7 @@
 """`asr serve`."""
 
 import logging
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from asr.cli.transcription import decoding_options
 from asr.decoding import DecodingOptions
 from asr.errors import ConfigError
 
+_FILE = click.Path(path_type=Path)
+_REVIEWED = "reviewed.jsonl"
 _EXTRA = ("starlette", "uvicorn", "websockets", "python_multipart")
 
 
@@ -24,6 +27,9 @@ _EXTRA = ("starlette", "uvicorn", "websockets", "python_multipart")
 )
 @click.option("--insecure", is_flag=True, help="Let other machines use it without a key.")
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A name it is called by.")
+@click.option("--review", type=_FILE, metavar="MANIFEST", help="Speech to correct at /review.")
+@click.option("--prompts", type=_FILE, metavar="FILE", help="Sentences to record at /record.")
+@click.option("--reviewed", type=_FILE, metavar="MANIFEST", help="Takes what is corrected.")
 @click.option("--log-transcripts", is_flag=True, help="Tell on stderr what was said.")
 @decoding_options
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
@@ -35,6 +41,9 @@ def serve(
     api_key_file: Path | None,
     insecure: bool,
     allow_host: tuple[str, ...],
+    review: Path | None,
+    prompts: Path | None,
+    reviewed: Path | None,
     log_transcripts: bool,
     device: str,
     threads: int | None,
@@ -44,9 +53,12 @@ def serve(
 
     Programs that speak OpenAI's transcription interface or Vosk's websocket protocol are answered,
     on this machine only, unless --host and --api-key-file say otherwise. Ends with Ctrl-C or
-    SIGTERM, when what runs is done.
+    SIGTERM, when what runs is done. With --review or --prompts people correct or record speech in
+    their browsers; what they decide is in reviewed.jsonl beside that file, to train on.
     """
     _check_installed()
+    if reviewed and not (review or prompts):
+        raise click.UsageError("--reviewed takes what --review or --prompts give")
     if log_transcripts:
         logging.getLogger("asr.server").setLevel(logging.INFO)
     options = server.ServerOptions(
@@ -65,11 +77,27 @@ def serve(
         decoding=DecodingOptions(**settings),
         count_batch=counters.count_batch,
     )
+    tokens = served[0].recognizer.tokens
     for model in served:
         for warning in model.recognizer.warnings:
             report(f"warning: {warning}")
     names = ", ".join(model.name for model in served)
-    server.run_server(served, options, counters, lambda url: report(f"{url} serves {names}"))
+    desks: list[server.app.PageDesk] = []
+    with ExitStack() as stack:
+        if review or prompts:
+            place = reviewed or Path(review or prompts or "").with_name(_REVIEWED)
+            journal = stack.enter_context(closing(server.journal.Journal(place)))
+        if review:
+            desks.append(server.review.open_review(review, journal, tokens))
+        if prompts:
+            desks.append(server.prompts.open_prompts(prompts, journal, tokens))
+
+        def ready(url: str) -> None:
+            report(f"{url} serves {names}")
+            for desk in desks:
+                report(f"{url}{desk.page} writes {place}")
+
+        server.run_server(served, options, counters, ready, desks)
 
 
 def _check_installed() -> None:

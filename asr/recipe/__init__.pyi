@@ -1,5 +1,6 @@
 from . import catalogue as catalogue
 from . import definition as definition
+from . import held_out as held_out
 from . import run as run
 from .catalogue import find_recipes as find_recipes
 from .definition import load_recipe as load_recipe

@@ -10,7 +10,11 @@ Which module for which question:
     guard           who may ask, how much, and for how long?
     transcriptions  OpenAI's interface: what is asked for, and what is answered?
     sockets         how is live speech heard, in Vosk's protocol?
-    site            what is the page `/` made of?
+    site            what are the pages made of?
+    review          how is speech handed out to be corrected?
+    prompts         how are sentences handed out to be read aloud?
+    journal         how is nothing lost that was decided?
+    messages        what do the pages of both send?
     replies         how does a transcript look in it, and how does an error?
     counters        what does `/metrics` show?
 """

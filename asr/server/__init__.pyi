@@ -1,8 +1,13 @@
+from . import app as app
 from . import counters as counters
 from . import guard as guard
+from . import journal as journal
+from . import messages as messages
 from . import models as models
 from . import options as options
+from . import prompts as prompts
 from . import replies as replies
+from . import review as review
 from . import sharing as sharing
 from . import site as site
 from . import sockets as sockets

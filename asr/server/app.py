@@ -1,6 +1,7 @@
 """Which address answers what."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -19,11 +20,30 @@ from asr.server.sockets import LiveDesk
 from asr.server.transcriptions import Desk
 
 
+class PageDesk(Protocol):
+    """What answers a page besides `/`."""
+
+    @property
+    def page(self) -> str:
+        """Where it is: `review` for `/review`."""
+
+    @property
+    def routes(self) -> list[Route]:
+        """What it asks."""
+
+
 class Site:
     """The models of a server behind their addresses."""
 
-    def __init__(self, models: Sequence[ServedModel], options: ServerOptions, counters: Counters):
+    def __init__(
+        self,
+        models: Sequence[ServedModel],
+        options: ServerOptions,
+        counters: Counters,
+        desks: Sequence[PageDesk] = (),
+    ):
         self.options, self.counters = options, counters
+        self.desks = desks
         self.models = {model.name: model for model in models}
         self.desk = Desk(self.models, options, counters)
         counters.gauges["asr_requests_open"] = (
@@ -58,6 +78,8 @@ class Site:
                 Route("/v1/audio/transcriptions", self.desk.transcribe, methods=["POST"]),
                 Route("/", show_page),
                 Route("/static/{name}", show_page),
+                *(Route(f"/{desk.page}", show_page) for desk in self.desks),
+                *(route for desk in self.desks for route in desk.routes),
                 WebSocketRoute("/", self.live.listen),  # Where Vosk's clients look for it.
                 WebSocketRoute("/live", self.live.listen),
             ],
@@ -72,7 +94,8 @@ class Site:
         del request
         if self.guard.is_stopping:
             return _json({"status": "stopping"}, 503)
-        return _json({"status": "ok", "models": list(self.models)})
+        pages = [desk.page for desk in self.desks]
+        return _json({"status": "ok", "models": list(self.models), "pages": pages})
 
     async def _metrics(self, request: Request) -> Response:
         del request
@@ -92,9 +115,10 @@ def make_app(
     models: Sequence[ServedModel],
     options: ServerOptions | None = None,
     counters: Counters | None = None,
+    desks: Sequence[PageDesk] = (),
 ) -> Guard:
     """An ASGI application, for a server of one's own; `run_server` brings one along."""
-    return Site(models, options or ServerOptions(), counters or Counters()).guard
+    return Site(models, options or ServerOptions(), counters or Counters(), desks).guard
 
 
 def _json(value: object, status: int = 200) -> Response:

@@ -19,7 +19,7 @@ from asr.server.replies import Refusal
 KEY_PROTOCOL = "key."
 """Begins the websocket subprotocol by which a page brings its key, in base64url."""
 
-_OPEN = ("/", "/healthz")
+_OPEN = ("/", "/review", "/record", "/healthz")
 _OPEN_FOLDER = "/static/"
 _DRAINED_SECONDS, _DRAINED_BYTES = 5.0, 2**28  # of a refused body, so that its sender reads why
 _HEADERS = {
@@ -198,7 +198,14 @@ async def send_refusal(refusal: Refusal, send: Send, kind: str) -> None:
 
 def _counted_path(path: str) -> str:
     """Without what differs from request to request."""
-    return next((folder for folder in ("/static", "/v1/models") if path.startswith(folder)), path)
+    return next(
+        (
+            folder
+            for folder in ("/static", "/v1/models", "/review/audio")
+            if path.startswith(folder)
+        ),
+        path,
+    )
 
 
 def _add_headers(message: Message) -> None:

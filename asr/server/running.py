@@ -14,7 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from asr.errors import ConfigError
-from asr.server.app import Site
+from asr.server.app import PageDesk, Site
 from asr.server.counters import Counters
 from asr.server.models import ServedModel
 from asr.server.options import ServerOptions
@@ -38,8 +38,12 @@ class RunningServer:
         models: Sequence[ServedModel],
         options: ServerOptions,
         counters: Counters | None = None,
+        desks: Sequence[PageDesk] = (),
     ):
         """Listen.
+
+        Args:
+            desks: of further pages.
 
         Raises:
             ConfigError: the address is taken, or none of this machine's.
@@ -47,7 +51,7 @@ class RunningServer:
         self._socket = _listen(options)
         host, port = self._socket.getsockname()[:2]
         self.url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-        self.site = Site(models, options, counters or Counters())
+        self.site = Site(models, options, counters or Counters(), desks)
         self._server = _Uvicorn(self.site, options)
 
     def run(self) -> None:
@@ -68,16 +72,18 @@ def run_server(
     options: ServerOptions,
     counters: Counters | None = None,
     ready: Callable[[str], None] = lambda _: None,
+    desks: Sequence[PageDesk] = (),
 ) -> None:
     """Answer requests until SIGTERM or SIGINT; what runs then is finished.
 
     Args:
         ready: is told the address.
+        desks: of further pages.
 
     Raises:
         ConfigError: the address cannot be had.
     """
-    server = RunningServer(models, options, counters)
+    server = RunningServer(models, options, counters, desks)
     ready(server.url)
     server.run()
 

@@ -1,4 +1,4 @@
-"""The page `/` and its parts, which stand in `asr/assets/serve` and are served as they are."""
+"""The pages and their parts, which stand in `asr/assets/serve` and are served as they are."""
 
 from functools import cache
 from importlib.resources import files
@@ -10,6 +10,7 @@ from asr.errors import printable
 from asr.server.replies import Refusal
 
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+_PAGES = {"/": "index.html", "/review": "review.html", "/record": "record.html"}
 _SHARED = ("page.css", "sound.js", "recorder.js")  # with the pages that `asr export` writes
 
 
@@ -25,8 +26,8 @@ def page_parts() -> dict[str, tuple[str, str]]:
 
 
 async def show_page(request: Request) -> Response:
-    """Answer `/` and `/static/NAME`."""
-    name = request.path_params.get("name", "index.html")
+    """Answer a page, or `/static/NAME`."""
+    name = request.path_params.get("name") or _PAGES[request.url.path]
     if name not in page_parts():
         raise Refusal(404, f"there is nothing at {printable(request.url.path)}")
     content, media_type = page_parts()[name]

@@ -19,6 +19,7 @@ Which module for which question:
     evaluation, fit      how good is a model, does a corpus fit it?
     noisy        how good is it in noise?
     tuning, dev_set, calibration   which decoding suits it, what do its confidences mean?
+    picking      which speech is most worth being reviewed?
     labelling, teachers   what do a model or a giant hear in speech to be learnt from?
 """
 

@@ -8,6 +8,7 @@ from . import keyword_tuning as keyword_tuning
 from . import labelling as labelling
 from . import noisy as noisy
 from . import output as output
+from . import picking as picking
 from . import results as results
 from . import segmenter as segmenter
 from . import sources as sources

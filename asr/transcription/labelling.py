@@ -166,38 +166,49 @@ def make_labels(
     max_seconds: float,
     min_confidence: float,
 ) -> Iterator[Label]:
-    """The utterances of a source, and what of it is none.
-
-    What is not longer than `max_seconds` stays whole. The rest is cut in pauses between words: in
-    all long ones, and otherwise in the longest one that comes in time.
+    """The utterances of a source, cut as by `cut_transcript`, and what of it is none.
 
     Args:
         clean: is done to texts.
         min_confidence: those below it are objected to.
     """
-    whole = source.utterance
-    if not whole.duration:
-        whole = replace(whole, duration=transcript.duration)
-    groups: list[Sequence[Word]] = [transcript.words]
-    stretches = [whole]
-    if transcript.words and transcript.duration > max_seconds:
-        groups = list(cut_words(transcript.words, max_seconds))
-        stretches = list(_stretches(whole, groups))
     space = " " if " " in transcript.text else ""
-    for stretch, words in zip(stretches, groups, strict=True):
+    for stretch, words in cut_transcript(source.utterance, transcript, max_seconds):
         text = normalize(clean(space.join(word.text for word in words)))
         utterance = replace(stretch, text=text)
         confidence = calibration.apply(mean_confidence(words)) if words else 0.0
         objection = message = ""
         if not text:
             objection, message = "silent", "no words were heard"
-        elif stretch is not whole and stretch.duration > max_seconds + 2 * _MARGIN:
+        elif stretch.id != source.id and has_no_pause(stretch, max_seconds):
             objection, message = "long", f"{stretch.duration:.1f} s without a pause"
         elif confidence < min_confidence:
             objection, message = "unsure", f"confidence {confidence:.4f}: {text}"
         yield Label(
             utterance=utterance, confidence=confidence, objection=objection, message=message
         )
+
+
+def cut_transcript(
+    whole: Utterance, transcript: Transcript, max_seconds: float
+) -> Iterator[tuple[Utterance, Sequence[Word]]]:
+    """The stretches of an utterance, with the words that are in each.
+
+    What is not longer than `max_seconds` stays whole, and so does what has no words. The rest is
+    cut in pauses: in all long ones, and otherwise in the longest one that comes in time.
+    """
+    if not whole.duration:
+        whole = replace(whole, duration=transcript.duration)
+    if not transcript.words or transcript.duration <= max_seconds:
+        yield whole, transcript.words
+        return
+    groups = list(cut_words(transcript.words, max_seconds))
+    yield from zip(_stretches(whole, groups), groups, strict=True)
+
+
+def has_no_pause(stretch: Utterance, max_seconds: float) -> bool:
+    """Whether a stretch is longer than it may be, since no pause came in time."""
+    return stretch.duration > max_seconds + 2 * _MARGIN
 
 
 def cut_words(words: Sequence[Word], max_seconds: float) -> Iterator[Sequence[Word]]:

@@ -92,6 +92,11 @@ class Recognizer:
         return self._decoder.warnings
 
     @property
+    def is_calibrated(self) -> bool:
+        """Whether confidences of words were compared with what is right, by `asr tune`."""
+        return self._decoder.config.confidence is not None
+
+    @property
     def threads(self) -> int:
         """Of the processor, that it uses."""
         return self._network.threads

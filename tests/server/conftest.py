@@ -4,7 +4,7 @@ import http.client
 import json
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,10 @@ class Client:
         finally:
             connection.close()
 
+    def tell(self, path: str, **values: Any) -> Answer:
+        """What a page says, as JSON."""
+        return self.ask(path, json.dumps(values).encode())
+
     def transcribe(
         self,
         content: bytes | None,
@@ -108,9 +112,12 @@ def serving() -> Serve:
 
     @contextmanager
     def start(
-        *models: "ServedModel", counters: Counters | None = None, **options: Any
+        *models: "ServedModel",
+        counters: Counters | None = None,
+        desks: Sequence[Any] = (),
+        **options: Any,
     ) -> Iterator[Client]:
-        server = RunningServer(models, ServerOptions(**{"port": 0} | options), counters)
+        server = RunningServer(models, ServerOptions(**{"port": 0} | options), counters, desks)
         thread = threading.Thread(target=server.run)
         thread.start()
         try:

@@ -1,5 +1,5 @@
 // The page of `asr serve`: a microphone or a file in, words out. Texts are only ever set as text.
-import { ask, models, setKey, ServerError } from "./server.js";
+import { ask, models, pages, setKey, ServerError } from "./server.js";
 import { Microphone } from "./microphone.js";
 import { asWav, decode, drawSpectrum, drawWave } from "./sound.js";
 import { Transcript } from "./transcript.js";
@@ -185,3 +185,12 @@ element("key-form").addEventListener("submit", (event) => {
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 window.addEventListener("resize", draw);
 begin();
+pages().then((names) => {
+  element("pages").hidden = !names.length;
+  for (const name of names) {
+    const link = document.createElement("a");
+    link.href = `/${name}`;
+    link.textContent = name === "review" ? "Review speech" : "Record sentences";
+    element("pages").append(link, " ");
+  }
+}).catch(() => {});

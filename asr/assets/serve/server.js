@@ -17,7 +17,7 @@ export function setKey(value) {
 }
 
 async function request(path, options = {}) {
-  const headers = key() ? { authorization: `Bearer ${key()}` } : {};
+  const headers = { ...options.headers, ...(key() ? { authorization: `Bearer ${key()}` } : {}) };
   let response;
   try {
     response = await fetch(path, { ...options, headers });
@@ -30,6 +30,28 @@ async function request(path, options = {}) {
     message = (await response.json()).error.message;
   } catch { /* it is no error object: a proxy's */ }
   throw new ServerError(message, response.status);
+}
+
+// What a page says to its own part of the server; `body` is an object or a Blob.
+export async function tell(path, body) {
+  const isBlob = body instanceof Blob;
+  const headers = { "content-type": isBlob ? body.type : "application/json" };
+  const reply = await request(path, { method: "POST", headers, body: isBlob ? body : JSON.stringify(body) });
+  return reply.json();
+}
+
+export async function sound(path) {
+  return (await request(path)).blob();
+}
+
+// Addresses of the pages that this server has.
+export async function pages() {
+  return (await (await request("/healthz")).json()).pages;
+}
+
+// A name of this page's own, by which the server knows what it is at work on.
+export function chance(bytes = 12) {
+  return [...crypto.getRandomValues(new Uint8Array(bytes))].map((b) => b.toString(16).padStart(2, "0")).join("");
 }
 
 export async function models() {
