@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from asr.errors import AsrError
 from tests.conftest import ROOT
-from tools import attack
+from tools import attack, attack_material
 
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("material")
-    attack.make_data(folder / "data")
-    attack.make_model(folder / "model")
+    attack_material.make_data(folder / "data")
+    attack_material.make_model(folder / "model")
     return folder
 
 
-READERS = attack.data_readers()
+READERS = attack_material.data_readers()
 FEW = settings(
     max_examples=15,
     deadline=None,

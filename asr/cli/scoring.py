@@ -11,16 +11,22 @@ from asr.cli import terminal
 from asr.cli.terminal import put, put_json, tell
 from asr.errors import DataError
 from asr.files import claim_names
-from asr.text import find_normalizer
+from asr.text import find_normalizer, nist
 
 _FORMATS = ("text", "json", "html")
 _MAX_SECONDS = 1e7
 _FILE = click.Path(path_type=Path)
 _NORMALIZER = click.option(
-    "--normalizer", default="none", help="none, basic or english; applied to both sides."
+    "--normalizer", default="none", help="none, basic, english or whisper; on both sides."
 )
 _UTT2SPK = click.option(
     "--utt2spk", type=_FILE, help="Speakers: a line `utterance speaker` for each utterance."
+)
+_GAPS = click.option(
+    "--gaps",
+    type=click.Choice(["following", "nearest"]),
+    default="following",
+    help="The segment of a .stm to which words of a .ctm between two segments belong.",
 )
 _ALLOW_EXTRA = click.option(
     "--allow-extra", is_flag=True, help="Leave out hypotheses without a reference."
@@ -46,6 +52,7 @@ def _formats(_context: click.Context, _option: click.Parameter, value: str) -> l
 @_UTT2SPK
 @click.option("--max-wer", type=float, metavar="PERCENT", help="Exit with 1 if the WER is higher.")
 @_ALLOW_EXTRA
+@_GAPS
 def score(
     ref: Path,
     hyp: Path,
@@ -55,6 +62,7 @@ def score(
     utt2spk: Path | None,
     max_wer: float | None,
     allow_extra: bool,
+    gaps: nist.Gaps,
 ) -> int:
     """Word error rate of hypotheses HYP against references REF, joined by utterance id.
 
@@ -65,7 +73,7 @@ def score(
     if max_wer is not None and not max_wer >= 0:
         raise click.UsageError(f"--max-wer {max_wer} is not a percentage")
     normalize = None if normalizer == "none" else find_normalizer(normalizer)
-    pair, speakers = _read(ref, hyp, utt2spk, allow_extra)
+    pair, speakers = _read(ref, hyp, utt2spk, allow_extra, gaps)
     scored = _score(pair, normalize, speakers, allow_extra)
     report = scoring.ScoreReport(
         score=scored,
@@ -98,6 +106,7 @@ def score(
 @_NORMALIZER
 @_UTT2SPK
 @_ALLOW_EXTRA
+@_GAPS
 def compare(
     ref: Path,
     hyp_a: Path,
@@ -106,12 +115,13 @@ def compare(
     normalizer: str,
     utt2spk: Path | None,
     allow_extra: bool,
+    gaps: nist.Gaps,
 ) -> int:
     """Whether HYP_A and HYP_B differ in word errors against REF by more than chance."""
     normalize = None if normalizer == "none" else find_normalizer(normalizer)
     scores = []
     for path in (hyp_a, hyp_b):
-        pair, speakers = _read(ref, path, utt2spk, allow_extra)
+        pair, speakers = _read(ref, path, utt2spk, allow_extra, gaps)
         scores.append(_score(pair, normalize, speakers, allow_extra))
         for note in pair.notes:
             terminal.report(f"note: {path}: {note}")
@@ -131,9 +141,9 @@ def compare(
 
 
 def _read(
-    ref: Path, hyp: Path, utt2spk: Path | None, allow_extra: bool
+    ref: Path, hyp: Path, utt2spk: Path | None, allow_extra: bool, gaps: nist.Gaps
 ) -> tuple[scoring.transcripts.TranscriptPair, dict[str, str]]:
-    pair = scoring.read_pair(ref, hyp, allow_extra=allow_extra)
+    pair = scoring.read_pair(ref, hyp, allow_extra=allow_extra, gaps=gaps)
     if utt2spk is None:
         return pair, pair.references.speakers
     speakers = scoring.transcripts.read_utt2spk(utt2spk)

@@ -19,7 +19,7 @@ from torch.nn.functional import nll_loss
 
 from asr.config import NEURAL_LM_FILES, NeuralLmConfig
 from asr.config_files import load_config, write_config
-from asr.errors import AsrError, DataError, ModelError
+from asr.errors import AsrError, DataError, ModelError, opens_model
 from asr.files import check_regular, read_file, replace_folder
 from asr.lm.ngram import END_ID, START_ID, UNKNOWN_ID, Perplexity
 from asr.lm.sentences import END, SPACE, START, UNKNOWN
@@ -188,6 +188,7 @@ def save_neural_lm(model: NeuralLm, folder: Path) -> None:
         (fresh / "weights.safetensors").write_bytes(safetensors.torch.save(weights))
 
 
+@opens_model
 def load_neural_lm(folder: Path) -> NeuralLm:
     """Read what `save_neural_lm` wrote.
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import ArrayLike, NDArray
 
-from asr.errors import DataError, ModelError
+from asr.errors import DataError, ModelError, opens_model
 from asr.files import check_inside, check_regular, read_file, replace_folder
 from asr.lm.arpa import Arpa, read_arpa
 from asr.lm.sentences import END, SPACE, START, UNKNOWN, Unit
@@ -255,6 +255,7 @@ def save_model(model: LanguageModel, folder: Path) -> None:
         (fresh / "model.json").write_text(json.dumps(header), encoding="utf-8")
 
 
+@opens_model
 def load_model(folder: Path) -> LanguageModel:
     """Open what `save_model` wrote; the arrays stay in their files until they are used.
 

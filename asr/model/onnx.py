@@ -161,7 +161,7 @@ def _session(path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     # Threads take rows of a batch each, which scales better than sharing every operator.
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is an exception of ours
     try:
         # From memory, so that the file cannot name others to be read.
         content = read_file(path, _MAX_BYTES)

@@ -144,7 +144,7 @@ def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCo
 
 def score(
     references: Mapping[str, str | Alternates],
-    hypotheses: Mapping[str, str],
+    hypotheses: Mapping[str, str | Alternates],
     *,
     normalizer: Callable[[str], str] | None = None,
     speakers: Mapping[str, str] | None = None,
@@ -252,7 +252,7 @@ def _counts_line(label: str, counts: ErrorCounts) -> str:
 def _score_batch(
     ids: Sequence[str],
     references: Mapping[str, str | Alternates],
-    hypotheses: Mapping[str, str],
+    hypotheses: Mapping[str, str | Alternates],
     normalizer: Callable[[str], str] | None,
     speakers: Mapping[str, str],
 ) -> list[UtteranceScore]:
@@ -287,18 +287,19 @@ def _score_batch(
 
 def _split(
     reference: str | Alternates,
-    hypothesis: str,
+    hypothesis: str | Alternates,
     normalizer: Callable[[str], str] | None,
     utterance_id: str,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The words of both sides, normalized; of alternates those nearest to the hypothesis."""
+    """The words of both sides, normalized; of alternates those nearest to the other side."""
     if normalizer:
-        hypothesis = normalizer(hypothesis)
-        reference = (
-            normalizer(reference)
-            if isinstance(reference, str)
-            else reference.normalized(normalizer)
+        reference, hypothesis = (
+            normalizer(side) if isinstance(side, str) else side.normalized(normalizer)
+            for side in (reference, hypothesis)
         )
+    if not isinstance(hypothesis, str):
+        expected, heard = alternates.choose_wordings(reference, hypothesis, utterance_id)
+        return tuple(expected), tuple(heard)
     said = _words(hypothesis)
     if isinstance(reference, str):
         return _words(reference), said

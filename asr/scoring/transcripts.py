@@ -43,6 +43,8 @@ class TranscriptFile:
     """Of a `.stm`."""
     words: tuple[nist.TimedWord, ...] = ()
     """Of a `.ctm`; one with several channels has no texts without a `.stm` that cuts it up."""
+    notes: tuple[str, ...] = ()
+    """What was left out by the file's own rules."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +52,7 @@ class TranscriptPair:
     """References, and the hypotheses that are to be compared with them."""
 
     references: TranscriptFile
-    hypotheses: dict[str, str]
+    hypotheses: dict[str, str | Alternates]
     notes: tuple[str, ...]
     """What was left out by the files' own rules or by permission."""
 
@@ -73,8 +75,20 @@ def read_transcripts(path: Path, role: Role) -> TranscriptFile:
     return _READERS[format_name](path, lines, role)
 
 
-def read_pair(reference: Path, hypothesis: Path, *, allow_extra: bool = False) -> TranscriptPair:
+def read_pair(
+    reference: Path,
+    hypothesis: Path,
+    *,
+    allow_extra: bool = False,
+    gaps: nist.Gaps = "following",
+) -> TranscriptPair:
     """Read a file of references and one of hypotheses; a `.ctm` is cut up by its `.stm`.
+
+    Args:
+        reference: texts by id, or segments.
+        hypothesis: texts by id, or words with their times.
+        allow_extra: leave out words of recordings that have no references.
+        gaps: where words of a `.ctm` belong that are said between segments.
 
     Raises:
         DataError: as `read_transcripts`; words of a `.ctm` in recordings without references, unless
@@ -85,10 +99,9 @@ def read_pair(reference: Path, hypothesis: Path, *, allow_extra: bool = False) -
     if references.format != "stm" or said.format != "ctm":
         if said.format == "ctm":
             nist.words_by_recording(said.words, hypothesis)
-        hypotheses = {key: text for key, text in said.texts.items() if isinstance(text, str)}
-        return TranscriptPair(references=references, hypotheses=hypotheses, notes=())
-    segmented = nist.put_into_segments(said.words, references.segments)
-    notes = []
+        return TranscriptPair(references=references, hypotheses=said.texts, notes=said.notes)
+    segmented = nist.put_into_segments(said.words, references.segments, gaps)
+    notes = [*said.notes]
     if segmented.num_ignored:
         notes.append(f"{segmented.num_ignored} words in segments that are not to be scored")
     if segmented.elsewhere:
@@ -186,7 +199,7 @@ def _read_kaldi(path: Path, lines: list[Line], role: Role) -> TranscriptFile:  #
     return TranscriptFile(path=path, format="kaldi", texts=texts)
 
 
-def _read_trn(path: Path, lines: list[Line], role: Role) -> TranscriptFile:
+def _read_trn(path: Path, lines: list[Line], role: Role) -> TranscriptFile:  # noqa: ARG001
     texts: dict[str, str | Alternates] = {}
     ids = UniqueIds(path)
     for number, line in lines:
@@ -200,15 +213,8 @@ def _read_trn(path: Path, lines: list[Line], role: Role) -> TranscriptFile:
         if re.search(r"\s", utterance_id):
             raise DataError(f"{where}: the id {utterance_id!r} has white space in it")
         ids.add(utterance_id, number)
-        texts[utterance_id] = _marked_text(text, role, where)
+        texts[utterance_id] = alternates.parse_alternates(text, where)
     return TranscriptFile(path=path, format="trn", texts=texts)
-
-
-def _marked_text(text: str, role: Role, where: str) -> str | Alternates:
-    marked = alternates.parse_alternates(text, where)
-    if role == "hypothesis" and not isinstance(marked, str):
-        raise DataError(f"{where}: alternates {{ a / b }} belong into references")
-    return marked
 
 
 def _read_icefall(path: Path, lines: list[Line], role: Role) -> TranscriptFile:
@@ -294,11 +300,14 @@ def _read_stm(path: Path, lines: list[Line], role: Role) -> TranscriptFile:
 def _read_ctm(path: Path, lines: list[Line], role: Role) -> TranscriptFile:
     if role == "reference":
         raise DataError(f"{path}: a .ctm has no utterances to score; references are a .stm")
-    words = tuple(nist.parse_ctm(lines, path))
+    all_words = nist.parse_ctm(lines, path)
+    words = tuple(word for word in all_words if word.type in (None, "lex"))
+    others = len(all_words) - len(words)
     texts: dict[str, str | Alternates] = {}
     if len({(word.recording, word.channel) for word in words}) == len({w.recording for w in words}):
         texts |= nist.words_by_recording(words, path)
-    return TranscriptFile(path=path, format="ctm", texts=texts, words=words)
+    notes = (f"{others} tokens of another type than lex left out",) if others else ()
+    return TranscriptFile(path=path, format="ctm", texts=texts, words=words, notes=notes)
 
 
 _READERS: dict[str, Callable[[Path, list[Line], Role], TranscriptFile]] = {

@@ -3,11 +3,11 @@
 White space around the marks may be missing, `@` is the empty wording, also outside of braces, and
 wordings may hold further alternates. A word ends before its tag, as in `word;tag`. All as NIST's
 sclite reads it. Of all wordings the one that is scored has the fewest errors,
-then the most correct words, then stands first.
+then the most correct words, then stands first. A hypothesis may have alternates too.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -19,8 +19,10 @@ from asr.text.lines import quoted
 
 _ERROR = 1 << 32  # cost of an error; a correct word saves 1, so errors decide first
 _MAX_CELLS = 25_000_000  # of the search's table: 200 MB
+_MAX_PAIRS = 2_000_000  # of states, where both sides have alternates: some seconds
 
 
+_TAG = re.compile(r"(?<!\\);.*")
 _GLUED = re.compile(r"[^\s{}/]+\{\S*")  # which sclite cannot read either
 
 
@@ -45,6 +47,16 @@ class Alternates:
         )
 
 
+def join_runs(runs: Iterable[str | Alternates]) -> str | Alternates:
+    """One text of several, with alternates if one of them has some."""
+    parts: list[str | Delimiter] = [""]
+    for run in runs:
+        first, *rest = run.parts if isinstance(run, Alternates) else (run,)
+        parts[-1] = f"{parts[-1]} {first}".strip()
+        parts += rest
+    return Alternates(tuple(parts)) if len(parts) > 1 else str(parts[0])
+
+
 def parse_alternates(text: str, where: str) -> str | Alternates:
     """Find the alternates in a text; it is returned as it is where it has none.
 
@@ -65,7 +77,7 @@ def parse_alternates(text: str, where: str) -> str | Alternates:
         if not is_mark:
             if word != "@":
                 # NIST's tags of words, as `word;tag`, are not compared.
-                run.append(word.partition(";")[0] or word)
+                run.append(_TAG.sub("", word).replace("\\;", ";") or word)
             continue
         depth += {"{": 1, "/": 0, "}": -1}[word]
         if depth < 0:
@@ -119,6 +131,61 @@ def choose_wording(
             code = numbers.get(node.word, -1)
             rows.append(_next_row(rows[node.before[0]], codes == code, insertions))
     return _trace(lattice, rows, hypothesis)
+
+
+def choose_wordings(
+    reference: str | Alternates, hypothesis: Alternates, utterance_id: str
+) -> tuple[list[str], list[str]]:
+    """The words of two wordings, of the reference and the hypothesis, that are nearest.
+
+    Raises:
+        DataError: as `choose_wording`.
+    """
+    if isinstance(reference, str):
+        reference = Alternates((reference,))
+    expected, said = _lattice(reference), _lattice(hypothesis)
+    if len(expected) * len(said) > _MAX_PAIRS:
+        raise DataError(
+            f"utterance {utterance_id}: {len(expected)} words against {len(said)}, both with "
+            "alternates, are too many to choose exactly; split it"
+        )
+    best: dict[tuple[int, int], tuple[int, tuple[int, int]]] = {(0, 0): (0, (0, 0))}
+    for i, node in enumerate(expected):
+        for j, other in enumerate(said):
+            if i or j:
+                steps = _steps(i, node, j, other)
+                best[i, j] = min(
+                    ((best[before][0] + cost, before) for cost, before in steps),
+                    key=lambda option: option[0],
+                )
+    place = (len(expected) - 1, len(said) - 1)
+    words: tuple[list[str], list[str]] = ([], [])
+    while place != (0, 0):
+        before = best[place][1]
+        for chosen, lattice, here, there in zip(
+            words, (expected, said), place, before, strict=True
+        ):
+            word = lattice[here].word
+            if here != there and word is not None:
+                chosen.append(word)
+        place = before
+    return words[0][::-1], words[1][::-1]
+
+
+def _steps(i: int, node: "_Node", j: int, other: "_Node") -> Iterator[tuple[int, tuple[int, int]]]:
+    """What leads to a pair of states: its cost, and from where."""
+    if node.word is None and node.before:
+        yield from ((0, (before, j)) for before in node.before)
+    elif other.word is None and other.before:
+        yield from ((0, (i, before)) for before in other.before)
+    else:
+        if node.word is not None and other.word is not None:
+            cost = -1 if node.word == other.word else _ERROR
+            yield cost, (node.before[0], other.before[0])
+        if node.word is not None:
+            yield _ERROR, (node.before[0], j)
+        if other.word is not None:
+            yield _ERROR, (i, other.before[0])
 
 
 @dataclass(frozen=True, slots=True)

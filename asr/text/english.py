@@ -114,20 +114,27 @@ _ORDINALS = {
     **{f"{word}th": value for word, value in _UNITS.items()
        if value in (4, 6, 7) or (value >= 10 and value != 12)},
 }  # fmt: skip
-_CURRENCIES = {"$": "dollars", "£": "pounds", "€": "euros", "¥": "yen"}
-_MONEY = re.compile(r"([$£€¥])\s*(\d[\d,.]*\d|\d)(\s+(?:thousand|million|billion|trillion)\b)?")
+_CURRENCIES = {"$": "dollars", "£": "pounds", "€": "euros", "¥": "yen", "¢": "cents"}
+_AMOUNT = r"(\d[\d,.]*\d|\d)(s\b|\s+(?:thousand|million|billion|trillion)\b)?"
+_MONEY = re.compile(rf"([$£€¥¢])\s*{_AMOUNT}|{_AMOUNT}\s*([$£€¥¢])(?!\s*\d)")
+_MINUS = re.compile(r"(?<![\w.,:$£€¥¢%)-])[-−](?=[$£€¥¢]?\d)")  # noqa: RUF001
 _DIGIT_COMMA = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 def normalize_english(text: str, normalize_basic: Callable[[str], str]) -> str:
     """Rewrite in one way; case and punctuation as `normalize_basic` leaves them."""
-    text = _MONEY.sub(lambda m: f"{m[2]}{m[3] or ''} {_CURRENCIES[m[1]]}", text)
+    text = _MONEY.sub(_spoken_money, _MINUS.sub("minus ", text))
     text = text.replace("%", " percent ").replace("&", " and ")
     text = _DIGIT_COMMA.sub("", normalize_basic(text))
     words = [word for word in text.split() if word not in _HESITATIONS]
     words = [part for word in words for part in _expand(word).split()]
     words = [_SPELLING.get(word, word) for word in words]
     return " ".join(" ".join(_write_numbers(words)).split())
+
+
+def _spoken_money(money: "re.Match[str]") -> str:
+    sign, amount, scale = money[1] or money[6], money[2] or money[4], money[3] or money[5] or ""
+    return f"{amount}{scale} {_CURRENCIES[sign]} "
 
 
 def _expand(word: str) -> str:

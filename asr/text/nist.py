@@ -1,18 +1,22 @@
 """NIST's files with times: `.stm` references, `.ctm` hypotheses, and the words put into segments.
 
-A word belongs to the segment of its file and channel that its middle lies in, or else to the
-nearest one, so that a word spoken where no reference is counts as an insertion, as in sclite.
-Words inside IGNORE_TIME_SEGMENT_IN_SCORING are not scored.
+A word belongs to the segment of its file and channel that its middle lies in; between segments, to
+the one that follows, as in sclite, or to the nearest one. So a word spoken where no reference is
+counts as an insertion. Words inside IGNORE_TIME_SEGMENT_IN_SCORING are not scored.
 """
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from asr.errors import DataError
-from asr.text.alternates import Alternates, parse_alternates
+from asr.text.alternates import Alternates, Delimiter, join_runs, parse_alternates
 from asr.text.lines import Line, UniqueIds, parse_seconds, quoted
+
+Gaps = Literal["following", "nearest"]
+"""Where a word between segments belongs."""
 
 IGNORED = "ignoretimesegmentinscoring"
 """With underscores or without."""
@@ -56,8 +60,11 @@ class TimedWord:
     """Seconds."""
     duration: float
     """Seconds."""
-    word: str
+    word: str | Alternates
+    """One, or what stands from `<ALT_BEGIN>` to `<ALT_END>`, whose time is its last middle's."""
     line: int
+    type: str | None = None
+    """In the files of Rich Transcription: `lex` is a word; a laugh or a hesitation is not."""
 
     @property
     def middle(self) -> float:
@@ -69,7 +76,7 @@ class TimedWord:
 class SegmentedWords:
     """The words of a `.ctm`, by segment."""
 
-    texts: dict[str, str]
+    texts: dict[str, str | Alternates]
     num_ignored: int
     """Words in segments that are not scored."""
     elsewhere: tuple[TimedWord, ...]
@@ -95,44 +102,85 @@ def parse_stm(lines: Sequence[Line], path: Path, *, alternates: bool) -> list[St
 
 
 def parse_ctm(lines: Sequence[Line], path: Path) -> list[TimedWord]:
-    """The words of a `.ctm`, by recording, channel and time.
+    """The words of a `.ctm`, by recording, channel and time; what is no word left out.
 
     Raises:
-        DataError: a malformed line.
+        DataError: a malformed line, or marks of alternates that do not match.
     """
-    words = []
+    words: list[TimedWord] = []
+    group: list[TimedWord] | None = None
     for number, line in lines:
         if line.startswith(";;"):
             continue
-        where = f"{path}:{number}"
-        fields = line.split()
-        if len(fields) not in (5, 6):
+        word = _timed_word(line, number, f"{path}:{number}")
+        mark = word.word.upper() if isinstance(word.word, str) else ""
+        if mark not in _MARKS:
+            (words if group is None else group).append(word)
+            continue
+        if (mark == _BEGIN) is (group is not None):
             raise DataError(
-                f"{where}: `file channel begin duration word [confidence]` is expected: "
-                f"{quoted(line)}"
+                f"{path}:{number}: {mark} without its {_END if mark == _BEGIN else _BEGIN}"
             )
-        recording, channel, begin, duration, word = fields[:5]
-        words.append(
-            TimedWord(
-                recording=recording,
-                channel=channel,
-                begin=parse_seconds(begin, where),
-                duration=parse_seconds(duration, where),
-                word=word,
-                line=number,
-            )
-        )
+        group = [*(group or ()), word]
+        if mark == _END:
+            words.append(_alternate(group, f"{path}:{number}"))
+            group = None
+    if group is not None:
+        raise DataError(f"{path}:{group[0].line}: {_BEGIN} without its {_END}")
     return sorted(words, key=lambda word: (word.recording, word.channel, word.begin))
 
 
-def words_by_recording(words: Sequence[TimedWord], path: Path) -> dict[str, str]:
+_BEGIN, _ALT, _END = _MARKS = ("<ALT_BEGIN>", "<ALT>", "<ALT_END>")
+
+
+def _timed_word(line: str, number: int, where: str) -> TimedWord:
+    fields = line.split()
+    if len(fields) not in (5, 6, 7, 8):
+        raise DataError(
+            f"{where}: `file channel begin duration word [confidence [type [speaker]]]` is "
+            f"expected: {quoted(line)}"
+        )
+    recording, channel, begin, duration, word = fields[:5]
+    is_mark = word.upper() in _MARKS  # has stars in the place of times
+    return TimedWord(
+        recording=recording,
+        channel=channel,
+        begin=0.0 if is_mark else parse_seconds(begin, where),
+        duration=0.0 if is_mark else parse_seconds(duration, where),
+        word=word,
+        line=number,
+        type=fields[6].lower() if len(fields) > 6 and not is_mark else None,
+    )
+
+
+def _alternate(group: Sequence[TimedWord], where: str) -> TimedWord:
+    """What stands from a mark of beginning to one of end, as one word."""
+    spoken = [word for word in group if str(word.word).upper() not in _MARKS]
+    if not spoken:
+        raise DataError(f"{where}: alternates without a word, and so without a time")
+    last = max(spoken, key=lambda word: word.middle)
+    tracks = {_track(word) for word in group}
+    if len(tracks) > 1:
+        raise DataError(f"{where}: alternates of two files or channels")
+    marks = {_BEGIN: Delimiter.OPEN, _ALT: Delimiter.OR, _END: Delimiter.CLOSE}
+    parts: list[str | Delimiter] = [""]
+    for word in group:
+        text = str(word.word)
+        if text.upper() in marks:
+            parts += [marks[text.upper()], ""]
+        else:
+            parts[-1] = f"{parts[-1]} {text}".strip()
+    return replace(last, word=Alternates(tuple(parts)), type=None)
+
+
+def words_by_recording(words: Sequence[TimedWord], path: Path) -> dict[str, str | Alternates]:
     """Each recording's words as one text.
 
     Raises:
         DataError: a recording with two channels.
     """
     channels: dict[str, str] = {}
-    texts: dict[str, list[str]] = {}
+    texts: dict[str, list[str | Alternates]] = {}
     for word in words:
         if channels.setdefault(word.recording, word.channel) != word.channel:
             raise DataError(
@@ -140,20 +188,26 @@ def words_by_recording(words: Sequence[TimedWord], path: Path) -> dict[str, str]
                 f"{channels[word.recording]}; channels need a .stm as reference"
             )
         texts.setdefault(word.recording, []).append(word.word)
-    return {recording: " ".join(spoken) for recording, spoken in texts.items()}
+    return {recording: join_runs(spoken) for recording, spoken in texts.items()}
 
 
-def put_into_segments(words: Sequence[TimedWord], segments: Sequence[StmSegment]) -> SegmentedWords:
+def put_into_segments(
+    words: Sequence[TimedWord], segments: Sequence[StmSegment], gaps: Gaps = "following"
+) -> SegmentedWords:
     """Give every word the segment that it was said in; a segment may stay without words.
 
     Args:
         words: in order of time.
         segments: without overlap.
+        gaps: where a word between segments belongs.
     """
+    segment_of = _following if gaps == "following" else _nearest
     tracks: dict[tuple[str, str], list[StmSegment]] = {}
     for segment in sorted(segments, key=lambda segment: segment.begin):
         tracks.setdefault(_track(segment), []).append(segment)
-    texts: dict[str, list[str]] = {segment.id: [] for segment in segments if not segment.ignored}
+    texts: dict[str, list[str | Alternates]] = {
+        segment.id: [] for segment in segments if not segment.ignored
+    }
     num_ignored = 0
     elsewhere = []
     for word in words:
@@ -161,13 +215,13 @@ def put_into_segments(words: Sequence[TimedWord], segments: Sequence[StmSegment]
         if track is None:
             elsewhere.append(word)
             continue
-        segment = _nearest(track, word.middle)
+        segment = segment_of(track, word.middle)
         if segment.ignored:
             num_ignored += 1
         else:
             texts[segment.id].append(word.word)
     return SegmentedWords(
-        texts={segment_id: " ".join(spoken) for segment_id, spoken in texts.items()},
+        texts={segment_id: join_runs(spoken) for segment_id, spoken in texts.items()},
         num_ignored=num_ignored,
         elsewhere=tuple(elsewhere),
     )
@@ -216,6 +270,12 @@ def _check_overlap(segments: Sequence[StmSegment], path: Path) -> None:
                 "could belong to both"
             )
         ends[track] = segment
+
+
+def _following(track: Sequence[StmSegment], time: float) -> StmSegment:
+    """The first that ends after the time, or the last one."""
+    after = bisect_right(track, time, key=lambda segment: segment.end)
+    return track[min(after, len(track) - 1)]
 
 
 def _nearest(track: Sequence[StmSegment], time: float) -> StmSegment:

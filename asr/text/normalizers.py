@@ -1,10 +1,11 @@
 """Named text normalizers, applied to references and hypotheses alike before they are compared.
 
-Each is idempotent: normalized text stays as it is.
+Each but `whisper` is idempotent: normalized text stays as it is.
 """
 
 import unicodedata
 from collections.abc import Callable, Mapping
+from functools import cache
 
 from asr.errors import ConfigError
 from asr.text.english import normalize_english
@@ -43,10 +44,33 @@ def _is_inside(text: str, position: int) -> bool:
     return text[position] in ".,:" and all(name == "Nd" for name in classes)
 
 
+def normalize_whisper(text: str) -> str:
+    """English as OpenAI's Whisper and the Open ASR Leaderboard normalize it."""
+    return " ".join(_whisper_normalizer()(text).split())
+
+
+@cache
+def _whisper_normalizer() -> Callable[[str], str]:
+    """The package `whisper-normalizer`'s.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    try:
+        from whisper_normalizer.english import EnglishTextNormalizer
+    except ImportError as error:
+        raise ConfigError(
+            "normalizer whisper needs a package: pip install 'asr-recipes[normalizer]'"
+        ) from error
+    normalizer: Callable[[str], str] = EnglishTextNormalizer()
+    return normalizer
+
+
 NORMALIZERS: Mapping[str, Callable[[str], str]] = {
     "none": normalize_none,
     "basic": normalize_basic,
     "english": lambda text: normalize_english(text, normalize_basic),
+    "whisper": normalize_whisper,
 }
 
 
@@ -54,8 +78,10 @@ def find_normalizer(name: str) -> Callable[[str], str]:
     """The normalizer of a name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or its package is not there.
     """
     if name not in NORMALIZERS:
         raise ConfigError(f"no normalizer {name!r}; there are {', '.join(NORMALIZERS)}")
+    if name == "whisper":
+        _whisper_normalizer()
     return NORMALIZERS[name]

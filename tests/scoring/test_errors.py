@@ -20,7 +20,13 @@ from asr.scoring.errors import (
     score,
     word_error_interval,
 )
-from asr.text.alternates import Alternates, Delimiter, choose_wording, parse_alternates
+from asr.text.alternates import (
+    Alternates,
+    Delimiter,
+    choose_wording,
+    choose_wordings,
+    parse_alternates,
+)
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "dd"]), max_size=9)
 TEXTS = WORDS.map(" ".join)
@@ -263,6 +269,19 @@ def test_no_wording_has_fewer_errors_than_the_chosen_one(text: str, hypothesis: 
     assert fewest_errors(chosen, hypothesis) == min(fewest_errors(w, hypothesis) for w in every)
 
 
+@settings(deadline=None, max_examples=60)
+@given(ALTERNATES, ALTERNATES)
+def test_no_pair_of_wordings_has_fewer_errors_than_the_chosen_one(text: str, said: str) -> None:
+    reference, hypothesis = (parse_alternates(side, "here") for side in (text, said))
+    if isinstance(hypothesis, str):
+        return
+    chosen = choose_wordings(reference, hypothesis, "u")
+    parts = (reference,) if isinstance(reference, str) else reference.parts
+    pairs = [(w, h) for w in wordings(parts) for h in wordings(hypothesis.parts)]
+    assert chosen in pairs
+    assert fewest_errors(*chosen) == min(fewest_errors(w, h) for w, h in pairs)
+
+
 # Left: a reference; right: what is scored against the hypothesis, as sclite 2.4.11 showed for each.
 @pytest.mark.parametrize(
     ("text", "hypothesis", "chosen"),
@@ -284,6 +303,7 @@ def test_what_is_said_outside_of_braces_is_read_as_sclite_reads_it() -> None:
     assert parse_alternates("a / @ b", "here") == "a / b"
     assert parse_alternates("and/or we", "here") == "and/or we"
     assert parse_alternates("word;tag is ;", "here") == "word is ;"
+    assert parse_alternates(r"b\;b;one\;tag;two c", "here") == "b;b c"
 
 
 def test_a_brace_inside_of_a_word_is_refused() -> None:
