@@ -17,6 +17,8 @@ def ctc_loss(
 ) -> Float[Tensor, " batch"]:
     """Negative log-probability of each transcript, in nats; 0 where no path exists.
 
+    On a GPU lengths that lie there are read back, for which the host waits: give the host's.
+
     An utterance without a path adds no gradient: callers count such utterances with
     `asr.decoding.required_steps`, which is exact.
     """

@@ -1,7 +1,8 @@
 """What training does to audio and features so that the network meets more than the corpus holds.
 
 Everything works on a batch at once, on the batch's device, and takes its random numbers from a
-generator, so that a step's augmentation is a function of its seed.
+generator, so that a step's augmentation is a function of its seed. Lengths are known on the host:
+they are tensors in its memory, as is what changes them.
 
 Dimension names: batch (utterances), sample (of audio), frame (of features), bin (of a frame).
 """
@@ -18,6 +19,7 @@ from torch import Generator, Tensor
 
 from asr import model
 from asr.config import AugmentConfig, FeatureConfig
+from asr.training.batch import send
 from asr.training.draws import on_host
 from asr.training.rooms import Rooms
 
@@ -54,9 +56,8 @@ def augment_waveforms(
         if rooms is not None and rooms.responses is not None:
             wet = convolve(waveforms, rooms.draw_responses(len(waveforms), generator))
         else:
-            rt60 = _uniform(len(waveforms), *config.reverb_rt60, generator)
-            longest = _largest(rt60, config.reverb_rt60[1])
-            wet = reverberate(waveforms, rt60, longest, sample_rate, generator)
+            rt60 = _uniform(len(waveforms), *config.reverb_rt60, on_host(generator, "decay"))
+            wet = reverberate(waveforms, rt60, sample_rate, generator)
         waveforms = torch.where(chosen[:, None], wet, waveforms)
     if config.noise_probability:
         chosen = _uniform(len(waveforms), 0.0, 1.0, generator) < config.noise_probability
@@ -90,32 +91,30 @@ def add_silence(
     generator: Generator,
 ) -> tuple[Float[Tensor, "batch padded"], Int[Tensor, " batch"]]:
     """Zeros before and after each utterance, of up to `longest` samples each."""
-    before, after = (
-        _uniform(len(waveforms), 0.0, longest + 1.0, generator).long() for _ in range(2)
-    )
+    host, device = on_host(generator, "silence"), waveforms.device
+    before, after = (_uniform(len(waveforms), 0.0, longest + 1.0, host).long() for _ in range(2))
     num_padded = before + num_samples + after
-    room = int(_largest(num_padded, waveforms.shape[1] + 2.0 * longest))
-    source = torch.arange(room, device=waveforms.device) - before[:, None]
+    room = torch.arange(int(num_padded.max()), device=device)
+    source = room - send(before, device)[:, None]
     padded = waveforms.gather(1, source.clamp(0, waveforms.shape[1] - 1))
-    inside = (source >= 0) & (source < num_samples[:, None])
+    inside = (source >= 0) & (source < send(num_samples, device)[:, None])
     return padded.masked_fill(~inside, 0.0), num_padded
 
 
 def reverberate(
     waveforms: Float[Tensor, "batch sample"],
     rt60: Float[Tensor, " batch"],
-    longest: float,
     sample_rate: int,
     generator: Generator,
 ) -> Float[Tensor, "batch sample"]:
     """Speech in a room: the direct sound, then noise that falls by 60 dB in `rt60` seconds.
 
     The power of the tail is at most that of the direct sound, drawn for each utterance; it is cut
-    off after `longest` seconds.
+    off after the longest `rt60`.
     """
-    num_taps = math.ceil(longest * sample_rate)
+    num_taps = math.ceil(float(rt60.max()) * sample_rate)
     seconds = torch.arange(1, num_taps + 1, device=waveforms.device) / sample_rate
-    decay = torch.exp(-math.log(1000) * seconds / rt60[:, None])
+    decay = torch.exp(-math.log(1000) * seconds / send(rt60, waveforms.device)[:, None])
     tail = decay * _normal((len(waveforms), num_taps), generator)
     tail = tail / tail.square().sum(dim=1, keepdim=True).sqrt()
     tail = tail * _uniform(len(waveforms), 0.1, 1.0, generator)[:, None]
@@ -166,20 +165,18 @@ def stretch_time(
     features: Float[Tensor, "batch frame bin"],
     num_frames: Int[Tensor, " batch"],
     speeds: Float[Tensor, " batch"],
-    slowest: float,
 ) -> tuple[Float[Tensor, "batch stretched bin"], Int[Tensor, " batch"]]:
     """Frames read at another speed, by linear interpolation; for features without audio.
 
     Args:
         features: of any kind.
         num_frames: of each row.
-        speeds: of each row, none below `slowest`.
-        slowest: says on a GPU how much room the result is given.
+        speeds: of each row.
     """
     num_stretched = (num_frames / speeds).round().long().clamp_min(1)
-    room = _largest(num_stretched, features.shape[1] / slowest + 1)
-    position = torch.arange(int(room), device=features.device) * speeds[:, None]
-    last = (num_frames - 1)[:, None]
+    room = torch.arange(int(num_stretched.max()), device=features.device)
+    position = room * send(speeds, features.device)[:, None]
+    last = send(num_frames - 1, features.device)[:, None]
     left = torch.minimum(position.long(), last)
     right = torch.minimum(left + 1, last)
     weight = (position - left).clamp(0, 1)[:, :, None]
@@ -264,19 +261,18 @@ def join_pairs(
         lengths = torch.cat([lengths, torch.zeros_like(lengths[-1:])])
     size = values.shape[1]
     both = torch.cat([values[::2], values[1::2]], dim=1)
-    first, total = lengths[::2, None], lengths[::2] + lengths[1::2]
+    first, total = send(lengths[::2, None], values.device), lengths[::2] + lengths[1::2]
     place = torch.arange(2 * size, device=values.device).expand(len(both), -1)
     source = torch.where(place < first, place, (place - first + size).clamp_max(2 * size - 1))
     source = source.reshape(*source.shape, *[1] * (values.ndim - 2)).expand_as(both)
-    joined = _zero_after(both.gather(1, source), total)
-    return joined[:, : int(_largest(total, 2.0 * size))], total
+    return _zero_after(both.gather(1, source), total)[:, : int(total.max())], total
 
 
 def choose_speeds(num_utterances: int, speeds: Sequence[float], generator: Generator) -> Tensor:
     """One of `speeds` for each utterance, [batch]."""
     host = on_host(generator, "speed")
     index = torch.randint(len(speeds), (num_utterances,), generator=host)
-    return torch.tensor(speeds)[index].to(generator.device, non_blocking=True)
+    return torch.tensor(speeds)[index]
 
 
 def mask_features(
@@ -294,6 +290,7 @@ def mask_features(
         strength: share of the configured widths, 0 to 1.
     """
     batch, frames, bins = features.shape
+    num_frames = send(num_frames, features.device)
     masked = torch.zeros(batch, frames, bins, dtype=torch.bool, device=features.device)
     if config.time_masks:
         per_utterance = config.time_masks * num_frames / (10 * frames_per_second)
@@ -339,11 +336,6 @@ def _choose(values: Sequence[float], generator: Generator) -> float:
     return values[int(index)]
 
 
-def _largest(values: Tensor, bound: float) -> float:
-    """The largest of `values`, or what they cannot exceed if reading them would mean waiting."""
-    return float(values.max()) if values.device.type == "cpu" else bound
-
-
 @functools.lru_cache
 def _resampling(factor: int, device: torch.device) -> torchaudio.transforms.Resample:
     resampling = torchaudio.transforms.Resample(factor, _PERCENT, dtype=torch.float32)
@@ -361,7 +353,7 @@ def _normal(shape: tuple[int, ...], generator: Generator) -> Tensor:
 
 def _zero_after(values: Tensor, lengths: Tensor) -> Tensor:
     position = torch.arange(values.shape[1], device=values.device)
-    beyond = position >= lengths[:, None]
+    beyond = position >= send(lengths, values.device)[:, None]
     return values.masked_fill(beyond.reshape(*beyond.shape, *[1] * (values.ndim - 2)), 0.0)
 
 

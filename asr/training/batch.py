@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -22,7 +21,11 @@ from asr.files import open_atomic
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Utterances padded with zeros to one length."""
+    """Utterances padded with zeros to one length.
+
+    Lengths and targets stay in the host's memory, where a step needs to know them: reading them
+    from a GPU would mean waiting for all that it has been given to do.
+    """
 
     ids: tuple[str, ...]
     inputs: Tensor
@@ -38,13 +41,10 @@ class Batch:
     """Means and standard deviations of each one's speaker, [batch, two, bin]; for normalization
     by "speaker"."""
 
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same on another device; on the way to a GPU while the host goes on."""
-        tensors = self.tensors
-        if torch.device(device).type == "cuda":
-            tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
-        moved: dict[str, Any] = {n: t.to(device, non_blocking=True) for n, t in tensors.items()}
-        return replace(self, **moved)
+    def to(self, device: torch.device) -> "Batch":
+        """The same with inputs and statistics on another device."""
+        statistics = None if self.statistics is None else send(self.statistics, device)
+        return replace(self, inputs=send(self.inputs, device), statistics=statistics)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -57,6 +57,13 @@ class Batch:
     def is_audio(self) -> bool:
         """Whether the inputs are samples."""
         return self.inputs.ndim == 2
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; on the way from the host to a GPU while the host goes on."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def make_batch(

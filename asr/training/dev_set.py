@@ -10,7 +10,7 @@ from asr.decoding import greedy
 from asr.model import Network, ctc_loss
 from asr.scoring import ErrorCounts, UtteranceScore, score
 from asr.text import TokenTable
-from asr.training.batch import Examples
+from asr.training.batch import Examples, send
 from asr.training.inputs import input_features
 from asr.training.processes import gather
 
@@ -59,8 +59,10 @@ def score_dev(
         batch = examples.batch(rows).to(fabric.device)
         with torch.inference_mode():
             features, num_frames = input_features(network.frontend, batch)
-            log_probs, num_steps = network.encoder(features, num_frames)
-            losses = ctc_loss(log_probs, num_steps, batch.targets, batch.num_tokens)
+            log_probs, _ = network.encoder(features, send(num_frames, features.device))
+            num_steps = network.encoder.num_steps(num_frames)
+            targets = send(batch.targets, features.device)
+            losses = ctc_loss(log_probs, num_steps, targets, batch.num_tokens).cpu()
         values = log_probs.cpu().numpy()
         share += [
             (row, loss, tokens.decode(greedy(steps[:count]).tokens))

@@ -4,8 +4,8 @@ from typing import Literal
 
 from torch import Generator
 
-Use = Literal["speed", "joining", "rooms"]
-_USES: tuple[Use, ...] = ("speed", "joining", "rooms")
+Use = Literal["speed", "joining", "rooms", "silence", "decay"]
+_USES: tuple[Use, ...] = ("speed", "joining", "rooms", "silence", "decay")
 
 
 def on_host(generator: Generator, use: Use) -> Generator:

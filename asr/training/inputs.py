@@ -27,7 +27,7 @@ from asr.training.augment import (
     stretch_time,
     warp_frequencies,
 )
-from asr.training.batch import Batch, make_batch, samples_per_unit
+from asr.training.batch import Batch, make_batch, samples_per_unit, send
 from asr.training.draws import on_host
 from asr.training.rooms import Rooms
 
@@ -64,7 +64,7 @@ class Augmentation:
         if settings.speeds == (1.0,):
             return base, num_frames
         speeds = choose_speeds(len(num_frames), settings.speeds, self.generator)
-        return stretch_time(base, num_frames, speeds, min(settings.speeds))
+        return stretch_time(base, num_frames, speeds)
 
     def change_base(
         self, base: Tensor, num_frames: Tensor, frontend: Frontend
@@ -94,9 +94,12 @@ class Augmentation:
 def input_features(
     frontend: Frontend, batch: Batch, augmentation: Augmentation | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Features [batch, frame, bin] as the encoder takes them, and numbers of frames [batch]."""
+    """Features [batch, frame, bin] as the encoder takes them, and numbers of frames [batch].
+
+    The numbers stay on the host.
+    """
     base, num_frames = base_features(frontend, batch, augmentation)
-    features = frontend.finish(base, num_frames, batch.statistics)
+    features = frontend.finish(base, send(num_frames, base.device), batch.statistics)
     if augmentation is None:
         return features, num_frames
     return augmentation.mask(features, num_frames, frontend.config)
@@ -111,7 +114,8 @@ def base_features(
         if augmentation is not None:
             rate = frontend.config.sample_rate
             waveforms, num_samples = augmentation.change_waveforms(waveforms, num_samples, rate)
-        base, num_frames = frontend.base(waveforms, num_samples)
+        base, _ = frontend.base(waveforms, send(num_samples, waveforms.device))
+        num_frames = frontend.num_frames(num_samples)
     else:
         base, num_frames = frontend.with_noise(batch.inputs), batch.lengths
         if augmentation is not None:

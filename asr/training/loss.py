@@ -11,7 +11,7 @@ from asr.config import Config
 from asr.decoding import required_steps
 from asr.model import Network, ctc_loss
 from asr.training.augment import join_pairs
-from asr.training.batch import Batch
+from asr.training.batch import Batch, send
 from asr.training.inputs import Augmentation, draw_joined, input_features
 from asr.training.rooms import Rooms
 
@@ -51,7 +51,7 @@ class Objective(nn.Module):
         into the steps, which can happen when an utterance is played faster.
 
         Args:
-            batch: on the network's device.
+            batch: with inputs on the network's device.
             generator: of the augmentation; dropout takes torch's own.
             done: share of the training that is over.
         """
@@ -72,21 +72,23 @@ class Objective(nn.Module):
         if joined:
             targets, num_tokens = join_targets(targets, num_tokens, self.separator)
         targets, num_tokens = targets.repeat(views, 1), num_tokens.repeat(views)
-        encoder = self.network.encoder
+        encoder, device = self.network.encoder, features.device
+        num_steps = encoder.num_steps(num_frames)  # like all lengths here, on the host
+        skipped = send(num_steps < required_steps(targets, num_tokens), device)
+        targets, frames_there = send(targets, device), send(num_frames, device)
         reduced = self.dtype != torch.float32
         with torch.autocast(features.device.type, self.dtype, enabled=reduced):
             if settings.intermediate:
-                log_probs, middle, num_steps = encoder.forward_with_middle(features, num_frames)
+                log_probs, middle, _ = encoder.forward_with_middle(features, frames_there)
             else:
-                log_probs, num_steps = encoder(features, num_frames)
+                log_probs, _ = encoder(features, frames_there)
         ctc = ctc_loss(log_probs, num_steps, targets, num_tokens)
-        skipped = num_steps < required_steps(targets, num_tokens)
         total = ctc
         if settings.intermediate:
             inner = ctc_loss(middle, num_steps, targets, num_tokens)
             total = torch.lerp(total, inner, settings.intermediate)
         if settings.consistency:
-            divergence = view_divergence(log_probs, num_steps)
+            divergence = view_divergence(log_probs, send(num_steps, device))
             total = total.view(2, -1).mean(dim=0) + settings.consistency * divergence
             ctc, skipped = ctc.view(2, -1).mean(dim=0), skipped.chunk(2)[0]
         if joined:

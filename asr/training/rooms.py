@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from asr.corpus import PackedCorpus
+from asr.training.batch import send
 from asr.training.draws import on_host
 
 
@@ -37,7 +38,7 @@ class Rooms:
             samples = _samples(self.noise, row)
             start = int(place * len(samples))
             target[:] = np.take(samples, np.arange(start, start + size), mode="wrap")
-        return torch.from_numpy(drawn).to(generator.device, non_blocking=True)
+        return send(torch.from_numpy(drawn), generator.device)
 
     def draw_responses(
         self, num_utterances: int, generator: Generator
@@ -48,7 +49,7 @@ class Rooms:
         drawn, _ = self.responses.padded(rows)
         responses = drawn.astype(np.float32)
         responses /= np.sqrt(np.square(responses).sum(axis=1, keepdims=True))
-        return torch.from_numpy(responses).to(generator.device, non_blocking=True)
+        return send(torch.from_numpy(responses), generator.device)
 
 
 def _draw(

@@ -179,7 +179,8 @@ class Learner:
         self.optimizer.step()
         # The average follows more closely in the first steps.
         decay = min(self.settings.average_decay, (2 + number) / (11 + number))
-        torch._foreach_lerp_(list(self.average.parameters()), self.parameters, 1 - decay)
+        with torch.no_grad():  # or it would remember all steps, to lead a gradient back to them
+            torch._foreach_lerp_(list(self.average.parameters()), self.parameters, 1 - decay)
         return finite
 
     def state(self) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def test_without_shuffling_the_shortest_come_first() -> None:
     assert np.corrcoef(longest, np.arange(len(longest)))[0, 1] > 0.95
 
 
-def test_a_batch_moves_whole() -> None:
+def test_of_a_batch_the_inputs_alone_leave_the_host() -> None:
     corpus_batch = torch.zeros(1, 2, dtype=torch.int16)
     from asr.training.batch import Batch
 
@@ -153,8 +153,12 @@ def test_a_batch_moves_whole() -> None:
         lengths=torch.tensor([2]),
         targets=torch.tensor([[1]]),
         num_tokens=torch.tensor([1]),
+        statistics=torch.zeros(1, 2, 3),
     )
-    moved = batch.to("meta")
-    tensors = (moved.inputs, moved.lengths, moved.targets, moved.num_tokens)
-    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    moved = batch.to(torch.device("meta"))
+    devices = {name: tensor.device.type for name, tensor in moved.tensors.items()}
+    assert {name for name, device in devices.items() if device == "meta"} == {
+        "inputs",
+        "statistics",
+    }
     assert moved.ids == ("a",)

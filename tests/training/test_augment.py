@@ -122,7 +122,7 @@ def test_silence_stays_silent_under_noise() -> None:
 def test_reverberation_decays_by_60_db_in_its_time() -> None:
     impulse = torch.zeros(200, 8000)
     impulse[:, 0] = 1
-    wet = reverberate(impulse, torch.full((200,), 0.5), 0.5, RATE, generator())
+    wet = reverberate(impulse, torch.full((200,), 0.5), RATE, generator())
     torch.testing.assert_close(wet[:, 0], torch.ones(200), atol=1e-4, rtol=0)
     power = wet.square().mean(0)
     early, late = power[100:300].mean(), power[2100:2300].mean()
@@ -135,14 +135,14 @@ def test_stretching_at_speed_one_changes_nothing() -> None:
     frames = torch.randn(2, 7, 3, generator=generator())
     frames[1, 5:] = 0
     lengths = torch.tensor([7, 5])
-    stretched, num_frames = stretch_time(frames, lengths, torch.ones(2), 1.0)
+    stretched, num_frames = stretch_time(frames, lengths, torch.ones(2))
     torch.testing.assert_close(stretched, frames)
     assert torch.equal(num_frames, lengths)
 
 
 def test_stretching_reads_a_ramp_at_another_speed() -> None:
     ramp = torch.arange(20.0)[None, :, None]
-    stretched, num_frames = stretch_time(ramp, torch.tensor([20]), torch.tensor([0.5]), 0.5)
+    stretched, num_frames = stretch_time(ramp, torch.tensor([20]), torch.tensor([0.5]))
     assert num_frames.tolist() == [40]
     expected = (torch.arange(40) * 0.5).clamp(max=19)
     torch.testing.assert_close(stretched[0, :, 0], expected)
@@ -151,7 +151,7 @@ def test_stretching_reads_a_ramp_at_another_speed() -> None:
 def test_stretching_never_reads_padding() -> None:
     frames = torch.full((1, 20, 1), 1e6)
     frames[0, :10] = 1
-    stretched, num_frames = stretch_time(frames, torch.tensor([10]), torch.tensor([0.9]), 0.9)
+    stretched, num_frames = stretch_time(frames, torch.tensor([10]), torch.tensor([0.9]))
     assert num_frames.tolist() == [11]
     assert stretched[0, :11].max() == 1
     assert not stretched[0, 11:].any()

@@ -225,6 +225,14 @@ def test_the_loss_falls_within_twenty_steps(
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_the_average_remembers_no_step(
+    tone_corpus: dict[str, PackedCorpus], tmp_path: Path
+) -> None:
+    learner = make_learner(tone_corpus["train"], without_chance(), tmp_path, "cpu")
+    learner.step(np.arange(4), 0)
+    assert not any(parameter.requires_grad for parameter in learner.average.parameters())
+
+
 @needs_gpu
 def test_a_gpu_learns_what_a_cpu_learns(
     tone_corpus: dict[str, PackedCorpus], tmp_path: Path
