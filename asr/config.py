@@ -194,7 +194,7 @@ class InitConfig(Settings):
     need; otherwise they are those of the transcripts alone. Phones are always the recipe's."""
     freeze_share: float = Field(0.1, ge=0, le=1)
     """Share of the steps, the first ones, in which nothing but the output layer is trained."""
-    lower_rate: float = Field(0.3, ge=0, le=1)
+    lower_rate: float = Field(1.0, ge=0, le=1)
     """Share of the learning rate that all below the output layer is trained with afterwards."""
     replay: Path | None = None
     """Manifest of what the model was trained on, some of which is learnt again in each epoch, so

@@ -17,7 +17,7 @@ from asr.recipe.definition import load_recipe, load_recipe_config
 CONF = "init"
 """Name of the configuration that `write_fitting_conf` writes."""
 
-_RATE = 0.001  # of training: what a model has learnt is lost at the rates that random weights need
+_RATE = 0.002  # of training: what a model has learnt is lost at the rates that random weights need
 
 
 def fit_settings(settings: Mapping[str, Any], model: Path) -> dict[str, Any]:

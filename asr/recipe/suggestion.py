@@ -27,7 +27,7 @@ _FEW_WORDS = 60  # so few different ones are units themselves
 _SHORT_SECONDS = 1.0  # an utterance whose mean says which word it is
 _UPDATES_OF_WORDS = 2500
 _UPDATES_OF_SENTENCES = 8000  # fewer end on or near the plateau of blanks
-_UPDATES_FROM_MODEL = 3000
+_UPDATES_FROM_MODEL = 2000
 _MIN_EPOCHS = 20  # of much speech
 _MIN_EPOCHS_FROM_MODEL = 5
 _NUM_SCORED = 50  # epochs after which dev is scored, about
@@ -214,7 +214,10 @@ def _settings_from_nothing(shape: CorpusShape) -> dict[str, Any]:
 
 def _settings_of(start: Start, shape: CorpusShape) -> dict[str, Any]:
     """Those of the model, but what may differ."""
-    augment = {**_augment(shape), "freq_masks": 2, "freq_mask_width": 8, "time_masks": 5}
+    # Fewer updates than from nothing, so that as much as there would keep it from learning.
+    augment = {**_augment(shape), "freq_masks": 1, "freq_mask_width": 8, "time_masks": 3}
+    if not shape.is_spoken:
+        augment["noise_probability"] = 0.1
     budget = _budget(shape, _UPDATES_FROM_MODEL, _MIN_EPOCHS_FROM_MODEL)
     # In the order in which a configuration has them; the empty ones are the model's.
     own = {"features": {}, "augment": augment, "tokens": {}, "encoder": {}, "training": budget}

@@ -38,7 +38,7 @@ def test_a_new_recipe_fits_the_model_that_it_starts_from(
     config = load_conf(tmp_path / "mine/conf/default.yaml")
     check_source(config, tmp_path)
     assert config.training.init.model == model
-    assert config.training.learning_rate == 0.001
+    assert config.training.learning_rate == 0.002
     assert config.features == tones.CONFIG.features
     assert config.encoder == tones.CONFIG.encoder
     assert config.augment.speeds == (0.9, 1.0, 1.1)
