@@ -30,6 +30,9 @@ _EXTRA = ("starlette", "uvicorn", "websockets", "python_multipart")
 @click.option("--review", type=_FILE, metavar="MANIFEST", help="Speech to correct at /review.")
 @click.option("--prompts", type=_FILE, metavar="FILE", help="Sentences to record at /record.")
 @click.option("--reviewed", type=_FILE, metavar="MANIFEST", help="Takes what is corrected.")
+@click.option(
+    "--prompt-weight", type=float, default=2.0, show_default=True, help="Of a prompt's words."
+)
 @click.option("--log-transcripts", is_flag=True, help="Tell on stderr what was said.")
 @decoding_options
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
@@ -44,6 +47,7 @@ def serve(
     review: Path | None,
     prompts: Path | None,
     reviewed: Path | None,
+    prompt_weight: float,
     log_transcripts: bool,
     device: str,
     threads: int | None,
@@ -67,6 +71,7 @@ def serve(
         allowed_hosts=allow_host,
         key_digests=server.options.read_keys(api_key_file) if api_key_file else (),
         log_transcripts=log_transcripts,
+        prompt_weight=prompt_weight,
     )
     server.options.check_reachable(options, insecure)
     counters = server.counters.Counters()

@@ -3,7 +3,7 @@
 Dimension names: step (model outputs in time), token (the token table).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.config import DecodingConfig
+from asr.decoding.hotwords import HotPhrase
 from asr.decoding.hypothesis import Hypothesis, greedy
 from asr.decoding.search import Search, build_search
 from asr.errors import DataError
@@ -19,11 +20,11 @@ from asr.text import TokenTable
 
 if TYPE_CHECKING:
     from asr.decoding.grammar import Grammar
-    from asr.decoding.hotwords import HotPhrase
     from asr.decoding.lexicon import Lexicon
     from asr.decoding.rescoring import Rescorer
     from asr.lm import LanguageModel
 
+_BEAM = 16  # of a best path that is to look for words
 _MOST_OFF = 1e-2  # by which the probabilities of a step may miss 1
 
 
@@ -78,6 +79,33 @@ class Decoder:
         """The same for several utterances, side by side in threads."""
         with ThreadPoolExecutor(max_workers=threads) as pool:
             return list(pool.map(self.decode, all_log_probs))
+
+    def with_hot_words(self, words: Iterable[str], weight: float) -> "Decoder":
+        """The same with words that are preferred, as far as it can spell them.
+
+        One that has hot words already, or writes phones, stays as it is. One that reads the best
+        path off becomes a beam search, if there is a word to look for.
+
+        Args:
+            weight: in nats, for each.
+        """
+        if self.tokens.pronunciations is not None and self.is_greedy:
+            return self
+        search = self.search or build_search(self.tokens, self.config, 1)
+        if search.has_hot_words:
+            return self
+        phrases = [
+            HotPhrase(words=(word,), weight=weight, where="hot words")
+            for word in words
+            if search.spells(word)
+        ]
+        if not phrases:
+            return self
+        config = self.config
+        if self.is_greedy:
+            config = config.model_copy(update={"beam": _BEAM})
+            search = search.with_settings(config, _num_hypotheses(config, None))
+        return Decoder(self.tokens, config, search.with_hot_words(phrases), self.rescorer)
 
     def with_settings(self, config: DecodingConfig) -> "Decoder":
         """The same beam search with other settings, for a small part of the cost of a new one.

@@ -67,6 +67,28 @@ class Search:
         plan = _weighed(self.plan._replace(options=options, trie=self.unweighed))
         return replace(self, num_hypotheses=num_hypotheses, plan=plan)
 
+    def with_hot_words(self, phrases: Sequence[HotPhrase]) -> "Search":
+        """The same models with hot words, in the place of those that there are.
+
+        Raises:
+            DataError: a word cannot be spelled.
+        """
+        hot = hot_automaton(phrases, self.tokens, self.lexicon)
+        options = self.plan.options._replace(best_hot=_most_added(hot))
+        plan = self.plan._replace(options=options, models=self.plan.models._replace(hot=hot))
+        return replace(self, plan=plan)
+
+    @property
+    def has_hot_words(self) -> bool:
+        """Whether it prefers some words."""
+        return self.plan.models.hot.num_labels > 0
+
+    def spells(self, word: str) -> bool:
+        """Whether it can find a word."""
+        if not self.lexicon.is_open:
+            return word in self.lexicon.words
+        return not self.tokens.count_unknown([word])
+
     def _hypotheses(self, table: HypothesisTable) -> list[Hypothesis]:
         hypotheses: dict[str, Hypothesis] = {}
         for row, length in enumerate(table.lengths.tolist()):

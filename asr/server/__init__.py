@@ -15,6 +15,7 @@ Which module for which question:
     prompts         how are sentences handed out to be read aloud?
     journal         how is nothing lost that was decided?
     messages        what do the pages of both send?
+    events          how is a text sent while it is still being heard?
     replies         how does a transcript look in it, and how does an error?
     counters        what does `/metrics` show?
 """

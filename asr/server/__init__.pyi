@@ -1,5 +1,6 @@
 from . import app as app
 from . import counters as counters
+from . import events as events
 from . import guard as guard
 from . import journal as journal
 from . import messages as messages

@@ -11,10 +11,13 @@ import numpy as np
 from asr.decoding import DecodingOptions
 from asr.errors import ConfigError, printable
 from asr.server.sharing import SharedNetwork
+from asr.text import normalize
 from asr.transcription import Recognizer
 
 _NO_NAMES = ("model", "default")  # of folders in a work folder, which say nothing
 _LONGEST_NAME = 100
+_MOST_WORDS = 200  # of a prompt
+_PUNCTUATION = ".,;:!?()[]{}\"'\u201c\u201d\u00bf\u00a1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +29,16 @@ class ServedModel:
     """Whose network is shared."""
     loaded: int
     """When, in seconds since 1970."""
+
+    def heeding(self, prompt: str, weight: float) -> Recognizer:
+        """The recognizer that prefers a prompt's words, as they are, in lower case and bare."""
+        words: dict[str, None] = {}
+        for word in normalize(prompt).split()[:_MOST_WORDS]:
+            bare = word.strip(_PUNCTUATION)
+            words |= dict.fromkeys(each for each in (bare, bare.lower()) if each)
+        return (
+            self.recognizer.with_hot_words(words, weight) if words and weight else self.recognizer
+        )
 
     @property
     def facts(self) -> Mapping[str, Any]:

@@ -23,6 +23,8 @@ class ServerOptions:
     key_digests: tuple[bytes, ...] = ()
     """Of the keys of which a request must bring one; none means that none is needed."""
     log_transcripts: bool = False
+    prompt_weight: float = 2.0
+    """In nats, of each word of a request's `prompt`; 0 has prompts without effect."""
     max_bytes: int = 100 * 2**20
     """Of a request's body."""
     max_seconds: float = 4 * 3600.0

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -20,10 +20,11 @@ from starlette.responses import Response
 from asr.corpus import Utterance
 from asr.errors import AsrError, DataError, printable
 from asr.server.counters import Counters
+from asr.server.events import EventStream, OrderedParts
 from asr.server.models import ServedModel
 from asr.server.options import ServerOptions
 from asr.server.replies import GRANULARITIES, REPLY_FORMATS, Refusal, format_reply
-from asr.transcription import Source, Transcript
+from asr.transcription import Recognizer, Source, Transcript
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ class TranscriptionRequest:
     response_format: str = "json"
     granularities: tuple[str, ...] = ()
     language: str = ""
+    prompt: str = ""
+    is_streamed: bool = False
 
 
 class Desk:
@@ -61,17 +64,40 @@ class Desk:
 
     async def transcribe(self, request: Request) -> Response:
         """Answer `POST /v1/audio/transcriptions`."""
-        with self._place():
-            async with _form_of(request) as form, self._uploaded(form) as wanted:
-                begin = time.monotonic()
-                transcript = await self.run(
-                    request, lambda watch: _transcribe(wanted, watch), self._options.max_seconds
-                )
-                self._note(wanted, transcript, time.monotonic() - begin)
-                content, media_type = format_reply(
-                    transcript, wanted.response_format, wanted.granularities, wanted.language
-                )
-                return Response(content, media_type=media_type)
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self._place())
+            form = await stack.enter_async_context(_form_of(request))
+            wanted = await stack.enter_async_context(self._uploaded(form))
+            events = EventStream()
+            work = asyncio.create_task(self._work(request, wanted, events.tell))
+            # The file stays as long as somebody reads it.
+            stack.push_async_callback(_ended, work)
+            if wanted.is_streamed:
+                # What is wrong from the beginning is an error as any other.
+                if not await events.has_begun(work):
+                    await work
+                return events.response(work, stack.pop_all())
+            transcript = await work
+            content, media_type = format_reply(
+                transcript, wanted.response_format, wanted.granularities, wanted.language
+            )
+            return Response(content, media_type=media_type)
+
+    async def _work(
+        self, request: Request, wanted: TranscriptionRequest, told: Callable[[str], None]
+    ) -> Transcript:
+        begin = time.monotonic()
+        recognizer = wanted.model.recognizer
+        if wanted.prompt:
+            weight = self._options.prompt_weight
+            recognizer = await asyncio.to_thread(wanted.model.heeding, wanted.prompt, weight)
+        transcript = await self.run(
+            request,
+            lambda watch: _transcribe(recognizer, wanted, watch, told),
+            self._options.max_seconds,
+        )
+        self._note(wanted, transcript, time.monotonic() - begin)
+        return transcript
 
     async def run(
         self, request: Request, work: "Callable[[Watcher], _T]", max_seconds: float
@@ -134,6 +160,10 @@ class Desk:
         if granularities and kind != "verbose_json":
             text = "timestamp_granularities are for response_format verbose_json"
             raise Refusal(400, text, param="timestamp_granularities")
+        is_streamed = _text(form, "stream").lower() in ("true", "1")
+        if is_streamed and kind not in ("json", "text"):
+            text = "stream is for response_format json, which has the text"
+            raise Refusal(400, text, param="stream")
         yield TranscriptionRequest(
             model=model,
             name=printable(upload.filename or "audio"),
@@ -141,6 +171,8 @@ class Desk:
             response_format=kind,
             granularities=tuple(str(value) for value in granularities),
             language=_text(form, "language"),
+            prompt=_text(form, "prompt"),
+            is_streamed=is_streamed,
         )
 
     def find_model(self, name: str) -> ServedModel:
@@ -182,12 +214,26 @@ class Watcher:
             raise Refusal(413, text, param="file", code="too_long")
 
 
-def _transcribe(wanted: TranscriptionRequest, watch: Watcher) -> Transcript:
+async def _ended(work: "asyncio.Task[Transcript]") -> None:
+    await asyncio.wait([work])
+    if not work.cancelled():
+        work.exception()
+
+
+def _transcribe(
+    recognizer: Recognizer,
+    wanted: TranscriptionRequest,
+    watch: Watcher,
+    told: Callable[[str], None],
+) -> Transcript:
     utterance = Utterance(id=wanted.name, audio_filepath=wanted.path, duration=0.0)
     source = Source(utterance=utterance)
     with explained(wanted):
         watch(source, 0.0, None)
-        results = wanted.model.recognizer.transcribe_sources([source], watch=watch)
+        parts = OrderedParts(recognizer.tokens.separator, told) if wanted.is_streamed else None
+        results = recognizer.transcribe_sources(
+            [source], watch=watch, told=parts.add if parts else None
+        )
         ((_, result),) = results
         if isinstance(result, AsrError):
             raise result
@@ -241,8 +287,8 @@ def _check_fields(form: FormData) -> None:
     for name in _FIELDS:
         if len(form.getlist(name)) > 1:
             raise Refusal(400, f"{name} is there more than once", param=name)
-    if _text(form, "stream").lower() not in ("", "false", "0"):
-        raise Refusal(400, "stream: true is not done by this server", param="stream")
+    if _text(form, "stream").lower() not in ("", "false", "0", "true", "1"):
+        raise Refusal(400, "stream: true or false is expected", param="stream")
     temperature = _text(form, "temperature")
     if temperature:
         try:

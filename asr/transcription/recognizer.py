@@ -86,6 +86,14 @@ class Recognizer:
         model = LoadedModel(config=self.config, tokens=self.tokens, training=self.training)
         return Recognizer(model, wrap(self._network), self._decoder)
 
+    def with_hot_words(self, words: Iterable[str], weight: float) -> "Recognizer":
+        """The same model that prefers some words; see `Decoder.with_hot_words`."""
+        decoder = self._decoder.with_hot_words(words, weight)
+        if decoder is self._decoder:
+            return self
+        model = LoadedModel(config=self.config, tokens=self.tokens, training=self.training)
+        return Recognizer(model, self._network, decoder)
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is odd about the language model or lexicon."""
@@ -152,6 +160,7 @@ class Recognizer:
         *,
         watch: Watch | None = None,
         starts: Collection[int] = (),
+        told: Callable[[Transcript, float], None] | None = None,
     ) -> Generator[tuple[Source, Transcript | AsrError], None, None]:
         """The same for whatever can be opened; see `find_sources`.
 
@@ -160,8 +169,17 @@ class Recognizer:
         Args:
             watch: is called now and then.
             starts: numbers of sources that share no batch with those before them.
+            told: is given each segment's transcript and its start in seconds, in any order and
+                from several threads, before all is done.
         """
-        return self.make_sources(sources, self._decode, watch=watch, starts=starts)
+
+        def decode(log_probs: NDArray[np.float32], start: float) -> Transcript:
+            part = self._decode(log_probs, start)
+            if told is not None:
+                told(part, start)
+            return part
+
+        return self.make_sources(sources, decode, watch=watch, starts=starts)
 
     def make_sources(
         self,

@@ -740,3 +740,25 @@ def test_a_bad_decoding_yaml_is_named(model_folder: Path) -> None:
     (model_folder / "decoding.yaml").write_text("bean: 8\n", encoding="utf-8")
     with pytest.raises(ModelError, match="did you mean beam"):
         Recognizer.load(model_folder, device="cpu")
+
+
+@pytest.mark.parametrize("helped", [False, True], ids=["best path", "language model"])
+def test_hot_words_that_come_later_are_as_those_that_were_there(helped: bool) -> None:
+    settings = {"beam": 16, "lm_weight": 0.5} if helped else {}
+    model = word_model() if helped else None
+    config = DecodingConfig(**settings)
+    plain = make_decoder(CHARACTERS, config, language_model=model)
+    later = plain.with_hot_words(["ab", "b", "xyz", "ab"], 3.0)
+    phrases = [HotPhrase(words=(word,), weight=3.0, where="x") for word in ("ab", "b", "ab")]
+    config = config.model_copy(update={"beam": 16})
+    first = make_decoder(CHARACTERS, config, language_model=model, hot_words=phrases)
+    changed = 0
+    for seed in range(20):
+        log_probs = random_scores(12, len(CHARACTERS), seed)
+        (one,), (other,) = later.decode(log_probs), first.decode(log_probs)
+        assert one == other
+        changed += plain.decode(log_probs)[0].text != one.text
+    assert changed
+    # Of words that it cannot write there is nothing to look for, and its own come first.
+    assert plain.with_hot_words(["xyz"], 3.0) is plain
+    assert first.with_hot_words(["a"], 3.0) is first

@@ -1,7 +1,10 @@
 """OpenAI's interface over real sockets."""
 
+import io
+import itertools
 import json
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -226,6 +229,95 @@ def test_audio_that_is_too_long_is_refused(tones: Any, serving: Serve) -> None:
         assert client.transcribe(encoded("FLAC", beeps(60))).status == 413
 
 
+def events_of(answer: Any) -> list[Any]:
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    lines = answer.body.decode().split("\n\n")
+    assert lines.pop() == ""
+    return [json.loads(line.removeprefix("data: ")) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def long(speech: list[Utterance]) -> bytes:
+    import soundfile
+
+    samples = [soundfile.read(utterance.audio_filepath)[0] for utterance in speech]
+    file = io.BytesIO()
+    soundfile.write(file, np.concatenate(samples * 4), 8000, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+def test_a_text_comes_in_events_while_the_rest_is_heard(client: Client, long: bytes) -> None:
+    whole = client.transcribe(long).json
+    *deltas, done = events_of(client.transcribe(long, stream="true"))
+    assert {event["type"] for event in deltas} == {"transcript.text.delta"}
+    assert len(deltas) > 1
+    assert "".join(event["delta"] for event in deltas) == whole["text"] == done["text"]
+    assert done["type"] == "transcript.text.done"
+    assert done["usage"] == whole["usage"]
+    quiet = encoded(samples=0.001 * np.random.default_rng(0).standard_normal(4000))
+    *deltas, done = events_of(client.transcribe(quiet, stream="1"))
+    assert "".join(event["delta"] for event in deltas) == done["text"]
+    assert done["text"] == client.transcribe(quiet).json["text"]
+
+
+def test_what_cannot_be_streamed_is_an_error_as_any_other(client: Client, long: bytes) -> None:
+    answer = client.transcribe(b"no audio", stream="true")
+    assert (answer.status, answer.error["code"]) == (400, "invalid_audio")
+    for fields in ({"stream": "true", "response_format": "srt"}, {"stream": "perhaps"}):
+        answer = client.transcribe(long, **fields)
+        assert (answer.status, answer.error["param"]) == (400, "stream")
+
+
+def test_an_error_in_the_middle_of_a_stream_is_told(
+    tones: Any, serving: Serve, long: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from asr.server import transcriptions
+
+    def fail(recognizer: Any, wanted: Any, watch: Any, told: Any) -> None:
+        del recognizer, wanted, watch
+        told("la")
+        raise transcriptions.Refusal(413, "too long", code="too_long")
+
+    monkeypatch.setattr(transcriptions, "_transcribe", fail)
+    with serving(tones) as client:
+        first, error = events_of(client.transcribe(long, stream="true"))
+        assert first["delta"] == "la"
+        assert error["error"]["code"] == "too_long"
+        for _ in range(100):
+            if "asr_requests_open 0" in client.ask("/metrics").body.decode():
+                break
+            time.sleep(0.02)
+        else:
+            raise AssertionError("a request that failed is still open")
+
+
+def test_parts_are_told_in_order() -> None:
+    from asr.server.events import OrderedParts
+
+    def part(text: str, seconds: float) -> Transcript:
+        return Transcript(text=text, words=(), log_prob=0.0, duration=seconds)
+
+    parts = [(part("a", 10), 0.0), (part("", 5), 10.03), (part("b c", 9), 15.0), (part("d", 1), 24)]
+    for order in itertools.permutations(parts):
+        told: list[str] = []
+        ordered = OrderedParts(" ", told.append)
+        for each, start in order:
+            ordered.add(each, start)
+        assert told == ["a", " b c", " d"]
+
+
+def test_a_prompt_that_cannot_be_spelled_changes_nothing(
+    client: Client, tones: Any, speech: list[Utterance], expected: list[Transcript]
+) -> None:
+    for prompt in ("\u00e7a va? XYZ", "La, mi.", ". , ;", "la " * 5000):
+        answer = client.transcribe(content(speech[1]), prompt=prompt)
+        assert answer.json["text"] == expected[1].text, prompt
+    assert tones.heeding("XYZ qq", 2.0) is tones.recognizer
+    assert tones.heeding("la", 0.0) is tones.recognizer
+    assert tones.heeding("(La!)", 2.0) is not tones.recognizer
+
+
 def test_a_queue_has_a_bound(tones: Any, serving: Serve, speech: list[Utterance]) -> None:
     body, kind = form(content(speech[0]), model="tones")
     with serving(tones, max_requests=2, max_running=1) as client:
@@ -282,6 +374,9 @@ def test_the_openai_client_reads_every_format(
         assert [word.word for word in verbose.words] == verbose.text.split()
         assert verbose.segments[0].start == verbose.words[0].start
         assert type(verbose.segments[0].avg_logprob) is float
+        with create(model="tones", file=path, stream=True) as stream:
+            *deltas, done = list(stream)
+        assert "".join(event.delta for event in deltas) == done.text == expected[5].text
         with pytest.raises(openai.NotFoundError, match="no model 'whisper-1'"):
             create(model="whisper-1", file=path)
         with pytest.raises(openai.BadRequestError, match="not audio"):

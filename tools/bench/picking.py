@@ -1,11 +1,12 @@
 """What correcting the speech that `asr data pick` chooses is worth, beside as much at random.
 
     asr tune MODEL DEV.jsonl --confidence
-    python tools/bench/picking.py MODEL POOL.jsonl TEST.jsonl --work DIR [--minutes 1.5] [--draws 5]
+    python tools/bench/picking.py MODEL POOL.jsonl TEST.jsonl --work DIR [--rest 0.9]
 
 POOL has texts, which a perfect labeller writes. In each draw a random half of it is the archive.
 Of that, so many minutes are picked, and as many drawn at random; from both, MODEL is trained on, as
-`asr init --init MODEL` proposes but for the epochs, and scored on TEST.
+`asr init --init MODEL` proposes but for the epochs, and scored on TEST. With --rest half of each
+epoch is of what MODEL hears in the rest of the archive and is so sure of.
 """
 
 import argparse
@@ -39,7 +40,13 @@ def hear(model: Path, pool: list[Utterance]) -> list[Candidate]:
 
 
 def learn(
-    model: Path, reviewed: list[Utterance], test: Path, folder: Path, epochs: int, seed: int
+    model: Path,
+    reviewed: list[Utterance],
+    labelled: list[Utterance],
+    test: Path,
+    folder: Path,
+    epochs: int,
+    seed: int,
 ) -> float:
     """The word error rate on TEST of a model that has learnt from what was reviewed."""
     result = folder / "score" / "report.json"
@@ -48,6 +55,10 @@ def learn(
         write_manifest(reviewed, manifest)
         work = ["--work", str(folder / "work"), "--to", "train", "--device", "cpu"]
         settings = [f"training.epochs={epochs}", f"training.seed={seed}"]
+        if labelled:
+            write_manifest(labelled, folder / "labelled.jsonl")
+            more = f"[{{manifest: {folder / 'labelled.jsonl'}, share: 0.5}}]"
+            settings.append(f"training.more={more}")
         sets = [part for setting in settings for part in ("--set", setting)]
         init = ["init", str(recipe), "--audio", str(manifest), "--init", str(model)]
         if not recipe.exists():
@@ -67,6 +78,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=1.5)
     parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--rest", type=float)
     parser.add_argument("--epochs", type=int, default=30)
     arguments = parser.parse_args()
     pool = read_manifest(arguments.pool)
@@ -84,14 +96,27 @@ def main() -> None:
         for name, chosen in choices.items():
             reviewed = [replace(c.utterance, text=texts[c.utterance.id]) for c in chosen]
             wrong = sum(c.text != texts[c.utterance.id] for c in chosen) / len(chosen)
+            labelled = [
+                replace(each.utterance, text=each.text)
+                for each in archive
+                if arguments.rest is not None
+                and each.confidence >= arguments.rest
+                and not any(each is other for other in chosen)
+            ]
             folder = arguments.work / f"{name}-{draw}"
             folder.mkdir(parents=True, exist_ok=True)
             rates[name] = learn(
-                arguments.model, reviewed, arguments.test, folder, arguments.epochs, draw
+                arguments.model,
+                reviewed,
+                labelled,
+                arguments.test,
+                folder,
+                arguments.epochs,
+                draw,
             )
             print(
-                f"draw {draw}, {name}: {len(chosen)} utterances, {wrong:.1%} of them wrong; "
-                f"WER after them {rates[name]:.2f} %",
+                f"draw {draw}, {name}: {len(chosen)} utterances, {wrong:.1%} of them wrong, "
+                f"{len(labelled)} labelled; WER after them {rates[name]:.2f} %",
                 flush=True,
             )
         rows.append(rates)

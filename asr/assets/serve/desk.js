@@ -88,6 +88,8 @@ export class Player {
 
 // The form at the beginning: a name, a key where one is needed, and leave to play sounds.
 export function welcome(begin) {
+  say(element("status").dataset.text);
+  element("begin").disabled = false;
   element("name").value = localStorage.getItem("name") ?? "";
   element("start").addEventListener("submit", async (event) => {
     event.preventDefault();

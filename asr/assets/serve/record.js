@@ -48,7 +48,7 @@ async function start() {
   try {
     await fresh.start((block, level) => {
       clipped += block.reduce((sum, value) => sum + (Math.abs(value) >= FULL), 0);
-      element("level").value = level;
+      if (capture === fresh) element("level").value = level;
       if (clipped) element("loudness").textContent = "Too loud: it is clipped. Go further from the microphone.";
     }, true);
     capture = fresh;

@@ -28,11 +28,11 @@ async function next() {
   const reply = await insist(() => tell("/review/next", { client }));
   show(reply);
   isAgain = false;
-  await take(reply.item, reply.others
+  take(reply.item, reply.others
     ? "Nothing is left but what others have." : "All is done. Thank you.");
 }
 
-async function take(fresh, otherwise = "") {
+function take(fresh, otherwise = "") {
   player.stop();
   item = fresh;
   element("work").hidden = !item;
@@ -52,7 +52,7 @@ async function take(fresh, otherwise = "") {
   element("sound").hidden = item.problem !== null;
   say(item.problem ?? "", item.problem !== null);
   render();
-  if (item.problem === null) await listen(item);
+  if (item.problem === null) listen(item); // which nobody has to wait for
 }
 
 async function listen(wanted) {
@@ -212,7 +212,7 @@ async function back() {
     const reply = await insist(() => tell("/review/open", { client, number }));
     show(reply);
     isAgain = true;
-    await take(reply.item);
+    take(reply.item);
   } catch (error) {
     say(error.message, true);
   }
