@@ -57,7 +57,7 @@ def test_words_and_speakers_take_turns() -> None:
     loud = [candidate(f"x{n}", 0.6, speaker="x") for n in range(8)]
     quiet = [candidate(f"y{n}", 0.45, speaker="y") for n in range(8)]
     counts = Counter(each.utterance.speaker for each in pick([*loud, *quiet], 8))
-    assert min(counts.values()) >= 3
+    assert counts["y"] >= 3
 
 
 @settings(max_examples=60, deadline=None)
@@ -69,7 +69,7 @@ def test_the_order_is_that_of_looking_at_all_anew_each_time(
 ) -> None:
     """The heap, against the plain way: each time the best of all that fit."""
     candidates = [
-        candidate(f"{n}", doubt / 11, word=speaker, seconds=length / 4, speaker=speaker)
+        candidate(f"{n}", (doubt + n / 100) / 11, word=speaker, seconds=length / 4, speaker=speaker)
         for n, (doubt, length, speaker) in enumerate(values)
     ]
     seconds = 20.0
@@ -91,12 +91,7 @@ def test_the_order_is_that_of_looking_at_all_anew_each_time(
         chosen.append(best)
         rest.remove(best)
         left -= best.utterance.duration
-    # Equal worths may change places.
-    picked = pick(candidates, seconds)
-    assert sum(c.expected_errors for c in picked) == pytest.approx(
-        sum(c.expected_errors for c in chosen), rel=0.2, abs=0.5
-    )
-    assert sum(each.utterance.duration for each in picked) <= seconds
+    assert names(pick(candidates, seconds)) == names(chosen)
 
 
 def test_a_draw_is_the_same_for_a_seed() -> None:
