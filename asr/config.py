@@ -26,9 +26,7 @@ MAX_SIZE = 1_000_000
 class Settings(BaseModel):
     """Base of every configuration class: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class FeatureConfig(Settings):

@@ -1,15 +1,18 @@
 """`asr show`: what a configuration, model folder, manifest, audio file or installation is."""
 
+import ast
+import inspect
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
 
-from asr import audio, decoding, files, model
+from asr import audio, config, decoding, files, model
 from asr.cli.installation import describe_installation
-from asr.cli.terminal import put, put_json
+from asr.cli.terminal import put, put_json, report
 from asr.config import Config
 from asr.config_files import load_conf
 from asr.corpus import is_manifest, read_manifest
@@ -19,7 +22,8 @@ from asr.errors import DataError
 @click.command()
 @click.argument("thing", required=False, type=click.Path(path_type=Path))
 @click.option("--schema", is_flag=True, help="Print the JSON schema of configurations.")
-def show(thing: Path | None, schema: bool) -> None:
+@click.option("--warm-up", is_flag=True, help="Compile now what a first use would wait for.")
+def show(thing: Path | None, schema: bool, warm_up: bool) -> None:
     """Describe THING: a configuration (.yaml), model, manifest (.jsonl) or audio file.
 
     A model is a folder, or the name of one that comes with asr where no file is called so.
@@ -31,6 +35,9 @@ def show(thing: Path | None, schema: bool) -> None:
             raise click.UsageError("--schema is the same for every configuration; leave out THING")
         put_json(json.dumps(_conf_schema(), indent=2))
         return
+    if warm_up:
+        report("compiling the beam search and alignments, for some 20 s if they are not there")
+        decoding.first_use.warm_up()
     if thing is None:
         put(*describe_installation())
         return
@@ -54,8 +61,32 @@ def show(thing: Path | None, schema: bool) -> None:
 def _conf_schema() -> dict[str, Any]:
     """Of a configuration's file, which may name another that it differs from."""
     schema = Config.model_json_schema()
+    sentences = _sentences()
+    for name, part in {Config.__name__: schema, **schema["$defs"]}.items():
+        for field, sentence in sentences[name].items():
+            part["properties"][field]["description"] = sentence
     base = {"type": "string", "description": "A file beside this one, from which it differs."}
     return schema | {"properties": {"base": base, **schema["properties"]}}
+
+
+def _sentences() -> dict[str, dict[str, str]]:
+    """For each class of settings the sentence that stands below each of its fields.
+
+    Pydantic would look for them whenever the classes are made, at every start of the program.
+    """
+    tree = ast.parse(inspect.getsource(config))
+    return {
+        part.name: {
+            field.target.id: inspect.cleandoc(text.value.value)
+            for field, text in pairwise(part.body)
+            if isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        }
+        for part in tree.body
+        if isinstance(part, ast.ClassDef)
+    }
 
 
 def _describe_conf(path: Path) -> list[str]:

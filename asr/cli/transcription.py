@@ -89,7 +89,11 @@ def transcribe(
     if ray is not None:
         _check_ray(ray, inputs, live, allow_commands)
     # Workers are given the devices; here the model is only looked at.
-    recognizer = load_recognizer(model, device if ray is None else "cpu", threads, settings)
+    if ray is not None:
+        device_here, threads = "cpu", threads or 1  # workers side by side share a machine best
+    else:
+        device_here = device
+    recognizer = load_recognizer(model, device_here, threads, settings)
     if live:
         with stopped_by_sigterm():
             return transcribe_live(recognizer, inputs[0], kinds[0], options)

@@ -11,6 +11,7 @@ Which module for which question:
     rescoring   how does a neural language model rank readings anew?
     spotting    where was a keyword said, and how probable is that?
     compilation, borrowing   where is compiled code kept, and how does it hold arrays?
+    first_use   how is it compiled ahead?
     confidence  how sure is a word?
     alignment, viterbi   where does each token of a known text lie, and how many steps does it need?
 """

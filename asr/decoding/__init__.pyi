@@ -1,4 +1,5 @@
 from . import confidence as confidence
+from . import first_use as first_use
 from . import lexicon as lexicon
 from . import options as options
 from . import spotting as spotting

@@ -67,7 +67,12 @@ class _Cache(FunctionCache):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, function: Callable[..., Any]):
         super().__init__(function)
-        _check_owner(Path(self._cache_path))
+        try:
+            _check_owner(Path(self._cache_path))
+        except PermissionError:
+            folder = _own_folder(function)
+            _check_owner(folder)
+            self._cache_path = str(folder)
         self._cache_file = IndexDataCacheFile(
             cache_path=self._cache_path,
             filename_base=self._impl.filename_base,
@@ -92,13 +97,24 @@ def _check_owner(folder: Path) -> None:
     """Refuse a folder in which others may put code, which the digest beside it would not tell.
 
     Raises:
-        PermissionError: it is another user's, or all may write to it.
+        PermissionError: it is another user's, or others may write to it.
     """
     if os.name != "posix":
         return
     status = folder.stat()
-    if status.st_uid not in (os.getuid(), 0) or status.st_mode & stat.S_IWOTH:
+    # A user's own group, of the same number, has nobody else in it.
+    others = stat.S_IWOTH | (stat.S_IWGRP if status.st_gid != status.st_uid else 0)
+    if status.st_uid not in (os.getuid(), 0) or status.st_mode & others:
         raise PermissionError(f"{folder}: others may write here")
+
+
+def _own_folder(function: Callable[..., Any]) -> Path:
+    """In the user's cache, where nobody else writes, one for the functions of each source file."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    source = hashlib.sha256(os.fsencode(function.__code__.co_filename)).hexdigest()[:16]
+    folder = cache / "asr" / f"{function.__module__}-{source}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 @functools.cache

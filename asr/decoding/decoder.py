@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from asr.config import DecodingConfig
 from asr.decoding.hotwords import HotPhrase
 from asr.decoding.hypothesis import Hypothesis, greedy
-from asr.decoding.search import Search, build_search
 from asr.errors import DataError
 from asr.text import TokenTable
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from asr.decoding.grammar import Grammar
     from asr.decoding.lexicon import Lexicon
     from asr.decoding.rescoring import Rescorer
+    from asr.decoding.search import Search
     from asr.lm import LanguageModel
 
 _BEAM = 16  # of a best path that is to look for words
@@ -34,7 +34,7 @@ class Decoder:
 
     tokens: TokenTable
     config: DecodingConfig
-    search: Search | None = None
+    search: "Search | None" = None
     """None: the best path is read off."""
     rescorer: "Rescorer | None" = None
     """Ranks the best readings anew."""
@@ -141,6 +141,8 @@ def make_decoder(
     helped = language_model or lexicon or hot_words or grammar
     if not (config.beam > 1 or config.nbest > 1 or helped):
         return Decoder(tokens, config)
+    from asr.decoding.search import build_search  # with all its helps; not for the best path
+
     search = build_search(
         tokens,
         config,

@@ -5,6 +5,7 @@ it. Without the file the folder gives the best path. No torch, unless a neural m
 """
 
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,6 @@ from asr import lm as language_models
 from asr.config import NEURAL_LM_FILES, DecodingConfig, parse_settings
 from asr.config_files import load_config
 from asr.decoding.decoder import Decoder, make_decoder
-from asr.decoding.grammar import read_grammar
-from asr.decoding.hotwords import read_hot_words
-from asr.decoding.lexicon import pronunciation_lexicon, read_lexicon
-from asr.decoding.rescoring import Rescorer
 from asr.errors import AsrError, DataError, ModelError, opens_model
 from asr.files import check_inside, open_atomic, read_file, remove_folder, replace_folder
 from asr.text import TokenTable
@@ -25,7 +22,6 @@ from asr.text import TokenTable
 SETTINGS_FILE = "decoding.yaml"
 DECODING_FILES = (SETTINGS_FILE, "lm.arpa", "lm.arpa.gz", "lm", "lexicon.txt", "neural_lm")
 """What tuning may put into a model folder; the first says what the others are for."""
-_FOLDERS = {"lm": language_models.ngram.MAPPED_FILES, "neural_lm": NEURAL_LM_FILES}
 
 _MAX_BYTES = 2**36  # of a language model that is copied
 _BEAM = 16  # where something asks for a beam search and nothing says how wide
@@ -82,7 +78,7 @@ def remove_decoding(folder: Path) -> None:
     for name in DECODING_FILES:
         path = folder / name
         if path.is_dir():
-            remove_folder(path, _FOLDERS[name])
+            remove_folder(path, _files_of(name))
         else:
             path.unlink(missing_ok=True)
 
@@ -123,9 +119,14 @@ def write_settings(folder: Path, config: DecodingConfig) -> None:
         file.write(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
+def _files_of(folder: str) -> Collection[str]:
+    """What stands in a folder of a language model."""
+    return language_models.ngram.MAPPED_FILES if folder == "lm" else NEURAL_LM_FILES
+
+
 def _copy(source: Path, target: Path) -> None:
     if source.is_dir():
-        with replace_folder(target, _FOLDERS[target.name]) as fresh:
+        with replace_folder(target, _files_of(target.name)) as fresh:
             shutil.copytree(source, fresh, dirs_exist_ok=True)
         return
     content = read_file(source, _MAX_BYTES)
@@ -166,6 +167,12 @@ def read_decoder(folder: Path, tokens: TokenTable, options: DecodingOptions) -> 
         config = config.model_copy(update={"beam": max(_BEAM, config.nbest)})
     if not (helped or lm or config.neural_lm) and config.beam == 1:
         return Decoder(tokens, config)
+    # What helps a search is imported for one: the best path starts sooner without it.
+    from asr.decoding.grammar import read_grammar
+    from asr.decoding.hotwords import read_hot_words
+    from asr.decoding.lexicon import pronunciation_lexicon, read_lexicon
+    from asr.decoding.rescoring import Rescorer
+
     spelled = read_lexicon(lexicon, tokens) if lexicon else None
     if spelled is None and (helped or config.beam > 1):
         spelled = pronunciation_lexicon(tokens)

@@ -76,11 +76,24 @@ def test_describing_an_installation_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
+def test_warming_up_compiles_before_it_describes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr("asr.decoding.first_use.warm_up", lambda: calls.append("compiled"))
+    assert main(["show", "--warm-up"]) == 0
+    assert calls == ["compiled"]
+    assert "beam search, compiled" in capsys.readouterr().out
+
+
 def test_the_schema_is_that_of_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "--schema"]) == 0
     schema: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert schema["properties"].keys() == {"base", *Config.model_fields}
     encoder = schema["$defs"]["EncoderConfig"]["properties"]
     assert encoder["cell"]["enum"] == ["rnn", "lstm", "gru"]
+    assert encoder["hidden_size"]["description"] == "Units of a layer and direction."
+    fields = [part["properties"] for part in (schema, *schema["$defs"].values())]
+    assert all(value["description"] for part in fields for value in part.values())
     assert not schema["additionalProperties"]
     assert main(["show", "--schema", "conf"]) == 2

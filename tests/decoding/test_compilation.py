@@ -1,4 +1,5 @@
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,8 +23,12 @@ print(total(), sum(total.stats.cache_hits.values()))
 """
 
 
-def hits(folder: Path, prefix: str = "") -> int:
-    """How often the code of a function was found in a folder, in which its code is kept."""
+def hits(folder: Path, prefix: str = "", cache: Path | None = None) -> int:
+    """How often the code of a function was found in a folder, in which its code is kept.
+
+    Args:
+        cache: the user's.
+    """
     done = subprocess.run(
         [sys.executable, "-c", prefix + _CODE],
         # Root may write nearly everywhere: so Numba looks in this place alone.
@@ -31,6 +36,7 @@ def hits(folder: Path, prefix: str = "") -> int:
             **os.environ,
             "NUMBA_CACHE_DIR": str(folder),
             "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator",
+            "XDG_CACHE_HOME": str(cache or folder / "nowhere"),
         },
         cwd=ROOT,
         capture_output=True,
@@ -126,9 +132,26 @@ def test_code_is_compiled_where_numba_is_told_to_compile_nothing(tmp_path: Path)
     assert hits(tmp_path, told) == 1
 
 
-def test_code_from_a_folder_that_all_may_write_to_is_not_run(tmp_path: Path) -> None:
-    assert hits(tmp_path) == 0
-    assert hits(tmp_path) == 1
-    (path,) = tmp_path.rglob("*.nbi")
-    path.parent.chmod(0o777)
-    assert hits(tmp_path) == 0
+@pytest.mark.parametrize(
+    ("mode", "group"), [pytest.param(0o777, 0, id="all"), pytest.param(0o775, 12345, id="a group")]
+)
+def test_code_from_a_folder_that_others_may_write_to_is_not_run(
+    mode: int, group: int, tmp_path: Path
+) -> None:
+    given, cache = tmp_path / "given", tmp_path / "cache"
+    given.mkdir()
+    assert hits(given, cache=cache) == 0
+    assert hits(given, cache=cache) == 1
+    (path,) = given.rglob("*.nbi")
+    if group:
+        try:
+            os.chown(path.parent, -1, group)
+        except PermissionError:
+            pytest.skip("files can be given to other groups by root alone")
+    path.parent.chmod(mode)
+    assert not cache.exists()
+    # It is kept in the user's own cache in place of it.
+    assert hits(given, cache=cache) == 0
+    assert hits(given, cache=cache) == 1
+    (kept,) = cache.rglob("*.nbi")
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700

@@ -31,7 +31,7 @@ REPEATS = 3
 
 def write_files(folder: Path, source: Path | None, seconds: float) -> list[Path]:
     from asr.audio import read_audio
-    from asr.transcription.job import AUDIO_SUFFIXES
+    from asr.corpus.recordings import AUDIO_SUFFIXES
 
     random = np.random.default_rng(0)
     found = sorted(p for p in source.rglob("*") if p.suffix in AUDIO_SUFFIXES) if source else []
