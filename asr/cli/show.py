@@ -77,7 +77,7 @@ def _sentences() -> dict[str, dict[str, str]]:
     tree = ast.parse(inspect.getsource(config))
     return {
         part.name: {
-            field.target.id: inspect.cleandoc(text.value.value)
+            field.target.id: inspect.cleandoc(str(text.value.value))
             for field, text in pairwise(part.body)
             if isinstance(field, ast.AnnAssign)
             and isinstance(field.target, ast.Name)

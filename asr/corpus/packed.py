@@ -8,7 +8,7 @@ Dimension names: utterance, sample (of audio), frame and bin (of features).
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +27,7 @@ from asr.corpus.manifest import Utterance, write_manifest
 from asr.corpus.statistics import GroupStatistics
 from asr.corpus.stored_features import is_feature_path, read_features
 from asr.corpus.table import ManifestTable
-from asr.corpus.windows import ShardWindows
+from asr.corpus.windows import ShardWindows, Wanted
 from asr.errors import DataError
 from asr.files import check_regular, remove_folder, replace_folder
 from asr.progress import track
@@ -99,10 +99,17 @@ class PackedCorpus:
         plan = plan_batches(lengths, budget, seed=seed, shuffle=shuffle, windows=windows)
         return [rows[part] for part in plan]
 
-    def follow(self, *seeds: int | None) -> None:
-        """Announce that the batches of these plans come next, so that shards are read ahead."""
+    def follow(
+        self, seeds: Sequence[int | None], wanted: Mapping[int | None, Wanted] | None = None
+    ) -> None:
+        """Announce that the batches of these plans come next, so that shards are read ahead.
+
+        Args:
+            seeds: of `plan`.
+            wanted: by seed, which utterances will be asked for; none means all of them.
+        """
         if isinstance(self.values, ShardWindows):
-            self.values.follow([w for seed in seeds for w in self.values.windows(seed)])
+            self.values.follow(seeds, wanted)
 
     def padded(self, rows: Sequence[int]) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
         """Samples [utterance, sample] or frames [utterance, frame, bin] of `rows`, and lengths."""

@@ -6,11 +6,12 @@ and reads again whenever a window of shards is due.
 
 import itertools
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +34,11 @@ from asr.corpus.packed import (
     write_packed,
 )
 from asr.corpus.shards import list_shards
-from asr.corpus.windows import ShardWindows
+from asr.corpus.windows import ShardWindows, Wanted
 from asr.errors import DataError
 
+_A = TypeVar("_A")
+_B = TypeVar("_B")
 _AHEAD, _PART = 64, 16  # utterances decoded ahead, and by a thread at a time
 
 
@@ -87,23 +90,29 @@ def _decoded(
     location: str, features: FeatureConfig, change: Change | None = None
 ) -> Iterator[Loaded]:
     """The utterances of a tar file, each with the duration that was found; two threads decode."""
+    return _in_threads(lambda sharded: _load(sharded, features, change), read_shards([location]))
 
-    def load(sharded: ShardedUtterance) -> Loaded:
-        name = str(sharded.utterance.audio_filepath)
-        samples, rate = decode(sharded.audio, name, features.sample_rate)
-        check_length(samples, sharded.utterance, features)
-        if change is not None:
-            samples = change(samples, sharded.utterance)
-        duration = len(samples) / features.sample_rate
-        return replace(sharded.utterance, duration=duration), (as_int16(samples), rate)
 
-    utterances = read_shards([location])
+def _load(
+    sharded: ShardedUtterance, features: FeatureConfig, change: Change | None = None
+) -> Loaded:
+    name = str(sharded.utterance.audio_filepath)
+    samples, rate = decode(sharded.audio, name, features.sample_rate)
+    check_length(samples, sharded.utterance, features)
+    if change is not None:
+        samples = change(samples, sharded.utterance)
+    duration = len(samples) / features.sample_rate
+    return replace(sharded.utterance, duration=duration), (as_int16(samples), rate)
+
+
+def _in_threads(make: Callable[[_A], _B], items: Iterator[_A]) -> Iterator[_B]:
+    """What is made of each item, in order; two threads are at work."""
     with ThreadPoolExecutor(max_workers=2) as pool:
-        while ahead := list(itertools.islice(utterances, _AHEAD)):
+        while ahead := list(itertools.islice(items, _AHEAD)):
             # Not one by one: handing over costs more than decoding what is short.
             parts = [ahead[start : start + _PART] for start in range(0, len(ahead), _PART)]
-            for loaded in pool.map(lambda part: [load(sharded) for sharded in part], parts):
-                yield from loaded
+            for made in pool.map(lambda part: [make(item) for item in part], parts):
+                yield from made
 
 
 @contextmanager
@@ -128,15 +137,25 @@ def open_sharded(
             f"pack stage again"
         )
 
-    def read(shard: int) -> NDArray[np.int16]:
+    def read(shard: int, wanted: Wanted) -> NDArray[np.int16]:
         location, rows = locations[shard], range(*firsts[shard : shard + 2].tolist())
+
+        def values_of(numbered: tuple[int, ShardedUtterance]) -> NDArray[np.generic] | None:
+            number, sharded = numbered
+            if wanted is not None and not wanted[number : number + 1].all():
+                return None
+            _, (values, _) = _load(sharded, features)
+            return values
+
+        # What is not wanted is not decoded; its memory is never touched, and so not taken.
         samples = np.empty(starts[rows.stop] - starts[rows.start], np.int16)
         row = rows.start
-        for _, (values, _) in _decoded(location, features):
-            if row not in rows or digests[row] != digest_of(values):
+        for values in _in_threads(values_of, enumerate(read_shards([location]))):
+            if row not in rows or not (values is None or digests[row] == digest_of(values)):
                 break
-            place = starts[row] - starts[rows.start]
-            samples[place : place + len(values)] = values
+            if values is not None:
+                place = starts[row] - starts[rows.start]
+                samples[place : place + len(values)] = values
             row += 1
         else:
             if row == rows.stop:
@@ -145,7 +164,7 @@ def open_sharded(
             f"{location}: not what it was when it was indexed; run the pack stage again"
         )
 
-    values = ShardWindows(starts[firsts], read, window_bytes)
+    values = ShardWindows(starts, firsts, read, window_bytes)
     with closing(values):
         largest = int(np.diff(values.starts).argmax())
         size = int(np.diff(values.starts)[largest]) * values.dtype.itemsize

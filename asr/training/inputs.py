@@ -148,7 +148,7 @@ def measure_statistics(
     moments = np.zeros((int(groups.max()) + 1, 3, config.num_bins))
     unit = samples_per_unit(corpus, config)
     plan = corpus.plan(_STATISTICS_SECONDS * config.sample_rate // unit)
-    corpus.follow(None)
+    corpus.follow([None])
     no_targets: list[list[int]] = [[]] * len(corpus)
     for rows in track(plan, total=len(plan), label="statistics", unit="batches"):
         base, num_frames = base_features(frontend, make_batch(corpus, rows.tolist(), no_targets))

@@ -28,6 +28,9 @@ class Schedule:
         settings: TrainingConfig,
         scratch: Path,
         draws: Sequence[Replay] = (),
+        *,
+        rank: int = 0,
+        world_size: int = 1,
     ):
         """Plan.
 
@@ -36,7 +39,10 @@ class Schedule:
             settings: of which seed and number of epochs count.
             scratch: folder for the file.
             draws: of others, behind them in the corpus, those that an epoch has besides.
+            rank: number of this process; it takes a share of each batch, see `share`.
+            world_size: how many there are.
         """
+        self._rank, self._world_size = rank, world_size
         self._corpus, self._seed = examples.corpus, settings.seed
         self._ends: list[NDArray[np.int64]] = []
         size = len(rows) + sum(draw.count for draw in draws)
@@ -74,11 +80,35 @@ class Schedule:
         return int(self._first_steps[epoch]) + batch
 
     def batches(self, epoch: int, first: int = 0) -> list[NDArray[np.int64]]:
-        """The epoch's batches from `first` on; shards are read ahead for them."""
-        self._corpus.follow(self._seed_of(epoch), self._seed_of(epoch + 1))
+        """The epoch's batches from `first` on; shards are read ahead for this process's share."""
+        seeds = {self._seed_of(n): n for n in range(epoch, min(epoch + 2, len(self._ends)))}
+        wanted: dict[int | None, NDArray[np.bool_] | None] | None = None
+        if self._world_size > 1:
+            wanted = {seed: self._wanted(number) for seed, number in seeds.items()}
+        self._corpus.follow([*seeds], wanted)
+        return self._batches(epoch)[first:]
+
+    def _batches(self, epoch: int) -> list[NDArray[np.int64]]:
         rows = self._rows[epoch].astype(np.int64)
-        return np.split(rows, self._ends[epoch][:-1])[first:]
+        return np.split(rows, self._ends[epoch][:-1])
+
+    def _wanted(self, epoch: int) -> NDArray[np.bool_]:
+        """Which utterances this process takes from the epoch's batches."""
+        wanted = np.zeros(len(self._corpus), bool)
+        for batch in self._batches(epoch):
+            wanted[share(batch, self._rank, self._world_size)[0]] = True
+        return wanted
 
     def _seed_of(self, epoch: int) -> int:
         """Of the order of an epoch's batches."""
         return self._seed * 1_000_003 + epoch
+
+
+def share(batch: NDArray[np.int64], rank: int, world_size: int) -> tuple[NDArray[np.int64], bool]:
+    """The utterances of a batch that a process works on, and whether they count.
+
+    All processes take every step: one that gets none, as a batch has fewer utterances than there
+    are processes, works on the first for nothing.
+    """
+    part = batch[rank::world_size]
+    return (part, True) if len(part) else (batch[:1], False)

@@ -24,6 +24,7 @@ from asr.training.memory import Pieces
 from asr.training.optimizer import make_optimizer, rate_share, set_rates
 from asr.training.processes import Place, choose_precision
 from asr.training.rooms import Rooms
+from asr.training.schedule import share
 from asr.training.sums import EpochSums
 
 
@@ -88,19 +89,16 @@ class Learner:
         """
         self._freeze(number < self.num_frozen)
         num_tokens = max(1, self.examples.num_tokens(rows))
-        share = rows[self.fabric.global_rank :: self.fabric.world_size]
-        counted = len(share) > 0
-        if not counted:
-            share = rows[:1]  # a batch of fewer utterances than processes
+        own, counted = share(rows, self.fabric.global_rank, self.fabric.world_size)
         # Processes average their gradients; a process without a share adds nothing.
         weight = self.fabric.world_size * counted / num_tokens
-        losses = self._gradients(share, number, weight)
+        losses = self._gradients(own, number, weight)
         norms = self.sums.layer_norms()
         finite = self._update(number)
         if counted:
-            self.sums.add(losses, self.examples.num_tokens(share), self.examples.seconds(share))
+            self.sums.add(losses, self.examples.num_tokens(own), self.examples.seconds(own))
         self.sums.norms += norms.masked_fill(~finite, 0.0)
-        self.bad_steps.note(number, np.concatenate(self.pieces.cut(share)), losses[0], finite)
+        self.bad_steps.note(number, np.concatenate(self.pieces.cut(own)), losses[0], finite)
 
     def _count_frozen_steps(self) -> int:
         """Steps from the first on in which the output layer alone is trained."""

@@ -91,7 +91,15 @@ def prepare_task(
         network=network,
         examples=examples,
         dev=Examples.of(dev_set, encode_texts(dev_set, tokens), config),
-        schedule=Schedule(examples, rows, config.training, place.scratch, draws),
+        schedule=Schedule(
+            examples,
+            rows,
+            config.training,
+            place.scratch,
+            draws,
+            rank=place.fabric.global_rank,
+            world_size=place.fabric.world_size,
+        ),
         num_feasible=len(rows),
         origin=None if source is None else source.origin(),
     )

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.config import Config
+from asr.config import Config, TrainingConfig
+from asr.corpus import streamed
 from asr.corpus.manifest import write_manifest
 from asr.corpus.packed import PackedCorpus, open_packed, pack
 from asr.corpus.shards import list_shards, write_shards
@@ -21,8 +22,10 @@ from asr.corpus.windows import ShardWindows
 from asr.errors import ConfigError, DataError
 from asr.recipe.stage import Work
 from asr.recipe.standard import model_stages
+from asr.training.batch import Examples
 from asr.training.diagnosis import diagnose_sets
 from asr.training.inputs import measure_statistics
+from asr.training.schedule import Schedule, share
 from asr.training.step import Learner
 from asr.training.trainer import train
 from tests import tones
@@ -144,13 +147,13 @@ def window_plans(corpus: PackedCorpus, config: Config, epoch: int) -> list[list[
     return plans
 
 
-def noted_reads(values: Any) -> tuple[Callable[[int], Any], list[int]]:
+def noted_reads(values: Any) -> tuple[Callable[[int, Any], Any], list[int]]:
     seen: list[int] = []
     read = values._read
 
-    def noted(shard: int) -> Any:
+    def noted(shard: int, wanted: Any) -> Any:
         seen.append(shard)
-        return read(shard)
+        return read(shard, wanted)
 
     return noted, seen
 
@@ -196,23 +199,68 @@ def test_no_more_than_two_windows_are_held_and_a_shard_is_read_once_an_epoch(
     contents = np.arange(starts[-1]).astype(np.int16)
     seen: list[int] = []
 
-    def read(shard: int) -> Any:
+    def read(shard: int, _: Any) -> Any:
         seen.append(shard)
         return contents[starts[shard] : starts[shard + 1]]
 
-    values = ShardWindows(starts, read, 2 * bound)
+    values = ShardWindows(starts, np.arange(len(starts)), read, 2 * bound)
     schedule = values.windows(seed)
     assert sorted(shard for window in schedule for shard in window) == list(range(len(sizes)))
     assert all(sum(sizes[shard] for shard in window) <= bound for window in schedule)
     followed = schedule[skipped % len(schedule) :]
-    values.follow(schedule)
+    values.follow([seed])
     for window in followed:
         for shard in reversed(window):
             begin, end = starts[shard], starts[shard + 1]
             assert np.array_equal(values[begin:end], contents[begin:end])
-            assert sum(sizes[shard] for shard in values._readings) <= 2 * bound
+            assert sum(sizes[shard] for _, shard in values._readings) <= 2 * bound
     assert sorted(seen) == sorted(shard for window in followed for shard in window)
     values.close()
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_each_process_decodes_its_share_and_all_of_them_the_epoch(
+    world_size: int, listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+    decode = streamed.decode
+
+    def counted(audio: bytes, name: str, rate: int) -> Any:
+        decoded.append(name)
+        return decode(audio, name, rate)
+
+    monkeypatch.setattr(streamed, "decode", counted)
+    whole = open_packed(listed.parent / "packed")
+    epochs = 2
+    shares: list[list[str]] = []
+    for rank in range(world_size):
+        decoded.clear()
+        with opened(listed, SMALL) as corpus:
+            schedule = Schedule(
+                Examples(corpus=corpus, targets=[], budget=20_000, units_per_second=8000.0),
+                np.arange(len(corpus)),
+                TrainingConfig(epochs=epochs),
+                tmp_path,
+                rank=rank,
+                world_size=world_size,
+            )
+            worked_on: list[str] = []
+            num_needed = 0
+            for epoch in range(epochs):
+                needed: set[int] = set()
+                for batch in schedule.batches(epoch):
+                    rows, counts = share(batch, rank, world_size)
+                    values, _ = corpus.padded(rows.tolist())
+                    expected, _ = whole.padded(rows.tolist())
+                    assert np.array_equal(values, expected)
+                    needed.update(rows.tolist())
+                    worked_on += [corpus.utterances[row].id for row in rows] if counts else []
+                num_needed += len(needed)
+        # One process may find a shard of the epoch before in memory.
+        assert len(decoded) <= num_needed
+        shares.append(worked_on)
+    together = sorted(name for worked_on in shares for name in worked_on)
+    assert together == sorted(2 * [utterance.id for utterance in whole.utterances])
 
 
 def test_statistics_and_findings_are_those_of_the_packed_corpus(listed: Path) -> None:
@@ -242,7 +290,7 @@ def test_a_shard_that_was_changed_or_is_gone_or_too_large_is_named(
             corpus.values[first : first + 1]
     tar.unlink()
     with opened(copy, SMALL) as corpus:
-        corpus.follow(None)
+        corpus.follow([None])
         with pytest.raises(DataError, match=r"000001\.tar: No such file"):
             corpus.values[first : first + 1]
     with (
