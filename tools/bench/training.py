@@ -1,6 +1,7 @@
 """Epochs of training: beside SpeechBrain's, beside the matrix-product rate, and part by part.
 
     python tools/bench/training.py --digits WORK --an4 WORK [--peer PYTHON]
+    python tools/bench/training.py --until WORK --goals 12,9 [--seeds 1,2,3]
 
 WORK is the work folder of `asr run recipes/digits --to pack`, and of `recipes/an4`. PYTHON is an
 interpreter that has SpeechBrain; tools/bench/speechbrain_training.py is its side.
@@ -11,6 +12,10 @@ publishes features only, which both sides read. Ours is one whole epoch, cut int
 batches. After each piece SpeechBrain learns from its own batches, in random order too, for half as
 long. It does so in two ways: "packed" gives lengths to its LSTM, so that outputs do not depend on
 padding, as ours do not; "unpacked" gives none, as its TIMIT recipe does.
+
+With --until it is what counts in the end: minutes, by the clock and of processor time, from the
+first step until the dev word error rate is under each goal, dev scores included; a run of the
+configuration in WORK, ended at the last goal. Ours alone: SpeechBrain's side scores no dev set.
 """
 
 import argparse
@@ -21,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +37,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import asr.training.loss
+import asr.training.trainer
 from asr.batches import plan_batches
 from asr.config import Config
 from asr.config_files import load_config
@@ -252,9 +259,16 @@ def main() -> None:
     parser.add_argument("--digits", type=Path)
     parser.add_argument("--an4", type=Path)
     parser.add_argument("--peer", help="an interpreter that has SpeechBrain")
+    parser.add_argument("--until", type=Path, metavar="WORK", help="time to error rates")
+    parser.add_argument("--goals", default="12,9", help="dev WER in per cent")
+    parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--share", type=float, default=1.0, help="of an epoch; for a first look")
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
+    if arguments.until is not None:
+        goals = [float(goal) for goal in arguments.goals.split(",")]
+        say_minutes(arguments.until, goals, [int(seed) for seed in arguments.seeds.split(",")])
+        return
     watch = Stopwatch()
     for part, calls in PARTS.items():
         for owner, name in calls:
@@ -275,6 +289,63 @@ def main() -> None:
     print(f"{'':14}" + "".join(f"{part:>14}" for part in PARTS))
     for name, result in results.items():
         print(f"{name:14}" + "".join(f"{result[part]:14.1f}" for part in PARTS))
+
+
+class ReachedError(Exception):
+    """The last goal is reached."""
+
+
+def minutes_until(work: Path, goals: list[float], seed: int) -> dict[float, tuple[float, float]]:
+    """Minutes, by the clock and of processor time, until the dev WER is under each goal."""
+    config = load_config(work / "config.yaml", Config)
+    training = config.training.model_copy(update={"seed": seed})
+    reached: dict[float, tuple[float, float]] = {}
+    start: list[float] = []
+    step, write_history = Learner.step, asr.training.trainer.write_history
+
+    def timed_step(*arguments: Any) -> None:
+        start.extend([] if start else [time.perf_counter(), time.process_time()])
+        step(*arguments)
+
+    def noted_history(history: Any, path: Path) -> None:
+        write_history(history, path)
+        taken = (time.perf_counter() - start[0], time.process_time() - start[1])
+        for goal in goals:
+            if history[-1].get("dev_wer", 100.0) < goal:
+                reached.setdefault(goal, (taken[0] / 60, taken[1] / 60))
+        if len(reached) == len(goals):
+            raise ReachedError
+
+    setattr(Learner, "step", timed_step)  # noqa: B010
+    setattr(asr.training.trainer, "write_history", noted_history)  # noqa: B010
+    try:
+        with tempfile.TemporaryDirectory() as temporary, suppress(ReachedError):
+            folder = Path(temporary)
+            asr.training.trainer.train(
+                open_packed(work / "packed" / "train"),
+                open_packed(work / "packed" / "dev"),
+                config.model_copy(update={"training": training}),
+                folder,
+                scratch=folder,
+                device="cpu",
+                report=lambda _: None,
+            )
+    finally:
+        setattr(Learner, "step", step)  # noqa: B010
+        setattr(asr.training.trainer, "write_history", write_history)  # noqa: B010
+    return reached
+
+
+def say_minutes(work: Path, goals: list[float], seeds: list[int]) -> None:
+    for seed in seeds:
+        reached = minutes_until(work, goals, seed)
+        for goal in goals:
+            clock, processor = reached.get(goal, (float("nan"), float("nan")))
+            print(
+                f"seed {seed}: dev WER under {goal:g} % after {clock:.2f} min, "
+                f"{processor:.2f} of processor time",
+                flush=True,
+            )
 
 
 def say_speed(name: str, result: dict[str, float]) -> None:
