@@ -18,6 +18,7 @@ import soundfile
 
 from asr.corpus import manifest, read_manifest
 from asr.corpus.manifest import Utterance
+from tests.bad_audio import FAILURES
 from tests.conftest import ROOT
 from tests.server.conftest import Client
 
@@ -89,6 +90,19 @@ def test_a_file_becomes_words_captions_and_pictures(
     page.set_input_files("#file", {"name": "a.wav", "mimeType": "audio/wav", "buffer": b"no audio"})
     page.wait_for_selector("#status.error")
     assert "a.wav: not audio" in page.inner_text("#status")
+    assert [fault for fault in page.faults if "400" not in fault] == []
+    page.context.close()
+
+
+def test_nasty_files_are_explained_on_the_page(browser: Any, client: Client) -> None:
+    page = open_page(browser, client)
+    status = page.locator("#status.error")
+    for name, (audio, reason) in FAILURES.items():
+        page.set_input_files("#file", {"name": name, "mimeType": "audio/x", "buffer": audio})
+        status.filter(has_text=re.compile(re.escape(name))).wait_for()
+        assert reason in status.inner_text(), name
+        assert page.locator("#words button").count() == 0
+        page.wait_for_selector("#file:enabled")
     assert [fault for fault in page.faults if "400" not in fault] == []
     page.context.close()
 

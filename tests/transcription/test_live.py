@@ -1,5 +1,7 @@
 import io
+import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -221,6 +223,45 @@ def live_model(
     unseen = tones.write_corpus(folder / "unseen", 40, 77, 0.8)
     tones.assert_certain(recognizer, unseen, spaces=False)
     return folder / "model"
+
+
+def test_a_socket_says_what_the_stream_says_as_audio_arrives(
+    live_model: Path, tmp_path: Path
+) -> None:
+    """By `asr serve`, in Vosk's protocol."""
+    pytest.importorskip("uvicorn")
+    client = pytest.importorskip("websockets.sync.client")
+    from asr.server import RunningServer, ServerOptions, load_models
+
+    recognizer = Recognizer.load(live_model, device="cpu")
+    server = RunningServer(load_models([str(live_model)], device="cpu"), ServerOptions(port=0))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        (utterance,) = tones.write_corpus(tmp_path, 1, seed=6, longest_pause=0.8)
+        samples, _ = soundfile.read(utterance.audio_filepath, dtype="int16")
+        stream = recognizer.stream()
+        partials = set()
+        with client.connect(server.url.replace("http", "ws")) as socket:
+            for portion in in_portions(samples, [1600] * 100):
+                if not len(portion):
+                    break
+                socket.send(portion.tobytes())
+                answer = json.loads(socket.recv())
+                expected = stream.accept(portion.astype(np.float32) / 32768)
+                if expected.finished:
+                    assert answer["text"] == " ".join(t.text for t in expected.finished)
+                else:
+                    assert answer == {"partial": expected.text}
+                    partials.add(expected.text)
+            socket.send('{"eof": 1}')
+            last = " ".join(part.text for part in stream.finish().finished)
+            assert json.loads(socket.recv())["text"] == last
+        # Text grows before the end is known.
+        assert len(partials) > 1
+    finally:
+        server.stop()
+        thread.join(30)
 
 
 def test_live_gives_the_text_of_offline(live_model: Path, tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ async function listenTo(blob, name, samples) {
   const player = element("player");
   if (recording?.url) URL.revokeObjectURL(recording.url);
   recording = { blob, name, buffer: await decode(blob, samples), url: URL.createObjectURL(blob) };
-  player.src = recording.url;
+  if (recording.buffer) player.src = recording.url;
+  else player.removeAttribute("src");
   player.hidden = recording.buffer === null;
   element("downloads").hidden = false;
   draw();
