@@ -18,6 +18,7 @@ import soundfile
 
 from asr.cli import main
 from asr.corpus import Utterance, manifest, read_manifest
+from asr.corpus.formats import import_corpus
 from asr.errors import DataError
 from tests.conftest import ROOT
 from tests.server.conftest import Client, Serve
@@ -97,6 +98,8 @@ def test_corrections_become_a_manifest_that_training_takes(
     utterances = read_manifest(path)
     assert [utterance.text for utterance in utterances] == ["mi lá <b>", speech[1].text, None, None]
     assert [u.audio_filepath for u in utterances] == [u.audio_filepath for u in speech[:4]]
+    notes: list[str] = []
+    assert list(import_corpus(path, "auto", notes.append)) == utterances  # as asr init reads it
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     decisions = [row["decision"] for row in rows]
     assert decisions == ["corrected", "confirmed", "unclear", "skipped"]
