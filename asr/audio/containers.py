@@ -17,7 +17,10 @@ _MP3_JUNK = 0.02  # share of an MP3 file's packets that may be none, as tags bet
 _SLACK = 0.5  # seconds; a container's duration counts encoder delay and padding
 
 # Demuxers that FFmpeg may use: none that follows links to other files or hosts (hls, concat, sdp).
-_FORMATS = "mov,matroska,webm,asf,avi,flv,aac,ac3,eac3,amr,mpegts,mpeg,mp3,ape,wv,tta,wav,ogg"
+_FORMATS = (
+    "mov,matroska,webm,asf,avi,flv,aac,ac3,eac3,amr,mpegts,mpeg,mp3,ape,wv,tta,wav,ogg,"
+    "flac,mpc,mpc8,tak,dsf,iff"
+)
 
 
 class Pipe(Protocol):
@@ -104,7 +107,7 @@ def inspect_container(path: Path) -> AudioInfo:
         rate = container_rate(container, path)
         stream = container.streams.audio[0]
         seconds = container_seconds(container)
-        if seconds is None:
+        if seconds is None or not _holds(path, seconds):
             count = sum(len(block) for block in container_blocks(container, path))
         else:
             count = round(seconds * rate)
@@ -117,6 +120,15 @@ def inspect_container(path: Path) -> AudioInfo:
             num_samples=count,
             format=f"{container.format.name.partition(',')[0]} {stream.codec_context.name}",
         )
+
+
+def _holds(path: Path, seconds: float) -> bool:
+    """Whether the packets of a file are as long as its header says; nothing is decoded."""
+    with open_container(path) as container, _explained(path):
+        stream = container.streams.audio[0]
+        samples = stream.codec_context.frame_size
+        count = sum(1 for packet in container.demux(stream) if packet.size)
+        return bool(samples) and abs(count * samples / stream.rate - seconds) <= _SLACK
 
 
 @contextmanager

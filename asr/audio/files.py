@@ -1,8 +1,8 @@
 """Samples out of sound files of any rate, width and container, a block at a time.
 
-libsndfile reads WAV, FLAC, MP3, Ogg, SPHERE, AIFF and more; PyAV (FFmpeg) reads the containers
-that it does not: m4a, mp4, webm, mkv. Whatever is wrong with a file becomes one line. Never more
-than a block is held, whatever a header says.
+libsndfile reads WAV, FLAC, MP3, Ogg, SPHERE, AIFF and more; PyAV (FFmpeg) reads what it does not:
+m4a, mp4, webm, mkv, but also FLAC of 32 bits or Speex in Ogg. Whatever is wrong with a file becomes
+one line. Never more than a block is held, whatever a header says.
 """
 
 import os
@@ -33,6 +33,7 @@ _BLOCK = 65_536  # samples decoded at a time, of all channels together
 _TAIL = 65_536  # bytes; more than the longest Ogg page (RFC 3533: 65,307)
 _STREAMED = 0x7FFF_0000  # bytes; a size from here on says "unknown", written to a pipe
 _UNKNOWN_LENGTH = 1 << 48  # samples; libsndfile's answer for a FLAC stream without a length
+_MOST_PER_BYTE = 256  # samples; a header that promises more is not believed
 _MP3_DELAY = 4  # frames; what an encoder and a decoder add at the ends, and the tag's frame
 
 
@@ -79,7 +80,9 @@ def open_sound(
 
 
 def inspect_audio(path: Path) -> AudioInfo:
-    """Length, rate, channels and format; from the header where it tells them.
+    """Length, rate, channels and format.
+
+    The length is the header's where the file is as large as such a one is; else it is counted.
 
     Raises:
         AudioError: as `open_sound`, as far as the header shows it.
@@ -89,7 +92,7 @@ def inspect_audio(path: Path) -> AudioInfo:
         if sound is None:
             return containers.inspect_container(path)
         num_samples = sound.frames
-        if not 0 < num_samples < _UNKNOWN_LENGTH:
+        if not 0 < num_samples < min(_UNKNOWN_LENGTH, _MOST_PER_BYTE * path.stat().st_size):
             num_samples = sum(len(block) for block in _sound_blocks(sound, path, 0, None))
         if not num_samples:
             raise audio_error(path, "no samples")
@@ -176,13 +179,26 @@ def _sound_file(path: Path, raw: RawFormat | None = None) -> Iterator[Any]:
 
 
 def _check_refused(path: Path, error: soundfile.LibsndfileError) -> None:
-    """Say what is wrong with a file that libsndfile refuses although it knows its format."""
+    """Say what is wrong with a file that libsndfile refuses although it knows its format.
+
+    But for one that FFmpeg reads.
+    """
     with open_regular(path) as file:
         head = file.read(28)
     if head[:4] == b"RIFF" and head[12:16] == b"fmt " and len(head) == 28:
         check_rate(path, int.from_bytes(head[24:28], "little"))
-    if head[:4] in (b"caff", b"fLaC", b"OggS", b"FORM"):
+    if head[:4] == b"OggS":
+        num_promised, num_held = _ogg_page(path)
+        if num_held < num_promised:
+            raise audio_error(path, f"truncated: {num_promised} bytes expected, {num_held} there")
+    if head[:4] in (b"caff", b"FORM"):  # truncated, which FFmpeg does not notice
         raise _damaged(path, error) from error
+    if head[:4] in (b"fLaC", b"OggS"):
+        try:
+            with containers.open_container(path):
+                return
+        except AudioError:
+            raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, error: soundfile.LibsndfileError) -> AudioError:

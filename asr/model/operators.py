@@ -7,7 +7,9 @@ Source:
     onnx.proto (the numbers of the fields) and Protocol Buffers' encoding.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+
+import numpy as np
 
 from asr.errors import ModelError
 
@@ -29,7 +31,12 @@ _GRAPH, _TRAINING, _FUNCTIONS = 7, 20, 25  # of a model
 _NODE, _INITIALIZER, _SPARSE = 1, 5, 15  # of a graph
 _KIND, _ATTRIBUTE, _DOMAIN = 4, 5, 7  # of a node
 _TENSOR, _SUBGRAPH, _TENSORS, _SUBGRAPHS = 5, 6, 10, 11  # of an attribute
+_INTEGER, _INTEGERS = 3, 8  # of an attribute
+_TYPE, _NUMBERS, _RAW = 2, 7, 9  # of a tensor
 _EXTERNAL, _LOCATION = 13, 14  # of a tensor
+_INT64 = 7  # a tensor's type
+_MOST = 2**24  # of a number that may be a size: a shape, a padding
+_END = 2**63 - 1  # where a slice goes to the end
 _SPARSE_TENSORS = (22, 23)
 
 
@@ -79,12 +86,39 @@ def _check_attribute(attribute: memoryview) -> None:
             raise ModelError("a graph within a graph is not run")
         if number in (_TENSOR, _TENSORS):
             _check_tensor(value)
+        if number in (_INTEGER, _INTEGERS):
+            _check_sizes(_varints(value))
 
 
 def _check_tensor(tensor: memoryview) -> None:
+    kind, content = 0, memoryview(b"")
     for number, value in _fields(tensor):
         if number == _EXTERNAL or (number == _LOCATION and bytes(value) != b"\0"):
             raise ModelError("tensors in other files are not read")
+        if number == _TYPE:
+            kind, _ = _varint(value, 0)
+        elif number == _NUMBERS:
+            _check_sizes(_varints(value))
+        elif number == _RAW:
+            content = value
+    if kind == _INT64:
+        _check_sizes(np.frombuffer(content[: len(content) // 8 * 8], "<i8").tolist())
+
+
+def _check_sizes(numbers: Iterable[int]) -> None:
+    for number in numbers:
+        # A negative one counts from the end.
+        if abs(number) > _MOST and number not in (_END, -_END, -_END - 1):
+            raise ModelError(f"asks for {number} values; at most {_MOST:,} are")
+
+
+def _varints(packed: memoryview) -> Iterator[int]:
+    """Numbers one after another, signed."""
+    place = 0
+    while place < len(packed):
+        value, place = _varint(packed, place)
+        value &= 2**64 - 1
+        yield value - 2**64 if value >= 2**63 else value
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
