@@ -17,7 +17,7 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -274,6 +274,29 @@ def claim_names(folder: Path, names: Collection[str]) -> None:
             _refuse(folder, name, "overwritten")
     if not listed.issuperset(names):
         _write_list(folder, listed.union(names))
+
+
+@contextmanager
+def claiming(folder: Path) -> Iterator[Callable[[Path], None]]:
+    """`claim_names` for many files, each named when its turn comes; listed when the block is done.
+
+    Raises:
+        AsrError: from the function: as `claim_names`.
+    """
+    listed = _read_list(folder) or set()
+    fresh: set[str] = set()
+
+    def claim(path: Path) -> None:
+        name = path.relative_to(folder).as_posix()
+        if not _is_within(name, listed) and name not in fresh and os.path.lexists(path):
+            _refuse(folder, name, "overwritten")
+        fresh.add(name)
+
+    try:
+        yield claim
+    finally:
+        if not fresh <= listed:
+            _write_list(folder, listed | fresh)
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:

@@ -38,6 +38,11 @@ def exported(name: str) -> Callable[[Path], None]:
         (exported("kaldi"), "text"),
         (exported("lhotse"), "recordings.jsonl.gz"),
         (exported("audiofolder"), "metadata.jsonl"),
+        (exported("textgrid"), "a.TextGrid"),
+        (exported("elan"), "a.eaf"),
+        (exported("audacity"), "a.txt"),
+        pytest.param(exported("folder"), "a.txt", id="folder"),
+        (exported("folder"), "a.wav"),
     ],
 )
 def test_files_of_fixed_names_take_no_strangers_place(

@@ -1,6 +1,8 @@
+from . import containers as containers
 from . import files as files
 from . import mp3 as mp3
 from . import pipes as pipes
+from . import sound as sound
 from .files import inspect_audio as inspect_audio
 from .files import open_sound as open_sound
 from .sound import AudioInfo as AudioInfo

@@ -3,6 +3,7 @@
 Whatever is wrong with a file becomes one line.
 """
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,15 +32,19 @@ class Pipe(Protocol):
 
 
 @contextmanager
-def open_container(path: Path) -> Iterator[Any]:
+def open_container(path: Path, content: bytes | None = None) -> Iterator[Any]:
     """The file as PyAV opens it, with sound in it that can be decoded.
+
+    Args:
+        path: its name.
+        content: what is in it, if that is in memory.
 
     Raises:
         AudioError: it is no such file, or PyAV is not there.
     """
     av = _pyav(path)
     # A file object, so that a name that looks like an URL or protocol is only a name.
-    with open_regular(path) as file:
+    with open_regular(path) if content is None else io.BytesIO(content) as file:
         with _explained(path):
             options = {"format_whitelist": _FORMATS}
             container = av.open(file, metadata_errors="ignore", options=options)

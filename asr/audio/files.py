@@ -16,7 +16,7 @@ from typing import Any
 import soundfile
 
 from asr.audio import containers
-from asr.audio.mp3 import count_frames
+from asr.audio.mp3 import count_frames, is_length
 from asr.audio.sound import (
     ENCODINGS,
     AudioInfo,
@@ -34,7 +34,6 @@ _TAIL = 65_536  # bytes; more than the longest Ogg page (RFC 3533: 65,307)
 _STREAMED = 0x7FFF_0000  # bytes; a size from here on says "unknown", written to a pipe
 _UNKNOWN_LENGTH = 1 << 48  # samples; libsndfile's answer for a FLAC stream without a length
 _MOST_PER_BYTE = 256  # samples; a header that promises more is not believed
-_MP3_DELAY = 4  # frames; what an encoder and a decoder add at the ends, and the tag's frame
 
 
 @contextmanager
@@ -175,7 +174,8 @@ def _sound_file(path: Path, raw: RawFormat | None = None) -> Iterator[Any]:
         check_rate(path, sound.samplerate)
         _check_promise(path, sound)
         # libsndfile reads no further than its estimate of an MP3 file's length.
-        yield None if sound.format == "MP3" and not _knows_length(path, sound) else sound
+        is_mp3 = sound.format == "MP3"
+        yield None if is_mp3 and not is_length(count_frames(path), sound.frames) else sound
 
 
 def _check_refused(path: Path, error: soundfile.LibsndfileError) -> None:
@@ -229,14 +229,6 @@ def _check_promise(path: Path, sound: Any) -> None:
     if num_held + 1 < num_promised < _STREAMED:
         unit = "samples" if sound.format == "NIST" else "bytes"
         raise audio_error(path, f"truncated: {num_promised} {unit} expected, {num_held} there")
-
-
-def _knows_length(path: Path, sound: Any) -> bool:
-    """Whether libsndfile's length of an MP3 file is that of its frames, the encoder's delay cut."""
-    run = count_frames(path)
-    if run is None or not run.is_clean:
-        return False
-    return bool(0 <= run.num_samples - sound.frames <= _MP3_DELAY * run.samples_per_frame)
 
 
 def _ogg_page(path: Path) -> tuple[int, int]:

@@ -23,6 +23,7 @@ _BITRATES = {  # kbit/s by MPEG version 1 and layer
     (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+_DELAY = 4  # frames; what an encoder and a decoder add at the ends, and the tag's frame
 _HEADER = 4  # bytes
 
 
@@ -47,25 +48,37 @@ def count_frames(path: Path) -> FrameRun | None:
     An hour of audio has 138,000 frames and takes about a sixth of a second.
     """
     with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        begin, end = _behind_id3(data), _before_tags(data)
-        first = _frame(data[begin : begin + _HEADER])
-        if first is None:
-            return None
-        position, num_samples = begin, 0
-        while position < end:
-            frame = _frame(data[position : position + _HEADER])
-            if frame is None:
-                break
-            if position + frame[0] <= end:
-                num_samples += frame[1]
-            position += frame[0]
-        return FrameRun(
-            num_samples=num_samples,
-            samples_per_frame=first[1],
-            num_bytes=end - begin,
-            promised_bytes=_promised_bytes(data[begin : begin + 256]),
-            is_clean=position >= end,
-        )
+        return frames_in(data)
+
+
+def frames_in(data: "mmap.mmap | bytes") -> FrameRun | None:
+    """The same of what is in memory."""
+    begin, end = _behind_id3(data), _before_tags(data)
+    first = _frame(data[begin : begin + _HEADER])
+    if first is None:
+        return None
+    position, num_samples = begin, 0
+    while position < end:
+        frame = _frame(data[position : position + _HEADER])
+        if frame is None:
+            break
+        if position + frame[0] <= end:
+            num_samples += frame[1]
+        position += frame[0]
+    return FrameRun(
+        num_samples=num_samples,
+        samples_per_frame=first[1],
+        num_bytes=end - begin,
+        promised_bytes=_promised_bytes(data[begin : begin + 256]),
+        is_clean=position >= end,
+    )
+
+
+def is_length(run: FrameRun | None, num_samples: int) -> bool:
+    """Whether a number of samples is that of the frames, the encoder's delay cut."""
+    if run is None or not run.is_clean:
+        return False
+    return 0 <= run.num_samples - num_samples <= _DELAY * run.samples_per_frame
 
 
 def _frame(header: bytes) -> tuple[int, int] | None:
@@ -85,7 +98,7 @@ def _frame(header: bytes) -> tuple[int, int] | None:
     return size, num_samples
 
 
-def _behind_id3(data: mmap.mmap) -> int:
+def _behind_id3(data: "mmap.mmap | bytes") -> int:
     """Where the ID3v2 tags at the beginning end."""
     position = 0
     while data[position : position + 3] == b"ID3" and len(data) >= position + 10:
@@ -97,7 +110,7 @@ def _behind_id3(data: mmap.mmap) -> int:
     return position
 
 
-def _before_tags(data: mmap.mmap) -> int:
+def _before_tags(data: "mmap.mmap | bytes") -> int:
     """Where the ID3v1 and APE tags at the end begin."""
     end = len(data)
     if data[max(0, end - 128) : max(0, end - 128) + 3] == b"TAG":

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+import numpy as np
 import soundfile
 
-from asr.audio import Samples, to_mono
+from asr.audio import Samples, containers, mp3, to_mono
+from asr.audio import sound as sounds
 from asr.corpus.addresses import open_shard
 from asr.corpus.manifest import Utterance, parse_object, seconds_value, text_value
 from asr.errors import AudioError, DataError
@@ -24,6 +26,7 @@ AUDIO_MEMBERS = frozenset((".wav", ".flac", ".ogg", ".opus", ".mp3"))
 
 _BLOCK = 512  # bytes of tar
 _MAX_AUDIO = 2**30  # bytes of a member
+_MAX_SAMPLES = 2**28  # of all channels: 1 GiB, or more than four hours at 16 kHz
 _MAX_TEXT = 2**20
 _MAX_PAX = 2**16
 _PICKLES = frozenset((".pickle", ".pkl", ".pyd", ".pt", ".pth", ".joblib", ".npy", ".npz"))
@@ -61,16 +64,45 @@ def decode(audio: bytes, name: str, sample_rate: int) -> tuple[Samples, int]:
     """Mono samples at a rate, and the rate that they had.
 
     Raises:
-        AudioError: not audio that libsndfile reads, damaged or empty.
+        AudioError: not audio that libsndfile reads, damaged, empty, or longer than an utterance is.
     """
     try:
-        samples, rate = soundfile.read(io.BytesIO(audio), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(io.BytesIO(audio)) as sound:
+            rate = sounds.check_rate(Path(name), sound.samplerate)
+            # libsndfile reads no further than its estimate of an MP3 file's length.
+            is_mp3 = sound.format == "MP3"
+            is_known = not is_mp3 or mp3.is_length(mp3.frames_in(audio), sound.frames)
+            samples = _all_samples(sound, name) if is_known else _mp3_samples(audio, name)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AudioError(f"{name}: not audio that can be read: {error}") from error
     try:
         return to_mono(samples, rate, sample_rate), rate
     except AudioError as error:
         raise AudioError(f"{name}: {error}") from error
+
+
+def _all_samples(sound: Any, name: str) -> Samples:
+    """[sample, channel]; a few bytes of FLAC may be hours of silence, or promise years."""
+    most = _MAX_SAMPLES // sound.channels
+    samples: Samples = sound.read(min(sound.frames, most + 1), dtype="float32", always_2d=True)
+    if len(samples) > most:
+        raise _too_long(name)
+    return samples
+
+
+def _mp3_samples(audio: bytes, name: str) -> Samples:
+    blocks, most = [], _MAX_SAMPLES
+    with containers.open_container(Path(name), audio) as container:
+        for block in containers.container_blocks(container, Path(name)):
+            blocks.append(block)
+            most -= block.size
+            if most < 0:
+                raise _too_long(name)
+    return np.concatenate(blocks)
+
+
+def _too_long(name: str) -> AudioError:
+    return AudioError(f"{name}: more than {_MAX_SAMPLES:,} samples, which is no utterance")
 
 
 def _utterances(stream: IO[bytes], location: str) -> Iterator[ShardedUtterance]:

@@ -162,7 +162,7 @@ def file_stem(utterance_id: str) -> Path:
     """
     path = PurePosixPath(utterance_id)
     is_plain = (
-        str(path) == utterance_id
+        str(path) == utterance_id != "."
         and utterance_id.isprintable()
         and not path.is_absolute()
         and not any(part.startswith(".") for part in path.parts)

@@ -20,7 +20,8 @@ from asr.text import TokenTable, normalize, quoted, read_lines
 
 _MARK = "#JSGF"
 _MOST_STATES = 100_000
-_DEEPEST = 100  # groups within one another
+_MOST_STEPS = 20_000_000  # states that are looked at while it is made: some seconds
+_DEEPEST = 100  # groups, or rules, within one another
 _TOKEN = re.compile(
     r"""(?P<skip>\s+|//[^\n]*|/\*.*?\*/)
     |(?P<rule><[^<>\s]+>)
@@ -140,6 +141,7 @@ class _Builder:
         self._spoken: list[list[tuple[int, int]]] = [[]]
         self._rules: dict[str, _Node] = {}
         self._finals: set[int] = set()
+        self._num_steps = 0
 
     def add_sentences(self, lines: Sequence[tuple[int, str]]) -> None:
         for number, text in lines:
@@ -185,6 +187,7 @@ class _Builder:
 
     def _grow(self, node: _Node, start: int, within: tuple[str, ...]) -> int:
         """Add what a node reads from a state on; the state after it."""
+        self._count_steps(1)
         match node:
             case _Word(text, line):
                 end = self._state()
@@ -216,6 +219,8 @@ class _Builder:
                 return end
 
     def _rule(self, name: str, line: int, within: tuple[str, ...]) -> _Node:
+        if len(within) > _DEEPEST:
+            raise DataError(f"{self._path}:{line}: rules more than {_DEEPEST} deep in one another")
         if name in within:
             loop = " in ".join(f"<{rule}>" for rule in reversed(within[within.index(name) :]))
             raise DataError(
@@ -236,12 +241,18 @@ class _Builder:
         if number >= _MOST_STATES:
             raise DataError(f"{self._path}: the grammar has more than {_MOST_STATES:,} states")
 
+    def _count_steps(self, number: int) -> None:
+        self._num_steps += number
+        if self._num_steps > _MOST_STEPS:
+            raise DataError(f"{self._path}: the grammar is too ambiguous or repeats too much")
+
     def _closure(self, states: set[int]) -> frozenset[int]:
         reached, queue = set(states), list(states)
         for state in queue:  # grows
             fresh = [target for target in self._silent[state] if target not in reached]
             reached.update(fresh)
             queue += fresh
+        self._count_steps(len(queue))
         return frozenset(reached)
 
 

@@ -251,31 +251,33 @@ def _word_list(literal: str, where: str) -> list[str]:
 def _read_speechbrain(path: Path, lines: list[Line], role: Role) -> TranscriptFile:
     texts: dict[str, str | Alternates] = {}
     ids = UniqueIds(path)
-    for index, (number, line) in enumerate(lines):
+    by_number = dict(lines)  # blank lines, of which an utterance may have three, are not among them
+    for number, line in lines:
         header = _SPEECHBRAIN_HEADER.fullmatch(line)
         if not header:
             continue
-        # An utterance without any words has three blank lines, which are not among `lines`.
-        block = [text for _, text in lines[index + 1 : index + 4]]
-        rows = ["", "", ""] if not block or block[0].startswith("=====") else block
+        rows = [by_number.get(number + place, "") for place in (1, 3)]
         length = int(header["length"])
         expected = (length, length - int(header["deletions"]) + int(header["insertions"]))
-        said = [_speechbrain_words(row) for row in (rows[0], rows[-1])]
-        if len(rows) != 3 or tuple(map(len, said)) != expected:
+        said = [_speechbrain_words(row, count) for row, count in zip(rows, expected, strict=True)]
+        if tuple(map(len, said)) != expected:
             raise DataError(
                 f"{path}:{number}: an alignment of {expected[0]} reference words and "
                 f"{expected[1]} of the hypothesis does not follow"
             )
         ids.add(header["id"], number)
-        texts[header["id"]] = " ".join(said[0] if role == "reference" else said[1])
+        texts[header["id"]] = " ".join(filter(None, said[0 if role == "reference" else 1]))
     if not texts:
         raise DataError(f"{path}: a summary without alignments; the texts are not in it")
     return TranscriptFile(path=path, format="speechbrain", texts=texts)
 
 
-def _speechbrain_words(row: str) -> list[str]:
-    words = (word.strip() for word in row.split(" ; "))
-    return [word for word in words if word and word != "<eps>"]
+def _speechbrain_words(row: str, count: int) -> list[str]:
+    """The words of a row; an empty hypothesis may be one word without letters there."""
+    if not count and not row.strip():
+        return []
+    words = (word.strip() for word in f" {row} ".split(" ; "))
+    return [word for word in words if word != "<eps>"]
 
 
 def _read_stm(path: Path, lines: list[Line], role: Role) -> TranscriptFile:

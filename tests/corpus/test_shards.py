@@ -2,13 +2,16 @@ import io
 import itertools
 import json
 import pickle
+import resource
 import shutil
 import tarfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -25,6 +28,7 @@ from asr.corpus.shards import INDEX, list_shards, read_index, write_shards
 from asr.corpus.streamed import pack_shards
 from asr.errors import DataError
 from tests import tones
+from tests.audio.test_mp3 import BARE, VBR, encode
 
 FEATURES = FeatureConfig(sample_rate=8000, num_mel_bins=20)
 
@@ -228,6 +232,42 @@ def test_a_damaged_shard_is_read_or_refused_by_its_name(
     content = path.read_bytes()
     path.write_bytes(content[:place] + junk + content[place + len(junk) :])
     assert message_of(path) is None or str(path) in str(message_of(path))
+
+
+def flac_of(samples: int) -> bytes:
+    """A second of silence that says that it is longer."""
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(8000, np.float32), 8000, format="FLAC")
+    content = bytearray(file.getvalue())
+    content[21] = content[21] & 0xF0 | samples >> 32
+    content[22:26] = (samples & 0xFFFF_FFFF).to_bytes(4, "big")
+    return bytes(content)
+
+
+def test_audio_in_a_shard_that_is_a_bomb_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(decode(flac_of(8000), "a.flac", 8000)[0]) == 8000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with suppress(DataError):
+        decode(flac_of(2**36 - 1), "a.flac", 8000)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KiB
+    monkeypatch.setattr("asr.corpus.members._MAX_SAMPLES", 7999)
+    for content in (flac_of(8000), encode(8000, VBR, BARE)):
+        with pytest.raises(DataError, match=r"a: more than 7,999 samples"):
+            decode(content, "a", 8000)
+
+
+def test_audio_in_a_shard_at_an_impossible_rate_is_refused() -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(8000, np.float32), 1, format="WAV")
+    with pytest.raises(DataError, match=r"a.wav: a sample rate of 1 Hz"):
+        decode(file.getvalue(), "a.wav", 8000)
+
+
+def test_an_mp3_in_a_shard_is_read_to_its_end() -> None:
+    content = encode(8000, VBR, BARE)
+    samples, _ = decode(content, "a.mp3", 8000)
+    with av.open(io.BytesIO(content)) as container:
+        assert len(samples) == sum(frame.samples for frame in container.decode(audio=0))
 
 
 def message_of(path: Path) -> str | None:

@@ -66,6 +66,23 @@ def outside() -> onnx.ModelProto:
     return model_of(made)
 
 
+def endless_padding() -> onnx.ModelProto:
+    made = graph(helper.make_node("Pad", ["values", "pads"], ["more"]))
+    pads = np.array([0, 2**29, 0, 0], np.int64)
+    made.initializer.append(numpy_helper.from_array(pads, "pads"))
+    return model_of(made)
+
+
+def endless_padding_in_text() -> onnx.ModelProto:
+    made = graph(helper.make_node("Pad", ["values", "pads"], ["more"]))
+    made.initializer.append(helper.make_tensor("pads", INTEGERS, [4], [0, 2**29, 0, 0]))
+    return model_of(made)
+
+
+def endless_attribute() -> onnx.ModelProto:
+    return model_of(graph(helper.make_node("Conv", ["a", "b"], ["c"], pads=[0, 2**40])))
+
+
 def nothing() -> onnx.ModelProto:
     return onnx.ModelProto()
 
@@ -78,6 +95,9 @@ def nothing() -> onnx.ModelProto:
         (other_domain, "operator 'Add' is not run"),
         (function, "functions in a graph"),
         (outside, "tensors in other files"),
+        (endless_padding, "asks for 536870912 values; at most 16,777,216 are"),
+        (endless_padding_in_text, "asks for 536870912 values"),
+        (endless_attribute, "asks for 1099511627776 values"),
         (nothing, "not an ONNX model"),
     ],
 )

@@ -131,6 +131,23 @@ def test_a_malformed_file_is_refused_by_file_and_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_hypothesis_without_words_does_not_lose_speechbrains_file(tmp_path: Path) -> None:
+    # Of "".split(" ") SpeechBrain makes one word without letters.
+    empty = (
+        "u4, %WER 100.00 [ 2 / 2, 0 ins, 1 del, 1 sub ]\nG ;   H  \nS ;   D  \n  ; <eps>\n"
+        "=====\nu5, %WER 100.00 [ 1 / 1, 0 ins, 0 del, 1 sub ]\nI\nS\n \n=====\n"
+        "u6, %WER 100.00 [ 1 / 1, 0 ins, 1 del, 0 sub ]\n  J  \n  D  \n<eps>\n"
+    )
+    path = write(tmp_path, "wer.txt", SPEECHBRAIN + "=" * 80 + "\n" + empty)
+    assert read_transcripts(path, HYPOTHESIS).texts == {
+        "u1": "X A Z C",
+        "u2": "",
+        "u3": "D E",
+        **dict.fromkeys(("u4", "u5", "u6"), ""),
+    }
+    assert read_transcripts(path, REFERENCE).texts["u4"] == "G H"
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="gone: No such file"):
         read_transcripts(tmp_path / "gone", REFERENCE)

@@ -196,7 +196,7 @@ def _folder_format(folder: Path) -> str | None:
         return "ljspeech"
     if "clips" in names and any(name.endswith(".tsv") for name in names):
         return "common-voice"
-    if any("supervisions" in name and ".jsonl" in name for name in names):
+    if any("supervisions" in name and ".json" in name for name in names):
         return "lhotse"
     recordings: set[Path] = set()  # without suffix
     texts: list[Path] = []
@@ -244,10 +244,12 @@ def _file_format(path: Path) -> str | None:
     if name.endswith(".json"):
         try:
             with open_regular(path) as file:
-                is_lines = b'"audio_filepath"' in file.readline(2**16)
+                start = file.read(2**16)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}") from error
-        return "nemo" if is_lines else "speechbrain"
+        if start.lstrip().startswith(b"["):
+            return "lhotse-cuts"
+        return "nemo" if b'"audio_filepath"' in start.partition(b"\n")[0] else "speechbrain"
     return None
 
 

@@ -24,7 +24,7 @@ from asr.corpus.formats.marks import (
 from asr.corpus.manifest import Utterance
 from asr.corpus.recordings import AUDIO_SUFFIXES, audio_beside, is_there
 from asr.errors import DataError
-from asr.files import open_atomic, read_file
+from asr.files import claim_names, open_atomic, read_file
 from asr.progress import Report
 
 _NOBODY = "default"  # ELAN's name for a first tier
@@ -183,7 +183,9 @@ def write_elan(utterances: Iterable[Utterance], folder: Path, report: Report) ->
         DataError: a text that is empty or no XML can hold, or two recordings of one name.
     """
     del report
-    for stem, stretches in group_by_recording(utterances).items():
+    recordings = group_by_recording(utterances)
+    claim_names(folder, [f"{stem}.eaf" for stem in recordings])
+    for stem, stretches in recordings.items():
         text = elan_text(group_by_speaker(stretches), stretches[0].utterance.audio_filepath)
         with open_atomic(folder / f"{stem}.eaf") as file:
             file.write(text)

@@ -3,7 +3,7 @@
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,7 +13,7 @@ from asr.corpus.formats.tables import read_table
 from asr.corpus.manifest import Utterance, id_of_path, read_rows, text_value, write_row
 from asr.corpus.recordings import AUDIO_SUFFIXES, audio_seconds, cut, file_stem, find_audio, measure
 from asr.errors import DataError
-from asr.files import claim_names, open_atomic, open_regular
+from asr.files import claim_names, claiming, open_atomic, open_regular
 from asr.progress import Report
 from asr.text import UniqueIds, read_lines
 
@@ -60,11 +60,15 @@ def write_text_folder(utterances: Iterable[Utterance], folder: Path, report: Rep
         DataError: audio that cannot be read, or an id that is no name.
     """
     num_renamed = 0
-    for utterance in put_audio(utterances, folder, report):
-        num_renamed += str(file_stem(utterance.id)) != utterance.id
-        if utterance.text is not None:
-            with open_atomic(utterance.audio_filepath.with_suffix(".txt")) as file:
-                file.write(f"{utterance.text}\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    with claiming(folder) as claim:
+        for utterance in _put_audio(utterances, folder, report, claim):
+            num_renamed += str(file_stem(utterance.id)) != utterance.id
+            if utterance.text is not None:
+                path = utterance.audio_filepath.with_suffix(".txt")
+                claim(path)
+                with open_atomic(path) as file:
+                    file.write(f"{utterance.text}\n")
     if num_renamed:
         report(f"{num_renamed} ids are no names of files: they are written with %")
 
@@ -73,20 +77,33 @@ def put_audio(utterances: Iterable[Utterance], folder: Path, report: Report) -> 
     """The utterances as files of their own in a folder: whole files copied, others cut to WAV.
 
     Raises:
+        AsrError: a file of somebody else would be overwritten.
         DataError: audio that cannot be read, or an id that is no name.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    with claiming(folder) as claim:
+        yield from _put_audio(utterances, folder, report, claim)
+
+
+def _put_audio(
+    utterances: Iterable[Utterance],
+    folder: Path,
+    report: Report,
+    claim: Callable[[Path], None],
+) -> Iterator[Utterance]:
     num_cut = 0
     for stretch in measure(utterances):
         utterance = stretch.utterance
         stem = folder / file_stem(utterance.id)
         if not stretch.is_whole:
             num_cut += 1
+            claim(stem.with_name(f"{stem.name}.wav"))
             yield cut(stretch, stem)
             continue
         source = utterance.audio_filepath
         target = stem.with_name(stem.name + source.suffix)
         if not (target.exists() and target.samefile(source)):
+            claim(target)
             with open_regular(source) as audio, open_atomic(target, "wb") as file:
                 shutil.copyfileobj(audio, file)
         yield Utterance(

@@ -1,8 +1,9 @@
-"""lhotse's manifests: recordings with supervisions, or cuts; JSON lines, `.gz` or not.
+"""lhotse's manifests: recordings with supervisions, or cuts; JSON lines or an array, `.gz` or not.
 
 Written against lhotse's data model (docs, "Representing a corpus"); the package is not needed.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,17 +19,18 @@ from asr.corpus.manifest import (
     text_value,
     write_row,
 )
-from asr.corpus.recordings import Stretch, measure
+from asr.corpus.recordings import Stretch, is_there, measure
 from asr.errors import DataError
-from asr.files import claim_names
+from asr.files import LARGEST_FILE, claim_names
 from asr.progress import Report
-from asr.text import UniqueIds
+from asr.text import UniqueIds, quoted
+from asr.unpacking import DAMAGES, open_unpacked
 
 _SUPERVISION_KEYS = frozenset(
     ("id", "recording_id", "start", "duration", "channel", "text", "speaker")
 )
 _ROUND = 6  # decimals of seconds; a microsecond
-_SUFFIXES = (".jsonl", ".jsonl.gz")
+_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 _CUTS = ("MonoCut", "MultiCut")
 _KEPT = "Resample"  # the transform after which times and sound are still those of the file
 
@@ -52,7 +54,7 @@ def read_lhotse(folder: Path, report: Report) -> Iterator[Utterance]:
     path = _one_file(folder, "supervisions")
     ids = UniqueIds(path)
     unknown: Counter[str] = Counter()
-    for number, row in read_rows(path):
+    for number, row in _rows(path):
         where = f"{path}:{number}"
         recording_id = _name(row, "recording_id", where)
         if recording_id not in recordings:
@@ -71,7 +73,7 @@ def read_cuts(path: Path, report: Report) -> Iterator[Utterance]:
     """
     ids = UniqueIds(path)
     unknown: Counter[str] = Counter()
-    for number, row in read_rows(path):
+    for number, row in _rows(path):
         where = f"{path}:{number}"
         kind = row.get("type", "MonoCut")
         if kind not in _CUTS:
@@ -149,13 +151,32 @@ def _one_file(folder: Path, kind: str) -> Path:
     files = [path for path in sorted(folder.glob(f"*{kind}*")) if path.name.endswith(_SUFFIXES)]
     if len(files) != 1:
         names = ", ".join(path.name for path in files) or "none"
-        raise DataError(f"{folder}: one file of {kind} (.jsonl, .jsonl.gz) is expected: {names}")
+        raise DataError(
+            f"{folder}: one file of {kind} ({', '.join(_SUFFIXES)}) is expected: {names}"
+        )
     return files[0]
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line and object of each line, or place and object of each element of an array."""
+    if not path.name.endswith((".json", ".json.gz")):
+        yield from read_rows(path)
+        return
+    try:
+        with open_unpacked(path) as file:
+            content = file.read(LARGEST_FILE + 1)
+        rows = json.loads(content) if len(content) <= LARGEST_FILE else None
+    except (OSError, ValueError, RecursionError, *DAMAGES) as error:
+        raise DataError(f"{path}: no JSON that can be read: {error}") from error
+    if not isinstance(rows, list):
+        raise DataError(f"{path}: an array of objects is expected")
+    for number, row in enumerate(rows, start=1):
+        yield number, dict(_mapping(row, "element", f"{path}:{number}"))
 
 
 def _read_recordings(path: Path) -> Iterator[tuple[str, _Recording]]:
     ids = UniqueIds(path)
-    for number, row in read_rows(path):
+    for number, row in _rows(path):
         where = f"{path}:{number}"
         recording_id = _name(row, "id", where)
         ids.add(recording_id, number)
@@ -174,11 +195,27 @@ def _recording(row: Mapping[str, Any], manifest: Path, where: str) -> _Recording
     if not isinstance(channels, list) or not all(isinstance(c, int) for c in channels):
         raise DataError(f"{where}: channels is no list of numbers")
     _check_transforms(row, where)
-    path = Path(_name(source, "source", where))
     return _Recording(
-        path=path if path.is_absolute() else manifest.parent / path,
+        path=_resolved(Path(_name(source, "source", where)), manifest, where),
         duration=seconds_value(row, "duration", where),
         channels=frozenset(channels),
+    )
+
+
+def _resolved(path: Path, manifest: Path, where: str) -> Path:
+    """A path that counts from the manifest, or from the current folder as lhotse has it.
+
+    Raises:
+        DataError: a relative one that is at neither place.
+    """
+    if path.is_absolute():
+        return path
+    for candidate in (manifest.parent / path, path):
+        if is_there(candidate):
+            return candidate
+    raise DataError(
+        f"{where}: source {quoted(str(path))} is neither below {manifest.parent} nor below the "
+        "current folder, from which lhotse counts"
     )
 
 

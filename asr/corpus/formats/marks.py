@@ -12,7 +12,7 @@ from asr.audio import AudioInfo, inspect_audio
 from asr.corpus.manifest import Utterance
 from asr.corpus.recordings import Stretch, audio_beside, check_channel, measure
 from asr.errors import DataError
-from asr.files import open_atomic
+from asr.files import claim_names, open_atomic
 from asr.progress import Report
 from asr.text import Alternates, UniqueIds, alternates, nist, parse_seconds, quoted, read_lines
 
@@ -64,7 +64,9 @@ def write_audacity(utterances: Iterable[Utterance], folder: Path, report: Report
         DataError: a text that is empty, or two recordings of one name.
     """
     del report
-    for stem, stretches in group_by_recording(utterances).items():
+    recordings = group_by_recording(utterances)
+    claim_names(folder, [f"{stem}.txt" for stem in recordings])
+    for stem, stretches in recordings.items():
         with open_atomic(folder / f"{stem}.txt") as file:
             for stretch in stretches:
                 utterance = stretch.utterance

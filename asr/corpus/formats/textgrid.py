@@ -2,7 +2,8 @@
 
 Source:
     Praat's manual, "TextGrid file formats": the long and the short text form are one stream of
-    values; whatever else stands between them is a comment.
+    values; whatever else stands between them is a comment. The chronological form has the tiers
+    first, and then what begins in any of them, in order of time.
 """
 
 import re
@@ -20,7 +21,7 @@ from asr.corpus.formats.marks import (
 from asr.corpus.manifest import Utterance
 from asr.corpus.recordings import audio_beside
 from asr.errors import DataError
-from asr.files import open_atomic, read_file
+from asr.files import claim_names, open_atomic, read_file
 from asr.progress import Report
 from asr.text import quoted
 
@@ -32,6 +33,7 @@ _TEXTGRID_TOKEN = re.compile(
     r"|(?<!\S)![^\n]*"
 )
 
+_CHRONOLOGICAL = "Praat chronological TextGrid text file"
 _NO_LATIN = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 
 
@@ -58,7 +60,9 @@ def write_textgrid(utterances: Iterable[Utterance], folder: Path, report: Report
             one name.
     """
     del report
-    for stem, stretches in group_by_recording(utterances).items():
+    recordings = group_by_recording(utterances)
+    claim_names(folder, [f"{stem}.TextGrid" for stem in recordings])
+    for stem, stretches in recordings.items():
         text = textgrid_text(group_by_speaker(stretches), stretches[0].recording.duration)
         with open_atomic(folder / f"{stem}.TextGrid") as file:
             file.write(text)
@@ -118,13 +122,16 @@ def _read_encoded(path: Path, report: Report) -> str:
 def _textgrid(path: Path, tiers: Sequence[str], report: Report) -> list[MarkedStretch]:
     """The labelled intervals of the tiers; both of Praat's text forms read alike."""
     reader = _TextGridReader(path, report)
-    if (reader.text(), reader.text()) != ("ooTextFile", "TextGrid"):
+    first = reader.text()
+    if first == _CHRONOLOGICAL:
+        return _chronological(reader, tiers, report)
+    if (first, reader.text()) != ("ooTextFile", "TextGrid"):
         raise DataError(f"{path}:1: not a TextGrid in text form")
     reader.number()
     reader.number()
     if reader.flag() == "<absent>":
         return []
-    marks = []
+    marks: list[MarkedStretch] = []
     names = []
     for _ in range(reader.count()):
         kind, name = reader.text(), reader.text()
@@ -141,16 +148,51 @@ def _textgrid(path: Path, tiers: Sequence[str], report: Report) -> list[MarkedSt
             raise DataError(f"{reader.where}: {kind!r} is no kind of tier")
         names.append(name)
         for _ in range(count):
-            begin, end = reader.number(), reader.number()
-            text = " ".join(reader.text().split())
-            if not text or (tiers and name not in tiers):
-                continue
-            if not 0 <= begin < end:
-                raise DataError(f"{reader.where}: the interval is from {begin:g} to {end:g} s")
-            line = reader.line
-            marks.append(MarkedStretch(tier=name, begin=begin, end=end, text=text, line=line))
+            marks += _interval(reader, name, tiers)
     choose_tiers(names, tiers, path)
     return marks
+
+
+def _chronological(
+    reader: "_TextGridReader", tiers: Sequence[str], report: Report
+) -> list[MarkedStretch]:
+    reader.number()
+    reader.number()
+    kinds = []
+    for _ in range(reader.count()):
+        kinds.append((reader.text(), reader.text()))
+        reader.number()
+        reader.number()
+        if kinds[-1][0] == "TextTier":
+            report(f"{reader.path}: tier {kinds[-1][1]!r} holds points, not intervals: left out")
+        elif kinds[-1][0] != "IntervalTier":
+            raise DataError(f"{reader.where}: {kinds[-1][0]!r} is no kind of tier")
+    marks: list[MarkedStretch] = []
+    while not reader.is_at_end:
+        number = reader.count()
+        if not 1 <= number <= len(kinds):
+            raise DataError(f"{reader.where}: there is no tier {number}")
+        kind, name = kinds[number - 1]
+        if kind == "TextTier":
+            reader.number()
+            reader.text()
+        else:
+            marks += _interval(reader, name, tiers)
+    choose_tiers([name for kind, name in kinds if kind == "IntervalTier"], tiers, reader.path)
+    return marks
+
+
+def _interval(
+    reader: "_TextGridReader", name: str, tiers: Sequence[str]
+) -> Iterator[MarkedStretch]:
+    """The next interval of a tier, if it has a label and the tier is wanted."""
+    begin, end = reader.number(), reader.number()
+    text = " ".join(reader.text().split())
+    if not text or (tiers and name not in tiers):
+        return
+    if not 0 <= begin < end:
+        raise DataError(f"{reader.where}: the interval is from {begin:g} to {end:g} s")
+    yield MarkedStretch(tier=name, begin=begin, end=end, text=text, line=reader.line)
 
 
 class _TextGridReader:
@@ -161,6 +203,7 @@ class _TextGridReader:
         self._content = _read_encoded(path, report)
         self._tokens = _TEXTGRID_TOKEN.finditer(self._content)
         self._start = 0
+        self._waiting: re.Match[str] | None = None
         self.line = 1
         """Of the value that was read last."""
 
@@ -191,10 +234,14 @@ class _TextGridReader:
         """The next value, which is to be a flag."""
         return self._next("flag")
 
+    @property
+    def is_at_end(self) -> bool:
+        """Whether no value follows."""
+        self._waiting = self._waiting or next((m for m in self._tokens if m.lastgroup), None)
+        return self._waiting is None
+
     def _next(self, kind: str) -> str:
-        for match in self._tokens:
-            if match.lastgroup is None:
-                continue
+        for match in self._values():
             self.line += self._content.count("\n", self._start, match.start())
             self._start = match.start()
             if match.lastgroup != kind:
@@ -202,6 +249,12 @@ class _TextGridReader:
                 raise DataError(f"{self.where}: a {kind} is expected, found {value}")
             return match[kind]
         raise DataError(f"{self.path}: ends where a {kind} is expected")
+
+    def _values(self) -> "Iterator[re.Match[str]]":
+        if self._waiting is not None:
+            match, self._waiting = self._waiting, None
+            yield match
+        yield from (match for match in self._tokens if match.lastgroup)
 
 
 def _textgrid_text(text: str) -> str:

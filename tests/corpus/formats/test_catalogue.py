@@ -339,6 +339,7 @@ def test_lhotse_sources_other_than_files_are_refused(tmp_path: Path, kind: str) 
 
 
 def test_one_channel_of_two_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.wav").touch()
     source = {"type": "file", "channels": [0, 1], "source": "x.wav"}
     row = {"id": "r", "sources": [source], "sampling_rate": 8000, "num_samples": 1, "duration": 1}
     (tmp_path / "recordings.jsonl").write_text(json.dumps(row) + "\n")
@@ -363,6 +364,7 @@ def test_two_channels_are_a_multicut_and_one_of_them_is_refused(tmp_path: Path) 
 
 
 def test_a_change_of_speed_that_lhotse_would_compute_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.wav").touch()
     source = {"type": "file", "channels": [0], "source": "x.wav"}
     row = {"id": "r", "sources": [source], "sampling_rate": 8000, "num_samples": 1, "duration": 1}
     said = {"id": "u", "recording_id": "r", "start": 0, "duration": 1, "channel": 0}
@@ -513,6 +515,7 @@ def test_ids_that_are_no_names_get_names_that_differ() -> None:
     stems = [file_stem(utterance_id) for utterance_id in ids]
     assert len(set(stems)) == len(ids)
     for stem in stems:
+        assert stem.parts
         assert not stem.is_absolute()
         assert not any(part.startswith(".") for part in stem.parts)
     assert str(file_stem("a/b ä.x")) == "a/b ä.x"

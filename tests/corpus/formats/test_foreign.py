@@ -1,5 +1,6 @@
 """What other programs write beside the usual: read as they mean it, or refused."""
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,77 @@ def test_a_textgrid_in_latin_1_is_read(read: Read) -> None:
     assert utterance.text == "été"
     with pytest.raises(DataError, match="neither UTF-8 nor UTF-16"):
         read("textgrid", "a.TextGrid", TEXTGRID.format("é\x90").encode("latin-1"))
+
+
+CHRONOLOGICAL = '''"Praat chronological TextGrid text file"
+0 1   ! Time domain.
+3   ! Number of tiers.
+"IntervalTier" "anna" 0 1
+"TextTier" "bell" 0 1
+"IntervalTier" "ben" 0 1
+
+! anna:
+1 0 0.4
+"one ""two"""
+
+! ben:
+3 0.1 1
+""
+
+! bell:
+2 0.3
+"ding"
+
+! anna:
+1 0.4 1
+"three"
+'''
+
+
+def test_a_chronological_textgrid_is_read(read: Read) -> None:
+    utterances = read("textgrid", "a.TextGrid", CHRONOLOGICAL.encode())
+    assert [(u.speaker, u.offset, u.duration, u.text) for u in utterances] == [
+        ("anna", 0.0, 0.4, 'one "two"'),
+        ("anna", 0.4, 0.6, "three"),
+    ]
+    for wrong in (CHRONOLOGICAL + "4 0 1\n", CHRONOLOGICAL[:-9]):
+        with pytest.raises(DataError, match=r"a.TextGrid:.*(no tier 4|ends where|expected)"):
+            read("textgrid", "a.TextGrid", wrong.encode())
+
+
+RECORDING = {"id": "r", "duration": 1.0, "sampling_rate": 8000, "num_samples": 8000}
+SUPERVISION = {"id": "u", "recording_id": "r", "start": 0, "duration": 1, "text": "one"}
+
+
+def test_arrays_of_lhotse_are_read(read: Read, tmp_path: Path) -> None:
+    recording = {**RECORDING, "sources": [{"type": "file", "channels": [0], "source": "a.wav"}]}
+    cut = {"id": "c", "start": 0, "duration": 1, "recording": recording, "channel": 0}
+    cuts = json.dumps([{**cut, "supervisions": [SUPERVISION]}])
+    (utterance,) = read("lhotse-cuts", "cuts.json", cuts.encode())
+    assert (utterance.text, utterance.audio_filepath) == ("one", tmp_path / "a.wav")
+    assert detect_format(tmp_path / "cuts.json") == "lhotse-cuts"
+    (tmp_path / "recordings.json").write_text(json.dumps([recording]))
+    packed = gzip.compress(json.dumps([SUPERVISION]).encode())
+    (tmp_path / "supervisions.json.gz").write_bytes(packed)
+    assert detect_format(tmp_path) == "lhotse"
+    assert [u.text for u in FORMATS["lhotse"].read(tmp_path, lambda _: None)] == ["one"]
+    for content in (b"{}", b"[1]", b"[", b"[" * 100_000):
+        with pytest.raises(DataError, match=r"cuts\.json"):
+            read("lhotse-cuts", "cuts.json", content)
+
+
+def test_paths_of_lhotse_count_from_the_current_folder_too(
+    read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    recording = {**RECORDING, "sources": [{"type": "file", "channels": [0], "source": "a.wav"}]}
+    line = json.dumps({"id": "c", "start": 0, "duration": 1, "recording": recording}).encode()
+    monkeypatch.chdir(tmp_path)
+    (utterance,) = read("lhotse-cuts", "data/cuts.jsonl", line)
+    assert utterance.audio_filepath.samefile(tmp_path / "a.wav")
+    monkeypatch.chdir(tmp_path / "data")
+    with pytest.raises(DataError, match=r"cuts.jsonl:1: source 'a.wav' is neither below"):
+        read("lhotse-cuts", "data/cuts.jsonl", line)
 
 
 def test_a_table_with_spaces_after_commas_is_read(read: Read) -> None:
