@@ -35,7 +35,7 @@ class Group:
     name: str
     num_utterances: int
     num_wrong: int
-    """Utterances with an error."""
+    """Utterances with an error, in these words."""
     words: ErrorCounts
 
 
@@ -207,13 +207,18 @@ def _by_column(score: Score, columns: Mapping[str, Mapping[str, Any]], name: str
 def _by_position(score: Score) -> Table | None:
     """Fifths of an utterance's reference; what is inserted counts at the word after it."""
     errors: Counter[tuple[int, str]] = Counter()
+    wrong: Counter[int] = Counter()
     for utterance in score.utterances:
         length = utterance.words.reference_length
         word = 0
+        wrong_here = set()
         for letter in utterance.operations if length else ():
             fifth = min(word, length - 1) * _NUM_POSITIONS // length
             errors[fifth, letter] += 1
             word += letter != INSERTION
+            if letter != CORRECT:
+                wrong_here.add(fifth)
+        wrong.update(wrong_here)
     if not errors:
         return None
     names = ("first fifth", "second fifth", "middle fifth", "fourth fifth", "last fifth")
@@ -225,6 +230,11 @@ def _by_position(score: Score) -> Table | None:
         length = correct + substitutions + deletions
         words = ErrorCounts(substitutions, deletions, insertions, length)
         groups.append(
-            Group(name=name, num_utterances=len(score.utterances), num_wrong=0, words=words)
+            Group(
+                name=name,
+                num_utterances=len(score.utterances),
+                num_wrong=wrong[fifth],
+                words=words,
+            )
         )
     return Table(title="By place in the utterance", column="place", groups=tuple(groups))

@@ -215,7 +215,8 @@ def kaldi_lines(score: Score, interval: Interval | None = None) -> list[str]:
     interval = interval or word_error_interval(score)
     num_utterances = len(score.utterances)
     return [
-        _counts_line("%WER", score.words),
+        # Kaldi's mark, too, for hypotheses that are not there.
+        _counts_line("%WER", score.words) + (" [PARTIAL]" if score.missing else ""),
         f"%SER {score.sentence_rate:.2f} [ {score.num_wrong} / {num_utterances} ]",
         interval_line(score, interval),
         f"Scored {num_utterances} sentences, {len(score.missing)} not present in hyp.",

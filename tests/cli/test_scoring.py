@@ -29,7 +29,10 @@ def test_score_prints_the_result_on_stdout_and_notes_on_stderr(
     out, err = capsys.readouterr()
     assert code == 0
     lines = out.splitlines()
-    assert lines[:2] == ["%WER 62.50 [ 5 / 8, 2 ins, 2 del, 1 sub ]", "%SER 60.00 [ 3 / 5 ]"]
+    assert lines[:2] == [
+        "%WER 62.50 [ 5 / 8, 2 ins, 2 del, 1 sub ] [PARTIAL]",
+        "%SER 60.00 [ 3 / 5 ]",
+    ]
     assert "bootstrap by speaker, 2 speakers" in lines[2]
     assert "1 without a hypothesis, counted as deletions: t-3" in err
 

@@ -104,6 +104,8 @@ def test_places_are_fifths_of_the_reference() -> None:
     assert [group.words.reference_length for group in place.groups] == [3, 2, 3, 2, 2]
     assert [group.num_utterances for group in place.groups] == [2] * 5
     assert [group.num_wrong for group in place.groups] == [0] * 5
+    (place,) = tables(score({"u": text, "v": text}, {"u": "x" + text, "v": "x y" + text[3:]}), {})
+    assert [group.num_wrong for group in place.groups] == [2, 0, 0, 0, 0]
     assert tables(score({"v": ""}, {"v": "x"}), {}) == []
 
 

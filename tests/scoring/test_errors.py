@@ -180,7 +180,7 @@ def test_a_rate_is_not_clipped() -> None:
 def test_kaldis_lines_are_verbatim() -> None:
     scored = score({"u": "a b c", "v": "d"}, {"u": "a x c y"})
     lines = kaldi_lines(scored)
-    assert lines[0] == "%WER 75.00 [ 3 / 4, 1 ins, 1 del, 1 sub ]"
+    assert lines[0] == "%WER 75.00 [ 3 / 4, 1 ins, 1 del, 1 sub ] [PARTIAL]"
     assert lines[1] == "%SER 100.00 [ 2 / 2 ]"
     assert re.fullmatch(
         r"WER 75\.00 % \[\d+\.\d\d, \d+\.\d\d\] \(95 %, bootstrap by utterance, 2 utterances\)",
