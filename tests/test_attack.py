@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asr.errors import AsrError
+from tests import test_reading
 from tests.conftest import ROOT
 from tools import attack, attack_material
 
@@ -74,6 +75,28 @@ def test_a_damaged_model_is_opened_or_refused_in_a_line(seed: int, material: Pat
         assert "\n" not in reason
     finally:
         path.write_bytes(content)
+
+
+PIECES = st.binary(max_size=60) | st.sampled_from(
+    (*attack.TRAPS, *(b"{}", b"[]", b"null", b"<blank>\n", b"a b\n", b"a\t1\t2\tb\n", b"a: 1\n"))
+)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", test_reading.READERS)
+@settings(FEW, max_examples=8)
+@given(pieces=st.lists(PIECES, max_size=4))
+def test_any_bytes_are_read_or_refused_in_a_line(
+    name: str, pieces: list[bytes], tmp_path: Path
+) -> None:
+    """By every reader that `test_reading` knows."""
+    file_name, read = test_reading.READERS[name]
+    (tmp_path / file_name).write_bytes(b"".join(pieces))
+    try:
+        read(tmp_path / file_name)
+    except AsrError as error:
+        reason = str(error)
+        assert "\n" not in reason
 
 
 def test_a_case_is_the_same_again() -> None:
