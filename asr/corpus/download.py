@@ -29,6 +29,7 @@ MAX_MEMBERS = 1_000_000
 # Audio hardly shrinks and text to a tenth; zeros shrink to a thousandth. Below 1 GiB all is let be.
 _MAX_RATIO = 100
 _HARMLESS_BYTES = 2**30
+_MAX_PADDING = 2**26  # bytes behind the end mark of a tar archive
 _MAX_HEADERS = 2**30  # bytes of all headers of a tar archive, where there is a KiB for each member
 _CHUNK_BYTES = 2**20
 _BLOCK = 512  # bytes of tar
@@ -245,8 +246,10 @@ class _TarStream:
         """
         if self._last != bytes(_BLOCK):
             raise tarfile.ReadError("damaged or cut off: there is no end mark after the members")
+        end = self.tell()
         while self.read(_CHUNK_BYTES):
-            pass
+            if self.tell() > end + _MAX_PADDING:
+                raise tarfile.ReadError(f"more than {_MAX_PADDING} bytes behind its end mark")
 
 
 def _is_zip(archive: Path) -> bool:

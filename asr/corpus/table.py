@@ -5,6 +5,7 @@ packed manifest is unpacked into a temporary file that has no name, so that noth
 """
 
 import hashlib
+import io
 import mmap
 import os
 import tempfile
@@ -28,6 +29,7 @@ from asr.corpus.manifest import (
 from asr.errors import DataError
 from asr.files import open_regular
 
+_MAX_BYTES = 2**36  # hundreds of millions of utterances
 _PROBED = 64  # bytes that tell nearly always that a line is not blank
 
 
@@ -51,6 +53,8 @@ class ManifestTable(Sequence[Utterance]):
                     self._content = _mapped(file)
             else:
                 with open_regular(path) as file:
+                    if file.seek(0, io.SEEK_END) > _MAX_BYTES:
+                        raise DataError(f"{path}: more than {_MAX_BYTES:,} bytes")
                     self._content = _mapped(file)
                 self._starts, self._numbers = _find_lines(self._content)
         except OSError as error:

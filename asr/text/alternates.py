@@ -23,7 +23,7 @@ _MAX_PAIRS = 2_000_000  # of states, where both sides have alternates: some seco
 
 
 _TAG = re.compile(r"(?<!\\);.*")
-_GLUED = re.compile(r"[^\s{}/]+\{\S*")  # which sclite cannot read either
+_GLUED = re.compile(r"(?<![^\s{}/])[^\s{}/]+\{\S*")  # which sclite cannot read either
 
 
 class Delimiter(Enum):

@@ -12,6 +12,7 @@ from asr.unpacking import DAMAGES, open_unpacked
 Line = tuple[int, str]
 """Number, from 1, and text without its end."""
 
+_MAX_SECONDS = 1e9  # thirty years
 _MAX_LINE = 2**26  # bytes; a line beyond it is no sentence, or a bomb
 _SHOWN = 60  # characters of a line that an error quotes
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -117,14 +118,17 @@ def quoted(value: object) -> str:
 
 
 def parse_seconds(text: str, where: str) -> float:
-    """A time that is not negative.
+    """A time that is not negative, and that a recording may have.
 
     Raises:
         DataError: anything else; `where` names the place.
     """
     if not re.fullmatch(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,2})?", text):
         raise DataError(f"{where}: {quoted(text)} is not a time in seconds")
-    return float(text)
+    seconds = float(text)
+    if not seconds < _MAX_SECONDS:
+        raise DataError(f"{where}: {quoted(text)} is too long a time in seconds")
+    return seconds
 
 
 def _shortened(text: str) -> str:

@@ -4,6 +4,7 @@ import random
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -304,6 +305,12 @@ def test_what_is_said_outside_of_braces_is_read_as_sclite_reads_it() -> None:
     assert parse_alternates("and/or we", "here") == "and/or we"
     assert parse_alternates("word;tag is ;", "here") == "word is ;"
     assert parse_alternates(r"b\;b;one\;tag;two c", "here") == "b;b c"
+
+
+def test_a_long_word_without_braces_takes_no_time() -> None:
+    begin = time.process_time()
+    assert parse_alternates("a" * 200_000, "here") == "a" * 200_000
+    assert time.process_time() - begin < 2
 
 
 def test_a_brace_inside_of_a_word_is_refused() -> None:

@@ -21,6 +21,7 @@ _SPEECHBRAIN_TEXTS = ("wrd", "words", "transcript", "text", "transcription")
 _SPEECHBRAIN_SPEAKERS = ("spk_id", "speaker", "spk")
 _SPEECHBRAIN = ("ID", "duration", "wav", "spk_id", "wrd")
 _COQUI = ("wav_filename", "wav_filesize", "transcript")
+_MAX_LINE = 2**24  # bytes
 _SLACK = 0.02  # seconds; durations are rounded
 _DATA_ROOTS = ("$data_root", "{data_root}", "${data_root}")
 
@@ -316,8 +317,11 @@ def _rows(path: Path, delimiter: str, quoting: bool) -> Iterator[tuple[int, list
 
 def _decoded(path: Path) -> Iterator[str]:
     try:
-        with open_regular(path) as lines:
+        with open_regular(path) as file:
+            lines = iter(lambda: file.readline(_MAX_LINE), b"")
             for number, line in enumerate(lines, start=1):
+                if len(line) == _MAX_LINE:
+                    raise DataError(f"{path}:{number}: a line of more than {_MAX_LINE:,} bytes")
                 try:
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
