@@ -116,6 +116,26 @@ def test_a_job_that_loses_one_of_two_workers_writes_what_one_machine_writes(
     assert same_folders(here, there)
 
 
+@pytest.mark.parametrize(
+    ("given", "threads"),
+    [pytest.param([], 1, id="none said"), pytest.param(["--threads", "2"], 2, id="two")],
+)
+def test_a_worker_has_one_thread_if_nothing_is_said(
+    given: list[str], threads: int, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setups: list[Setup] = []
+
+    def noted(_: str, __: object, setup: Setup, *___: object) -> Iterator[Any]:
+        setups.append(setup)
+        yield from ()
+
+    monkeypatch.setattr("asr.transcription.cluster.check_address", lambda _: None)
+    monkeypatch.setattr("asr.transcription.cluster.transcribe_on_ray", noted)
+    (tmp_path / "a.wav").touch()
+    assert main(["transcribe", model, str(tmp_path / "a.wav"), "--ray", "local", *given]) == 0
+    assert [setup.threads for setup in setups] == [threads]
+
+
 def test_without_ray_a_line_says_what_to_install(
     model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
