@@ -5,10 +5,10 @@
 
 Whisper runs by faster-whisper (`pip install faster-whisper`, a converted model in a folder) in
 int8, the language set to English, all else as it comes (a beam of 5); pocketsphinx (`pip install
-pocketsphinx`) with the model and the language model that it brings. All use one thread and see a
-file at a time. Texts of both sides are normalized alike, numbers to digits (`english`). Because
-giants write spelled words and codes together ("GME 39"), errors are counted in words and in
-characters without spaces.
+pocketsphinx`) with the model and the language model that it brings. All use one thread, whose
+processor time is what counts, and see a file at a time. Texts of both sides are normalized alike,
+numbers to digits (`english`). Because giants write spelled words and codes together ("GME 39"),
+errors are counted in words and in characters without spaces.
 """
 
 import argparse
@@ -129,13 +129,13 @@ def main() -> None:
         utterances = utterances[:: -(-len(utterances) // arguments.limit)]
     hours = sum(u.duration for u in utterances) / 3600
     print(f"{arguments.manifest}: {len(utterances)} utterances, {60 * hours:.1f} minutes")
-    print("| reader | WER | CER without spaces | times real time, one thread |")
+    print("| reader | WER | CER without spaces | times real time, processor time of one thread |")
     print("|---|---|---|---|")
     for model in arguments.models:
         for label, group in (("a file at a time", False), ("in batches", True)):
-            begin = time.perf_counter()
+            begin = time.process_time()
             texts = list(read_own(model, utterances, group))
-            report(f"{model}, {label}", utterances, texts, time.perf_counter() - begin)
+            report(f"{model}, {label}", utterances, texts, time.process_time() - begin)
     giants: dict[str, Callable[[], Reader]] = {}
     if arguments.whisper is not None:
         giants[f"Whisper ({arguments.whisper.name})"] = lambda: open_whisper(arguments.whisper)
@@ -143,9 +143,9 @@ def main() -> None:
         giants["pocketsphinx"] = open_pocketsphinx
     for name, opened in giants.items():
         read = opened()
-        begin = time.perf_counter()
+        begin = time.process_time()
         texts = [read(samples_of(utterance)) for utterance in utterances]
-        report(name, utterances, texts, time.perf_counter() - begin)
+        report(name, utterances, texts, time.process_time() - begin)
 
 
 if __name__ == "__main__":
