@@ -112,10 +112,11 @@ def inspect_container(path: Path) -> AudioInfo:
         rate = container_rate(container, path)
         stream = container.streams.audio[0]
         seconds = container_seconds(container)
-        if seconds is None or not _holds(path, seconds):
-            count = sum(len(block) for block in container_blocks(container, path))
-        else:
+        is_right = seconds is not None and _holds(path, seconds)
+        if seconds is not None and is_right:
             count = round(seconds * rate)
+        else:
+            count = sum(len(block) for block in container_blocks(container, path))
         if not count:
             raise audio_error(path, "no samples")
         return AudioInfo(
@@ -124,6 +125,7 @@ def inspect_container(path: Path) -> AudioInfo:
             num_channels=stream.channels,
             num_samples=count,
             format=f"{container.format.name.partition(',')[0]} {stream.codec_context.name}",
+            header_duration=None if is_right else seconds,
         )
 
 

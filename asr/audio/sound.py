@@ -74,6 +74,8 @@ class AudioInfo:
     """In one channel, at `sample_rate`."""
     format: str
     """Container and encoding, as `WAV PCM_16`."""
+    header_duration: float | None = None
+    """Seconds by a container's header, where the file does not bear them out."""
 
 
 def audio_error(path: Path, cause: str) -> AudioError:

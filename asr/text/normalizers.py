@@ -4,6 +4,7 @@ Each but `whisper` is idempotent: normalized text stays as it is.
 """
 
 import unicodedata
+import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
 
@@ -57,7 +58,11 @@ def _whisper_normalizer() -> Callable[[str], str]:
         ConfigError: it is not there.
     """
     try:
-        from whisper_normalizer.english import EnglishTextNormalizer
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of its spelling, which Python says at the first import
+            from whisper_normalizer.english import EnglishTextNormalizer
     except ImportError as error:
         raise ConfigError(
             "normalizer whisper needs a package: pip install 'asr-recipes[normalizer]'"

@@ -167,7 +167,7 @@ def test_the_result_says_what_was_gained_and_what_was_forgotten(
     assert list(replay)[:2] == ["pack", "train"]
     assert "training.init.replay" in replay["pack"]
     rate = changes(lower_rate=0.5)
-    assert rate["train"] == "changed training.init.lower_rate 0.3 -> 0.5"
+    assert rate["train"] == "changed training.init.lower_rate 1.0 -> 0.5"
     assert "pack" not in rate
     # The content of the model counts, and not where or when it was written.
     shutil.copytree(given, tmp_path / "copy")

@@ -130,7 +130,7 @@ def measure_file(path: Path, stretches: Sequence[StretchBounds]) -> FileMeasures
         sample_rate=rate,
         num_channels=info.num_channels,
         format=info.format,
-        header_seconds=info.duration,
+        header_seconds=info.duration if info.header_duration is None else info.header_duration,
         seconds=position / rate,
         stretches=tuple(meter.result() for meter in meters),
     )
