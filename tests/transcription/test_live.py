@@ -242,7 +242,7 @@ def test_a_socket_says_what_the_stream_says_as_audio_arrives(
         samples, _ = soundfile.read(utterance.audio_filepath, dtype="int16")
         stream = recognizer.stream()
         partials = set()
-        with client.connect(server.url.replace("http", "ws")) as socket:
+        with client.connect(server.url.replace("http", "ws"), ping_interval=None) as socket:
             for portion in in_portions(samples, [1600] * 100):
                 if not len(portion):
                     break
