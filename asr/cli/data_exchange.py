@@ -58,7 +58,8 @@ def import_(
             seconds += utterance.duration
             yield utterance
 
-    corpus.write_manifest(counted(), output)
+    marks = corpus.formats.import_marks(source, format_name)
+    corpus.write_manifest(counted(), output, marks)
     put(f"{count} utterances, {seconds / 3600:.2f} hours")
 
 

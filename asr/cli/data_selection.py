@@ -18,6 +18,7 @@ _FILE = click.Path(path_type=Path)
 UNITS = ("speaker", "recording", "text", "utterance")
 """Of `SplitUnit`, whose module takes numpy: `--help` would take twice as long."""
 _SHARE = click.FloatRange(min=0, max=1, max_open=True)
+_CERTAINTY = click.FloatRange(min=0, max=1)
 _SEED = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 
 
@@ -151,6 +152,8 @@ def subset(
 @click.option("--max-duration", type=click.FloatRange(min=0), help="Seconds.")
 @click.option("--match", metavar="REGEX", callback=_pattern, help="To be found in the text.")
 @click.option("--speaker", "speakers", multiple=True, help="Of this one; may be repeated.")
+@click.option("--min-score", type=_CERTAINTY, help="Of asr align --segment; without one: kept.")
+@click.option("--min-confidence", type=_CERTAINTY, help="Of asr data label; without one: kept.")
 def filter_(
     manifest: Path,
     output: Path,
@@ -158,23 +161,26 @@ def filter_(
     max_duration: float | None,
     match: re.Pattern[str] | None,
     speakers: tuple[str, ...],
+    min_score: float | None,
+    min_confidence: float | None,
 ) -> None:
     """Keep the utterances of MANIFEST that fulfil all conditions, and count why others do not."""
-    if min_duration is None and max_duration is None and match is None and not speakers:
-        raise click.UsageError("no condition: see asr data filter --help")
-
     conditions = corpus.split.Filter(
         min_duration=min_duration,
         max_duration=max_duration,
         match=match,
         speakers=frozenset(speakers),
+        min_score=min_score,
+        min_confidence=min_confidence,
     )
+    if conditions == corpus.split.Filter():
+        raise click.UsageError("no condition: see asr data filter --help")
     num_kept = 0
     objections: Counter[str] = Counter()
     with ExitStack() as stack:
         write = _manifest_file(output, stack)
         for entry in corpus.manifest.read_entries(manifest):
-            objection = conditions.objection(entry.utterance)
+            objection = conditions.objection(entry, manifest)
             if objection is None:
                 write(entry)
                 num_kept += 1

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, Literal
 
 from asr.errors import DataError
@@ -44,6 +45,20 @@ class Entry:
     utterance: Utterance
     row: Mapping[str, Any]
     """All its keys, as they stand; also those that have no meaning here."""
+
+    def certainty(self, key: Literal["confidence", "score"], path: Path) -> float:
+        """How sure a machine is of the text; 1 where the line does not say, as of a person's.
+
+        Args:
+            path: of the manifest, for errors.
+
+        Raises:
+            DataError: it is no number.
+        """
+        value = self.row.get(key, 1.0)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise DataError(f"{path}: {self.utterance.id}: {key} is no number")
+        return float(value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,10 +119,7 @@ def read_confidences(path: Path) -> Iterator[tuple[Utterance, float]]:
         DataError: as `read_manifest`, or a confidence that is no number.
     """
     for entry in read_entries(path):
-        confidence = entry.row.get("confidence", 1.0)
-        if not isinstance(confidence, int | float):
-            raise DataError(f"{path}: {entry.utterance.id}: confidence is no number")
-        yield entry.utterance, confidence
+        yield entry.utterance, entry.certainty("confidence", path)
 
 
 def read_good_and_bad(path: Path) -> Iterator[Entry | BadLine]:
@@ -157,12 +169,20 @@ def parse_line(line: bytes, path: Path, number: int) -> Utterance:
     return _utterance(parse_row(line, path, number), path, number)
 
 
-def write_manifest(utterances: Iterable[Utterance], path: Path) -> None:
-    """Write a manifest atomically; audio below its folder is stored relative to it."""
+def write_manifest(
+    utterances: Iterable[Utterance],
+    path: Path,
+    marks: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> None:
+    """Write a manifest atomically; audio below its folder is stored relative to it.
+
+    Args:
+        marks: further keys of lines, by the utterance's id.
+    """
     folder = path.parent.absolute()
     with open_rows(path) as file:
         for utterance in utterances:
-            write_row(file, row_of(utterance, folder))
+            write_row(file, {**row_of(utterance, folder), **marks.get(utterance.id, {})})
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -149,13 +150,21 @@ class Filter:
     """Must be found in the text."""
     speakers: frozenset[str] = frozenset()
     """One of these, if there are some."""
+    min_score: float | None = None
+    """Of an alignment, as `asr align --segment` states it."""
+    min_confidence: float | None = None
+    """Of a label, as `asr data label` states it."""
 
-    def objection(self, utterance: Utterance) -> str | None:
-        """Why the utterance is left out; none where it stays.
+    def objection(self, entry: Entry, path: Path) -> str | None:
+        """Why the utterance of a line is left out; none where it stays.
+
+        Args:
+            path: of the manifest, for errors.
 
         Raises:
-            DataError: its duration is asked for and not known.
+            DataError: its duration is asked for and not known, or a score is no number.
         """
+        utterance = entry.utterance
         if self.min_duration is not None or self.max_duration is not None:
             _check_duration(utterance)
         if self.min_duration is not None and utterance.duration < self.min_duration:
@@ -166,6 +175,11 @@ class Filter:
             return "another speaker"
         if self.match is not None and not self.match.search(utterance.text or ""):
             return "no match in the text"
+        if self.min_score is not None and entry.certainty("score", path) < self.min_score:
+            return "a lower score"
+        least = self.min_confidence
+        if least is not None and entry.certainty("confidence", path) < least:
+            return "a lower confidence"
         return None
 
 

@@ -46,12 +46,15 @@ def prepare_recordings(
 ) -> None:
     """Write `train.jsonl`, `dev.jsonl` and `test.jsonl` of a corpus into `folder`.
 
+    What a manifest says of how sure a machine is of its texts is kept.
+
     Raises:
         DataError: as `divide`, or the corpus cannot be read.
     """
     splits = divide(source.utterances(report), config, report)
+    marks = formats.import_marks(source.path, source.format)
     for name, utterances in splits.items():
-        write_manifest(utterances, folder / f"{name}.jsonl")
+        write_manifest(utterances, folder / f"{name}.jsonl", marks)
 
 
 def divide(

@@ -145,6 +145,35 @@ def test_subset_and_filter_keep_the_order_and_count_what_they_leave_out(tmp_path
 
 
 @pytest.mark.parametrize(
+    ("options", "kept", "objection"),
+    [
+        (["--min-score", "0.2"], ["a", "c"], "1 left out: a lower score"),
+        (["--min-confidence", "0.9"], ["a", "b"], "1 left out: a lower confidence"),
+    ],
+)
+def test_what_a_machine_is_less_sure_of_is_left_out(options, kept, objection, tmp_path, capsys):
+    lines = [{"id": "a"}, {"id": "b", "score": 0.1999}, {"id": "c", "score": 0.2}]
+    lines[2]["confidence"] = 0.5
+    rows = [{"audio_filepath": "a.wav", "duration": 1, **line} for line in lines]
+    path, output = tmp_path / "all.jsonl", tmp_path / "out.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert main(["data", "filter", str(path), "--output", str(output), *options]) == 0
+    assert [u.id for u in read_manifest(output)] == kept
+    assert capsys.readouterr().out.splitlines() == ["2 of 3 utterances kept", objection]
+
+
+@pytest.mark.parametrize("key", ["score", "confidence"])
+def test_a_score_that_is_no_number_is_one_line_and_no_file(key, tmp_path, capsys):
+    path, output = tmp_path / "all.jsonl", tmp_path / "out.jsonl"
+    row = {"id": "a", "audio_filepath": "a.wav", "duration": 1, key: "high"}
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    arguments = ["data", "filter", str(path), "--output", str(output), f"--min-{key}", "0.5"]
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == f"asr: {path}: a: {key} is no number\n"
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
     "options",
     [
         pytest.param(["subset"], id="neither utterances nor hours"),

@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -8,9 +9,14 @@ import soundfile
 from asr.cli import main
 from asr.config import Config, RecordingsConfig, SentencesConfig
 from asr.config_files import load_config
-from asr.corpus.manifest import Utterance, read_manifest
+from asr.corpus.manifest import Utterance, read_entries, read_manifest
 from asr.errors import DataError
-from asr.recipe.own_corpus import divide, divide_sentences
+from asr.recipe.own_corpus import (
+    CorpusSource,
+    divide,
+    divide_sentences,
+    prepare_recordings,
+)
 from tests import tones
 
 SMALL = [
@@ -64,6 +70,27 @@ def test_from_recordings_to_a_transcript_in_three_commands(
     assert main(["transcribe", str(work / "model"), str(path)]) == 0
     # It may not spell the words: which of them it learns in so few epochs is chance.
     assert set(capsys.readouterr().out) <= set("lami \n")
+
+
+def test_scores_of_a_segmented_book_stay_with_its_utterances(tmp_path: Path) -> None:
+    marks = {"score": 0.7, "doubtful": ["mi"], "confidence": 0.9}
+    rows = [
+        {"id": f"u{n}", "audio_filepath": f"{n}.wav", "duration": 2.0, "text": "la mi"}
+        for n in range(5)
+    ]
+    source, notes = tmp_path / "book.jsonl", list[str]()
+    lines = [json.dumps(row | (marks if row["id"] != "u3" else {})) for row in rows]
+    source.write_text("\n".join(lines), encoding="utf-8")
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    prepare_recordings(CorpusSource(path=source), folder, RecordingsConfig(), notes.append)
+    kept = {
+        entry.row["id"]: {key: entry.row.get(key) for key in marks}
+        for name in ("train", "dev", "test")
+        for entry in read_entries(folder / f"{name}.jsonl")
+    }
+    assert kept == {f"u{n}": dict.fromkeys(marks) if n == 3 else marks for n in range(5)}
+    assert not any("not kept" in note for note in notes)
 
 
 def test_a_new_recording_makes_the_recipe_prepare_again(

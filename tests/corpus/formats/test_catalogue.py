@@ -536,6 +536,21 @@ def test_nemo_lines_without_ids_are_named_by_their_stretch(audio: Path, tmp_path
     assert notes == [f"{tmp_path / 'm.json'}: not kept, as utterances have no such field: lang (1)"]
 
 
+def test_an_import_keeps_how_sure_a_machine_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"audio_filepath": "a.wav", "duration": 1.0, "score": 0.5}
+    path, output = tmp_path / "m.jsonl", tmp_path / "out.jsonl"
+    path.write_text(
+        "".join(json.dumps(r) + "\n" for r in (row | {"id": "a"}, row | {"offset": 1.0})),
+        encoding="utf-8",
+    )
+    assert main(["data", "import", str(path), "--output", str(output)]) == 0
+    rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    assert [r.get("score") for r in rows] == [0.5, None]
+    assert "not kept, as utterances have no such field: score (1)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("how", ["absolute", "above", "link"])
 def test_a_manifest_names_no_texts_outside_of_its_folder(
     audio: Path, tmp_path: Path, how: str
