@@ -81,7 +81,7 @@ def list_data(heard: Sequence[Utterance], weights: Mapping[str, int]) -> str:
     parts: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in heard:
         path = utterance.audio_filepath.as_posix()
-        (name,) = (name for name, folder in FOLDERS.items() if f"/{folder}/" in path)
+        name = next((name for name, part in FOLDERS.items() if f"/{part}/" in path), "synthetic")
         parts[name].append(utterance)
     rows = [
         f"| {name} | {len(part):,} | {sum(u.duration for u in part) / 3600:.2f} | "

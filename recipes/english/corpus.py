@@ -7,6 +7,8 @@
     speechocean762/           train, dev and test as recipes/speechocean762 has them
     commonvoice/en/           `validated.tsv` and `clips` of Common Voice, to train on
 
+Voices may speak sentences of a text beside them (`corpus.sentences`), to train on.
+
 Each corpus with a dev and a test set is prepared by its own recipe's functions, speakers and all,
 so that error rates compare. `train.jsonl` joins the training sets: a corpus of weight 2 stands in
 it twice. `dev.jsonl` joins the dev sets, and chooses the epoch.
@@ -16,19 +18,28 @@ name of the corpus, since corpora number their speakers alike; nobody of a dev o
 trained on.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from pydantic import Field
 
-from asr.config import Settings
-from asr.corpus import Utterance, manifest, read_manifest, write_manifest
+from asr.config import Settings, SynthesisConfig
+from asr.corpus import (
+    Utterance,
+    manifest,
+    read_manifest,
+    synthesis,
+    voices,
+    write_manifest,
+)
 from asr.corpus.formats import import_corpus
 from asr.errors import DataError
 from asr.progress import Report, silent
-from asr.text import find_normalizer
+from asr.text import find_normalizer, read_lines
 
 # By their place: the folder of recipes is part of another package where the program is installed.
 from ..librispeech import corpus as librispeech_corpus  # noqa: TID252
@@ -46,6 +57,8 @@ FOLDERS = {
 }
 """Where each corpus is, in the folder that holds them all."""
 _LETTERS = re.compile(r"[a-z' ]*")
+_SENTENCE_WORDS = (8, 30)  # that a voice speaks at once: 3 to 12 s
+_ACCENTS = ("en-us", "en")  # of voices, as most readers of the corpora have them
 
 
 class Weights(Settings):
@@ -61,6 +74,8 @@ class Weights(Settings):
     """The training set that `corpus.speechocean762` describes."""
     commonvoice: int = Field(2, ge=0, le=100)
     """Clips of Common Voice."""
+    synthetic: int = Field(0, ge=0, le=100)
+    """Sentences of `corpus.sentences`, by voices."""
 
 
 class Corpus(Settings):
@@ -78,6 +93,10 @@ class Corpus(Settings):
     """Speakers, as in recipes/speechocean762."""
     min_confidence: float = Field(0.75, ge=0, le=1)
     """Machine transcripts that say that they are less sure are left out."""
+    sentences: Path | None = None
+    """A text for voices to speak, a sentence a line; those of 8 to 30 words are drawn."""
+    synthetic: SynthesisConfig = SynthesisConfig(sample_rate=16000)
+    """Who speaks them, and how much."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +115,7 @@ def download(target: Path, corpus: Corpus) -> None:
         DataError: no network, another archive than expected, or a corpus that is asked for and has
             no address to fetch it from.
     """
-    missing = [name for name, weight in corpus.weights if weight and name not in PARTS]
+    missing = [name for name, weight in corpus.weights if weight and name in FOLDERS.keys() - PARTS]
     if missing:
         without = " ".join(f"corpus.weights.{name}=0" for name in missing)
         raise DataError(
@@ -121,16 +140,22 @@ def prepare(source: Path, folder: Path, corpus: Corpus, report: Report = silent)
 
     Raises:
         DataError: a corpus is missing, or is not as its own recipe expects it; a text with other
-            characters than a to z and the apostrophe; or a speaker of dev or test in train.
+            characters than a to z and the apostrophe; a speaker of dev or test in train; no
+            sentences for voices to speak, or no voices.
     """
+    if corpus.weights.synthetic and corpus.sentences is None:
+        raise DataError(
+            "corpus.weights.synthetic is above 0: name a text for the voices to speak, a sentence "
+            "a line, with --set corpus.sentences=FILE"
+        )
     for name, weight in corpus.weights:
-        if weight and not (source / FOLDERS[name]).is_dir():
+        if weight and name in FOLDERS and not (source / FOLDERS[name]).is_dir():
             raise DataError(
                 f"{source}: no {FOLDERS[name]}; name the folder that holds it with --corpus DIR, "
                 f"or leave it out with --set corpus.weights.{name}=0"
             )
     sets = {
-        name: _name_speakers(name, _read(name, source / FOLDERS[name], folder, corpus, report))
+        name: _name_speakers(name, _read(name, source, folder, corpus, report))
         for name, weight in corpus.weights
         if weight
     }
@@ -157,7 +182,10 @@ def prepare(source: Path, folder: Path, corpus: Corpus, report: Report = silent)
     write_manifest(dev, folder / "dev.jsonl")
 
 
-def _read(name: str, source: Path, folder: Path, corpus: Corpus, report: Report) -> _Sets:
+def _read(name: str, corpora: Path, folder: Path, corpus: Corpus, report: Report) -> _Sets:
+    if name == "synthetic":
+        return _Sets(train=_speak(folder / name, corpus))
+    source = corpora / FOLDERS[name]
     if name == "librispeech":
         librispeech_corpus.prepare(source, folder / name, corpus.librispeech)
     elif name == "speechocean762":
@@ -182,6 +210,33 @@ def _read_common_voice(path: Path, report: Report) -> Iterator[Utterance]:
     normalize = find_normalizer("basic")
     for utterance in import_corpus(path, "common-voice", report):
         yield replace(utterance, text=normalize(utterance.text or ""))
+
+
+def _speak(folder: Path, corpus: Corpus) -> list[Utterance]:
+    """Sentences of the text in an order by seed, each once before any comes again."""
+    assert corpus.sentences is not None
+    shortest, longest = _SENTENCE_WORDS
+    sentences = [
+        line.strip()
+        for _, line in read_lines(corpus.sentences)
+        if shortest <= len(line.split()) <= longest and _LETTERS.fullmatch(line.strip())
+    ]
+    if not sentences:
+        raise DataError(
+            f"{corpus.sentences}: no line of {shortest} to {longest} words of the letters a to z "
+            "and the apostrophe"
+        )
+    order = np.random.default_rng(corpus.synthetic.seed).permutation(len(sentences)).tolist()
+    places = itertools.cycle(order)
+
+    def draw(
+        split: voices.Split, voice: voices.Voice, rng: np.random.Generator
+    ) -> synthesis.Sentence:
+        del split, voice, rng
+        sentence = sentences[next(places)]
+        return synthesis.Sentence(text=sentence, spoken=sentence)
+
+    return synthesis.speak_training_set(folder, corpus.synthetic, _ACCENTS, draw)
 
 
 def _name_speakers(name: str, sets: _Sets) -> _Sets:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.config import Config
+from asr.config import Config, SynthesisConfig
 from asr.corpus import Utterance, read_manifest, write_manifest
 from asr.errors import DataError
 from asr.model import LoadedModel
 from asr.recipe import load_recipe, load_recipe_config
 from asr.text import TokenTable
-from recipes.english.card import read_rates, write_card
+from recipes.english.card import list_data, read_rates, write_card
 from recipes.english.corpus import Corpus, Weights, download, prepare
 from recipes.librispeech import corpus as librispeech
 from recipes.speechocean762 import corpus as speechocean762
@@ -343,3 +343,33 @@ def test_the_card_has_no_number_of_its_own(tmp_path: Path) -> None:
     began = "with the weights of an earlier run of the same recipe, which had 80.2 % of the dev"
     assert began in write_card(tmp_path, model, rates, has_lm=False)
     assert "novels" in write_card(tmp_path, model, rates, has_lm=True)
+
+
+def test_voices_speak_sentences_of_a_text_to_train_on(small: Path, tmp_path: Path) -> None:
+    lines = ["too short", "It HAS capitals and so it is not of the letters"]
+    lines += [f"this is sentence {letter} of nine words in all" for letter in "abcdef"]
+    (tmp_path / "text.txt").write_text("\n".join(lines))
+    given = settings(synthetic=1).model_copy(
+        update={
+            "sentences": tmp_path / "text.txt",
+            "synthetic": SynthesisConfig(hours=0.004, sample_rate=16000),
+        }
+    )
+    prepare(small, tmp_path / "work", given)
+    train = read_manifest(tmp_path / "work/train.jsonl")
+    spoken = [u for u in train if str(u.speaker).startswith("synthetic-")]
+    assert 14 < sum(u.duration for u in spoken) < 30
+    # Each once before any comes again.
+    assert len({u.text for u in spoken}) == len(spoken) <= 6
+    assert {u.text for u in spoken} <= set(lines[2:])
+    assert not any(u.audio_filepath.is_relative_to(small) for u in spoken)
+    assert list_data(spoken, {"synthetic": 1}).splitlines()[2].startswith("| synthetic | ")
+
+
+def test_voices_need_a_text_with_sentences(small: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"--set corpus\.sentences=FILE"):
+        prepare(small, tmp_path / "work", settings(synthetic=1))
+    (tmp_path / "text.txt").write_text("too short\n")
+    given = settings(synthetic=1).model_copy(update={"sentences": tmp_path / "text.txt"})
+    with pytest.raises(DataError, match="no line of 8 to 30 words"):
+        prepare(small, tmp_path / "work", given)
