@@ -14,7 +14,7 @@ import numpy as np
 
 from asr.decoding.borrowing import borrowed
 from asr.decoding.compilation import compiled, inlined
-from asr.decoding.endings import finish, read_out
+from asr.decoding.endings import choose_best, finish, read_out
 from asr.decoding.prefixes import NOWHERE, lead, most_after_word, most_in_word, offer
 from asr.decoding.tables import (
     CANDIDATE,
@@ -156,7 +156,9 @@ def _grown(array, size):  # type: ignore[no-untyped-def]
     if size <= len(array):
         return array
     longer = np.empty(2 * size, array.dtype)
-    longer[: len(array)] = array
+    # The assignment of a slice takes two seconds to compile: it can raise errors with texts.
+    for place in range(len(array)):
+        longer[place] = array[place]
     return longer
 
 
@@ -270,7 +272,7 @@ def _search(lent_scores, lent_plan, lent_space):  # type: ignore[no-untyped-def]
             slots[index].log -= log_top
         offset += log_top
     finals = finish(num_slots, slots, tree.nodes, plan)
-    finals.sort(reverse=True)
+    choose_best(finals, options.num_best)
     return read_out(finals[: options.num_best], slots, own_tree, offset)
 
 

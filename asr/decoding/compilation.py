@@ -39,10 +39,17 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-inlined = compiled(error_model="numpy", forceinline=True)
-"""For functions that others call in an inner loop.
+_INLINED: dict[str, Any] = {
+    "error_model": "numpy",
+    "forceinline": True,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+inlined = numba.njit(**_INLINED)
+"""For functions that compiled ones call in an inner loop, and Python never.
 
-Arguments are many arrays each: a call that stays a call costs as much as what it does.
+Arguments are many arrays each: a call that stays a call costs as much as what it does. Their code
+is part of their callers', so that neither a cache nor what Python would call them by is made.
 """
 
 
