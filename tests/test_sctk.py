@@ -28,6 +28,7 @@ for hyp in a.ctm b.ctm ; do
 done
 """
 ROW = "id: ({})\nScores: (#C #S #D #I) {} {} {} {}\nREF:\n\n"
+SEGMENT = ROW.replace("\n", "\nLabels: <o>\nFile: r\nChannel: a\n", 1)
 FILES = {
     "tsclite.sh": SCRIPT,
     "a.ref": "One { two / @ } three (s_1)\nfour (s_2)\n",
@@ -36,9 +37,9 @@ FILES = {
     "a.ctm": "r a 0.1 0.2 ONE\nr a 1.0 0.2 two\nr a 4.5 0.2 extra\nr a 5.1 0.2 four\n",
     "b.ctm": "r a 0.1 0.2 ONE\n",
     "base/test1.pra": ROW.format("s_1", 2, 0, 0, 0) + ROW.format("s_2", 0, 1, 0, 0),
-    "base/test16_1.pra": ROW.format("ann-000", 2, 0, 0, 0)
-    + ROW.format("ben-000", 0, 0, 1, 0)
-    + ROW.format("ann-001", 1, 0, 0, 1),
+    "base/test16_1.pra": SEGMENT.format("ann-000", 2, 0, 0, 0)
+    + SEGMENT.format("ben-000", 0, 0, 1, 0)
+    + SEGMENT.format("ann-001", 1, 0, 0, 1),
     "base/test16_2.raw": " | Sum    |    3      4 |    1      0      3      0      3      3 |\n",
 }
 

@@ -107,7 +107,11 @@ def sclites_counts(base: Path, name: str) -> dict[str, Counts] | None:
     if detail.is_file():
         text = detail.read_text("utf-8", "replace")
         for found in re.finditer(
-            r"^id: \((.*)\)\s+Scores: \(#C #S #D #I\) (\d+) (\d+) (\d+) (\d+)", text, re.MULTILINE
+            r"^id: \((.*)\)\n"
+            r"(?:(?:Labels|File|Channel|Ref times|Hyp times): .*\n)*"  # of segments with times
+            r"Scores: \(#C #S #D #I\) (\d+) (\d+) (\d+) (\d+)",
+            text,
+            re.MULTILINE,
         ):
             counts[found[1].lower()] = (int(found[2]), int(found[3]), int(found[4]), int(found[5]))
         return counts

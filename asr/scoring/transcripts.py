@@ -102,6 +102,12 @@ def read_pair(
         return TranscriptPair(references=references, hypotheses=said.texts, notes=said.notes)
     segmented = nist.put_into_segments(said.words, references.segments, gaps)
     notes = [*said.notes]
+    late = nist.overlapping(references.segments)
+    if late:
+        notes.append(
+            f"{len(late)} segments begin before another one of their channel ends (first: "
+            f"{reference}:{late[0].line}): words are those of the one that began first"
+        )
     if segmented.num_ignored:
         notes.append(f"{segmented.num_ignored} words in segments that are not to be scored")
     if segmented.elsewhere:

@@ -2,11 +2,13 @@
 
 A word belongs to the segment of its file and channel that its middle lies in; between segments, to
 the one that follows, as in sclite, or to the nearest one. So a word spoken where no reference is
-counts as an insertion. Words inside IGNORE_TIME_SEGMENT_IN_SCORING are not scored.
+counts as an insertion. Of segments that overlap, as where two people speak on a channel, it belongs
+to the first that has not ended. Words inside IGNORE_TIME_SEGMENT_IN_SCORING are not scored.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from ctypes import c_float
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -87,7 +89,7 @@ def parse_stm(lines: Sequence[Line], path: Path, *, alternates: bool) -> list[St
     """The segments of a `.stm`, the ignored ones among them, in the file's order.
 
     Raises:
-        DataError: a malformed line, a segment that occurs twice, or segments that overlap.
+        DataError: a malformed line, or a segment that occurs twice.
     """
     segments = []
     ids = UniqueIds(path)
@@ -97,8 +99,19 @@ def parse_stm(lines: Sequence[Line], path: Path, *, alternates: bool) -> list[St
         segment = _segment(line, number, f"{path}:{number}", alternates)
         ids.add(segment.id, number)
         segments.append(segment)
-    _check_overlap(segments, path)
     return segments
+
+
+def overlapping(segments: Sequence[StmSegment]) -> list[StmSegment]:
+    """Those that begin before another one of their channel, which began no later, has ended."""
+    ends: dict[tuple[str, str], float] = {}
+    late = []
+    for segment in sorted(segments, key=lambda segment: segment.begin):
+        end = ends.get(_track(segment), 0.0)
+        if segment.begin < end:
+            late.append(segment)
+        ends[_track(segment)] = max(end, segment.end)
+    return late
 
 
 def parse_ctm(lines: Sequence[Line], path: Path) -> list[TimedWord]:
@@ -198,13 +211,12 @@ def put_into_segments(
 
     Args:
         words: in order of time.
-        segments: without overlap.
+        segments: in any order; of two that begin at once, the first of them comes first.
         gaps: where a word between segments belongs.
     """
-    segment_of = _following if gaps == "following" else _nearest
-    tracks: dict[tuple[str, str], list[StmSegment]] = {}
+    tracks: dict[tuple[str, str], _Channel] = {}
     for segment in sorted(segments, key=lambda segment: segment.begin):
-        tracks.setdefault(_track(segment), []).append(segment)
+        tracks.setdefault(_track(segment), _Channel()).add(segment)
     texts: dict[str, list[str | Alternates]] = {
         segment.id: [] for segment in segments if not segment.ignored
     }
@@ -215,7 +227,7 @@ def put_into_segments(
         if track is None:
             elsewhere.append(word)
             continue
-        segment = segment_of(track, word.middle)
+        segment = track.take(word.middle, gaps)
         if segment.ignored:
             num_ignored += 1
         else:
@@ -225,6 +237,32 @@ def put_into_segments(
         num_ignored=num_ignored,
         elsewhere=tuple(elsewhere),
     )
+
+
+class _Channel:
+    """A channel's segments, in order of time, which take its words one after the other."""
+
+    def __init__(self) -> None:
+        self.segments: list[StmSegment] = []
+        self.ends: list[float] = []
+        """Until when any of those so far lasts."""
+        self.at = 0
+
+    def add(self, segment: StmSegment) -> None:
+        self.segments.append(segment)
+        # In 32 bits, as sclite holds it: that decides where the middle of a word is an end.
+        self.ends.append(max([c_float(segment.end).value, *self.ends[-1:]]))
+
+    def take(self, time: float, gaps: Gaps) -> StmSegment:
+        """The segment of a word: the first that has not ended; none goes back behind a word."""
+        last = len(self.segments) - 1
+        self.at = min(max(self.at, bisect_right(self.ends, time)), last)
+        begin = self.segments[self.at].begin
+        if gaps == "nearest" and self.at and begin > time:
+            before = self.at - 1
+            if time - self.ends[before] <= begin - time:
+                return self.segments[bisect_left(self.ends, self.ends[before])]
+        return self.segments[self.at]
 
 
 def _track(part: StmSegment | TimedWord) -> tuple[str, str]:
@@ -257,32 +295,3 @@ def _segment(line: str, number: int, where: str, alternates: bool) -> StmSegment
         text=parse_alternates(text, where) if alternates else " ".join(text.split()),
         line=number,
     )
-
-
-def _check_overlap(segments: Sequence[StmSegment], path: Path) -> None:
-    ends: dict[tuple[str, str], StmSegment] = {}
-    for segment in sorted(segments, key=lambda segment: segment.begin):
-        track = _track(segment)
-        before = ends.get(track)
-        if before and segment.begin < before.end:
-            raise DataError(
-                f"{path}:{segment.line}: overlaps with the segment of line {before.line}; words "
-                "could belong to both"
-            )
-        ends[track] = segment
-
-
-def _following(track: Sequence[StmSegment], time: float) -> StmSegment:
-    """The first that ends after the time, or the last one."""
-    after = bisect_right(track, time, key=lambda segment: segment.end)
-    return track[min(after, len(track) - 1)]
-
-
-def _nearest(track: Sequence[StmSegment], time: float) -> StmSegment:
-    after = bisect_right(track, time, key=lambda segment: segment.begin)
-    if after == 0:
-        return track[0]
-    before = track[after - 1]
-    if after == len(track) or time - before.end <= track[after].begin - time:
-        return before
-    return track[after]

@@ -80,8 +80,8 @@ def read_stm(path: Path, report: Report) -> Iterator[Utterance]:
     Of alternates the first is taken; both this and segments that are not scored are reported.
 
     Raises:
-        DataError: a malformed line, segments that overlap, no audio of a recording beside it, or
-            one channel of several; with file and line.
+        DataError: a malformed line, a segment that occurs twice, no audio of a recording beside it,
+            or one channel of several; with file and line.
     """
     audio: dict[str, tuple[Path, AudioInfo]] = {}
     num_ignored = num_alternates = 0
