@@ -102,7 +102,7 @@ def read_pair(
         return TranscriptPair(references=references, hypotheses=said.texts, notes=said.notes)
     segmented = nist.put_into_segments(said.words, references.segments, gaps)
     notes = [*said.notes]
-    late = nist.overlapping(references.segments)
+    late = nist.overlapping_segments(references.segments)
     if late:
         notes.append(
             f"{len(late)} segments begin before another one of their channel ends (first: "

@@ -102,7 +102,7 @@ def parse_stm(lines: Sequence[Line], path: Path, *, alternates: bool) -> list[St
     return segments
 
 
-def overlapping(segments: Sequence[StmSegment]) -> list[StmSegment]:
+def overlapping_segments(segments: Sequence[StmSegment]) -> list[StmSegment]:
     """Those that begin before another one of their channel, which began no later, has ended."""
     ends: dict[tuple[str, str], float] = {}
     late = []
