@@ -106,9 +106,7 @@ def test_a_seed_gives_the_same_weights_again(
     short_run: Path, tone_corpus: dict[str, PackedCorpus], tmp_path: Path
 ) -> None:
     run(tone_corpus, tmp_path, SHORT)
-    expected = weights(short_run)
-    for name, tensor in weights(tmp_path).items():
-        assert torch.equal(tensor, expected[name]), name
+    assert_equal_weights(weights(tmp_path), weights(short_run))
 
 
 def test_the_average_of_the_best_epoch_is_written_and_not_its_last_weights(
@@ -142,7 +140,23 @@ def test_the_learning_rate_rises_and_falls_to_nothing(tone_run: Path) -> None:
     assert rates[-1] < 0.001 * CONFIG.training.learning_rate
 
 
+def assert_equal_weights(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        assert torch.equal(tensor, expected[name]), name
+
+
 COLUMNS = ("epoch", "loss", "dev_loss", "dev_wer", "gradient_layer1", "learning_rate")
+
+
+def assert_ended_alike(folder: Path, whole: Path) -> None:
+    """The same weights and the same history."""
+    assert_equal_weights(weights(folder), weights(whole))
+    found, expected = (
+        [[row[c] for c in COLUMNS] for row in rows(place / "history.csv")]
+        for place in (folder, whole)
+    )
+    assert found == expected
 
 
 @pytest.mark.parametrize("stops", [(0,), (17, 18, 103)], ids=["at-once", "three-times"])
@@ -169,14 +183,7 @@ def test_a_stopped_run_ends_as_one_never_stopped(
     monkeypatch.setattr(Learner, "step", step)
     lines = run(tone_corpus, tmp_path, config)
     assert stops == (0,) or any("going on from the last checkpoint" in line for line in lines)
-    expected = weights(short_run)
-    for name, tensor in weights(tmp_path).items():
-        assert torch.equal(tensor, expected[name]), name
-    first, second = (
-        [[row[c] for c in COLUMNS] for row in rows(folder / "history.csv")]
-        for folder in (short_run, tmp_path)
-    )
-    assert first == second
+    assert_ended_alike(tmp_path, short_run)
 
 
 def test_a_stopped_run_from_a_model_ends_as_one_never_stopped(
@@ -227,14 +234,7 @@ def test_a_stopped_run_from_a_model_ends_as_one_never_stopped(
             adapt(stopped)
     monkeypatch.setattr(Learner, "step", step)
     adapt(stopped)
-    expected = weights(whole)
-    for name, tensor in weights(stopped).items():
-        assert torch.equal(tensor, expected[name]), name
-    first, second = (
-        [[row[c] for c in COLUMNS] for row in rows(folder / "history.csv")]
-        for folder in (whole, stopped)
-    )
-    assert first == second
+    assert_ended_alike(stopped, whole)
 
 
 def test_sigterm_saves_and_a_second_run_ends_as_one_never_stopped(
@@ -259,9 +259,7 @@ def test_sigterm_saves_and_a_second_run_ends_as_one_never_stopped(
         )
     assert signal.getsignal(signal.SIGTERM) is real
     run(tone_corpus, tmp_path, SHORT)
-    expected = weights(short_run)
-    for name, tensor in weights(tmp_path).items():
-        assert torch.equal(tensor, expected[name]), name
+    assert_equal_weights(weights(tmp_path), weights(short_run))
 
 
 def scratch_of(folder: Path) -> Path:
