@@ -11,6 +11,7 @@ Which module for which question:
     rooms, draws            what of noise and rooms that were recorded, and what is drawn where?
     memory, bad_steps       what if a batch does not fit, or a gradient is not a number?
     targets, feasibility    how are token ids held, and which utterances cannot be learnt?
+    encoded     what of that is kept for the next start?
     dev_set     how good is the network on the dev set?
     optimizer   which optimizer, at which rate?
     processes   on which device, in how many processes, in which folders?

@@ -28,16 +28,33 @@ class TokenRows(Sequence[list[int]]):
             tokens.extend(row)
             ends.append(len(tokens))
         kind = np.dtype(tokens.typecode)
-        self._tokens = np.frombuffer(tokens, kind) if tokens else np.zeros(0, kind)
-        self._starts = np.frombuffer(ends, np.int64)
+        self.tokens: NDArray[np.unsignedinteger] = (
+            np.frombuffer(tokens, kind) if tokens else np.zeros(0, kind)
+        )
+        """Of all rows."""
+        self.starts: NDArray[np.int64] = np.frombuffer(ends, np.int64)
+        """Where each row begins, and the end."""
+
+    @classmethod
+    def of(cls, tokens: NDArray[np.unsignedinteger], starts: NDArray[np.int64]) -> "TokenRows":
+        """Those of another's `tokens` and `starts`.
+
+        Raises:
+            DataError: they do not belong together.
+        """
+        if not len(starts) or starts[0] or starts[-1] != len(tokens) or (np.diff(starts) < 0).any():
+            raise DataError("these starts are not those of rows of tokens")
+        rows = cls(())
+        rows.tokens, rows.starts = tokens, starts
+        return rows
 
     def __len__(self) -> int:
-        return len(self._starts) - 1
+        return len(self.starts) - 1
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each row."""
-        return np.diff(self._starts)
+        return np.diff(self.starts)
 
     @overload
     def __getitem__(self, place: int) -> list[int]: ...
@@ -50,7 +67,7 @@ class TokenRows(Sequence[list[int]]):
         index = int(place) + len(self) if place < 0 else int(place)
         if not 0 <= index < len(self):
             raise IndexError(f"row {place} of {len(self)}")
-        row: list[int] = self._tokens[self._starts[index] : self._starts[index + 1]].tolist()
+        row: list[int] = self.tokens[self.starts[index] : self.starts[index + 1]].tolist()
         return row
 
     def __iter__(self) -> Iterator[list[int]]:

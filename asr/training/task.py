@@ -17,6 +17,7 @@ from asr.model import Network, features
 from asr.text import TokenTable, build_tokens
 from asr.training.batch import Examples
 from asr.training.checkpoints import require_space
+from asr.training.encoded import Encoded, keep_encoded, open_encoded, origin_of
 from asr.training.feasibility import find_infeasible, write_infeasible
 from asr.training.inputs import measure_statistics
 from asr.training.processes import Place
@@ -63,20 +64,31 @@ def prepare_task(
     parts = [train_set, *more_sets, *([] if replay_set is None else [replay_set])]
     ends = np.cumsum([len(part) for part in parts])
     train_set = functools.reduce(packed.join_packed, parts)
-    if source is None:
+    origin = origin_of(train_set, config)
+    encoded = open_encoded(origin, place.scratch)
+    if encoded is not None:
+        tokens = encoded.tokens
+    elif source is None:
         tokens = build_tokens(texts_of(train_set), config.tokens, pronunciations)
     else:
         texts = functools.partial(texts_of, train_set)
         tokens = choose_tokens(source.model.tokens, texts, config, pronunciations)
     tokens.check(texts_of(dev_set), "dev set")
-    targets = encode_texts(train_set, tokens)
     torch.manual_seed(config.training.seed)
     network = Network(config, len(tokens))
     if source is not None:
         _start_from(source, network, tokens, place)
         _check_dev_set(source, dev_set, place)
-    rows = _feasible_rows(train_set, targets, network, place)
-    rows, *others = np.split(rows, np.searchsorted(rows, ends[:-1]))
+    if encoded is None:
+        encoded = _encode(train_set, tokens, network, place)
+        if place.is_first:
+            keep_encoded(encoded, origin, place.scratch)
+    if num_infeasible := len(train_set) - len(encoded.rows):
+        place.report(
+            f"{num_infeasible} of {len(train_set)} utterances are left out: their text is longer "
+            "than their audio can spell (infeasible.tsv)"
+        )
+    rows, *others = np.split(encoded.rows, np.searchsorted(encoded.rows, ends[:-1]))
     draws = _plan_draws(len(rows), others, config, place)
     if source is None and config.features.normalization in features.BY_TRAINING_SET:
         everything = measure_statistics(train_set, config.features, [""] * len(train_set))
@@ -84,7 +96,7 @@ def prepare_task(
     if config.features.normalization == "speaker":
         train_set, dev_set = (_by_speaker(part, ends, config) for part in (train_set, dev_set))
     _require_space(network, len(rows) + sum(draw.count for draw in draws), config, place)
-    examples = Examples.of(train_set, targets, config)
+    examples = Examples.of(train_set, encoded.targets, config)
     return Task(
         config=config,
         tokens=tokens,
@@ -167,22 +179,16 @@ def _plan_draws(
     return draws
 
 
-def _feasible_rows(
-    corpus: PackedCorpus, targets: Sequence[Sequence[int]], network: Network, place: Place
-) -> NDArray[np.int64]:
-    """The utterances that CTC can learn; the others are listed."""
+def _encode(corpus: PackedCorpus, tokens: TokenTable, network: Network, place: Place) -> Encoded:
+    """Targets of all utterances, and those that CTC can learn; the others are listed."""
+    targets = encode_texts(corpus, tokens)
     infeasible = find_infeasible(corpus, targets, network)
     if place.is_first:
         write_infeasible(infeasible, place.folder / "infeasible.tsv")
-    if infeasible:
-        place.report(
-            f"{len(infeasible)} of {len(corpus)} utterances are left out: their text is longer "
-            f"than their audio can spell (infeasible.tsv)"
-        )
     rows = np.delete(np.arange(len(corpus)), [utterance.row for utterance in infeasible])
     if not len(rows):
         raise DataError("no utterance can be learnt: see infeasible.tsv; lower encoder.subsampling")
-    return rows
+    return Encoded(tokens=tokens, targets=targets, rows=rows)
 
 
 def _by_speaker(corpus: PackedCorpus, ends: NDArray[np.int64], config: Config) -> PackedCorpus:

@@ -112,8 +112,7 @@ class _Run:
         )
         kind = open_display if place.is_first else TrainingLines
         self.display = kind(self.settings.epochs, task.schedule.num_steps, place.report)
-        sets = (task.examples.corpus, task.dev.corpus)
-        self.state = RunState(findings=diagnose_sets(*sets, task.examples.budget))
+        self.state = RunState()
         self._saved_at = time.monotonic()
 
     @property
@@ -125,11 +124,15 @@ class _Run:
 
     def fit(self, stopping: threading.Event) -> None:
         """All epochs that are left."""
-        self._introduce()
         checkpoint = load_checkpoint(self.place.scratch, self.place.warn)
-        if checkpoint is not None:
+        if checkpoint is None:
+            sets = (self.task.examples.corpus, self.task.dev.corpus)
+            self.state = RunState(findings=diagnose_sets(*sets, self.task.examples.budget))
+        else:
             self.learner.restore(checkpoint["learner"])
             self.state = RunState(**checkpoint["run"])
+        self._introduce()
+        if checkpoint is not None:
             self.place.report(f"going on from the last checkpoint, before step {self.step}")
         elif self.task.origin is not None:
             self._score_start()
@@ -139,7 +142,7 @@ class _Run:
         self._save()
 
     def _introduce(self) -> None:
-        """Say what is learnt, and what is wrong with it from the start."""
+        """Say what is learnt, and what is wrong with it so far."""
         for finding in self.state.findings.values():
             self.place.warn(finding)
         task = self.task

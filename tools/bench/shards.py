@@ -12,6 +12,8 @@ takes back when it needs them, it is what `time` calls the maximum resident set 
 import argparse
 import hashlib
 import json
+import os
+import signal
 import struct
 import subprocess
 import sys
@@ -32,6 +34,7 @@ from asr.corpus import pack  # noqa: E402
 from asr.corpus.members import read_shards  # noqa: E402
 from asr.corpus.shards import list_shards  # noqa: E402
 from asr.corpus.streamed import index_shards, open_sharded  # noqa: E402
+from asr.errors import StoppedError  # noqa: E402
 from asr.training import train  # noqa: E402
 from asr.training.step import Learner  # noqa: E402
 from tests.tones import TONES, write_corpus  # noqa: E402
@@ -141,6 +144,8 @@ def train_here(folder: Path, own: Path, stop: int, window: int) -> None:
     def step(self: Learner, rows: Any, number: int) -> None:
         if not first and stop:
             learn(self, rows, number)
+        if not stop:  # there is no audio: save the state as it is
+            os.kill(os.getpid(), signal.SIGTERM)
         if not first:
             print(
                 f"at step {number + bool(stop)} after {time.monotonic() - began:.1f} s, "
@@ -151,6 +156,8 @@ def train_here(folder: Path, own: Path, stop: int, window: int) -> None:
             first.append(number)
         else:
             learn(self, rows, number)
+        if not stop:
+            return
         print(f"step {number}", flush=True)
         if number + 1 >= stop:
             digest = hashlib.sha256()
@@ -166,6 +173,8 @@ def train_here(folder: Path, own: Path, stop: int, window: int) -> None:
         corpus.values._read = lambda shard: seen.append(shard) or read(shard)  # type: ignore
         try:
             train(corpus, dev, config, own, scratch=own / "scratch", device="cpu", report=print)
+        except StoppedError:
+            pass
         except EnoughError:
             print(
                 f", {len(seen)} of {len(corpus.values.starts) - 1} shards begun; most memory: own "  # type: ignore
@@ -218,6 +227,9 @@ def main() -> int:
         if arguments.index_only:
             with measured("index made up", count):
                 write_index(folder, count)
+            print("first start:")
+            follow(start(folder, "run", 0, 10**9))
+            print("second start:")
             follow(start(folder, "run", 0, 10**9))
             return 0
         with measured("shards written", count):
