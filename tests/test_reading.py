@@ -193,7 +193,7 @@ READERS: dict[str, tuple[str, Reader]] = {
     ),
     "decoding.yaml": in_folder("decoding.yaml", read_decoding),
     "weights": ("x", lambda path: read_network(path, Config(), 3, "cpu")),
-    "graph": in_folder("model.onnx", lambda folder: OnnxNetwork(folder, 3)),
+    "graph": in_folder("model.onnx", lambda folder: OnnxNetwork(folder, Config(), 3)),
     "mapped model": in_folder("model.json", load_model),
     "its words": in_folder(
         "words.txt",

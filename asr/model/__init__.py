@@ -9,6 +9,7 @@ Which module for which question:
     quantization  how are weights stored in 8 bits?
     stream    how does a network with one direction run as audio arrives?
     inference what can a network at work do, torch's or ONNX's, and which has a folder? (no torch)
+    arrival   which networks can hear audio as it arrives? (no torch)
     onnx      how does an exported network run? (no torch)
     operators what may an exported graph consist of? (no torch)
     folder    what is in a model folder, and which models come with the package? (no torch)

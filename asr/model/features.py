@@ -299,6 +299,12 @@ class Surroundings:
         return None
 
 
+def context(config: FeatureConfig) -> int:
+    """Frames before its own that a frame's features look at."""
+    around = Surroundings.of(config)
+    return DELTA_WINDOW * config.deltas + (around.before if around is not None else 0)
+
+
 def _standardized_by(
     features: Float[Tensor, "batch frame bin"],
     num_frames: Int[Tensor, " batch"],

@@ -86,7 +86,7 @@ def open_network(
     if has_onnx(folder):
         if device == "cuda":
             raise ModelError(f"{folder}: an exported model runs on the processor, not on cuda")
-        return OnnxNetwork(folder, len(model.tokens), threads)
+        return OnnxNetwork(folder, model.config, len(model.tokens), threads)
     from asr.model.network import choose_device, read_network
 
     return read_network(

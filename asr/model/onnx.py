@@ -1,7 +1,11 @@
-"""An exported network at work in ONNX Runtime; no torch."""
+"""An exported network at work in ONNX Runtime; no torch.
 
+Dimension names: batch, sample, frame, bin, step, token.
+"""
+
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
@@ -11,20 +15,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.batches import padded
+from asr.config import Config
 from asr.errors import DataError, ModelError
 from asr.files import read_file
+from asr.model.arrival import check_arrival, lookahead
 from asr.model.operators import check_operators
 
 MODEL = "model.onnx"
 """Log-probabilities from samples [batch, sample], or from features [batch, frame, bin]."""
 FRONTEND = "frontend.onnx"
 """Features from samples, beside a model that takes features."""
+STEP = "step.onnx"
+"""The next log-probabilities, of the next samples and what earlier ones left."""
 
 _MAX_BYTES = 2**31  # of a graph; protobuf has no longer messages
 _MOST_ROWS = 8  # more are hardly faster
 _MOST_PADDED = 1.25  # longest row by shortest; what is more costs more than it saves
 
-_Arrays = list[NDArray[np.float32]]
+_Array = NDArray[np.float32]
+_Arrays = list[_Array]
+_MOST_VALUES = 2**24  # of a state
 
 
 class InputKind(Enum):
@@ -37,10 +47,11 @@ class InputKind(Enum):
 class OnnxNetwork:
     """A network of an exported model folder: arrays in, arrays out."""
 
-    def __init__(self, folder: Path, num_tokens: int, threads: int | None = None):
+    def __init__(self, folder: Path, config: Config, num_tokens: int, threads: int | None = None):
         """Load it.
 
         Args:
+            config: of the model.
             threads: parts of a batch are divided among so many; none means one a processor.
 
         Raises:
@@ -55,6 +66,9 @@ class OnnxNetwork:
         self._takes = InputKind(rank)
         has_frontend = self._takes is InputKind.FRAMES
         self._frontend = _session(folder / FRONTEND) if has_frontend else None
+        self._folder, self._config = folder, config
+        self._num_tokens = num_tokens
+        self._step: StepGraph | None = None
         width = self._model.get_outputs()[0].shape[-1]
         if width != num_tokens:
             raise ModelError(
@@ -89,13 +103,23 @@ class OnnxNetwork:
                     results[row] = values
         return results
 
-    def stream(self) -> NoReturn:
-        """Refuse to.
+    def stream(self) -> "OnnxStream":
+        """For an utterance that arrives in pieces.
 
         Raises:
-            ModelError: always; an exported network takes whole utterances.
+            ModelError: the network needs whole utterances, or its file for pieces is missing or
+                damaged.
         """
-        raise ModelError("live transcription needs the trained model, not an exported one")
+        check_arrival(self._config.features, self._config.encoder)
+        if self._step is None:
+            path = self._folder / STEP
+            if not path.exists():
+                raise ModelError(
+                    f"{path}: is missing, as in folders of an older version; export the model "
+                    "again for live transcription"
+                )
+            self._step = StepGraph(path, self._num_tokens)
+        return OnnxStream(self._step, self._config)
 
     def moments(self, inputs: Sequence[NDArray[np.float32]]) -> NoReturn:
         """Refuse to.
@@ -112,6 +136,98 @@ class OnnxNetwork:
             values, lengths = _call(self._frontend, values, lengths)
         log_probs, num_steps = _call(self._model, values, lengths)
         return [row[:steps] for row, steps in zip(log_probs, num_steps.tolist(), strict=True)]
+
+
+class StepGraph:
+    """A network that is given a portion of samples and what those before have left."""
+
+    def __init__(self, path: Path, num_tokens: int):
+        """Load it.
+
+        Raises:
+            ModelError: it is damaged, of other tokens, or does not return what it is to be given.
+        """
+        self._session = _session(path, of_portions=True)
+        self.num_tokens = num_tokens
+        taken = {value.name: value for value in self._session.get_inputs()[2:]}
+        given = {value.name: value for value in self._session.get_outputs()[2:]}
+        self.states = {name: _state_shape(path, value) for name, value in taken.items()}
+        """Shape of each state before the first portion."""
+        if {f"next_{name}" for name in taken} != set(given):
+            raise ModelError(f"{path}: does not return the states that it takes")
+        width = self._session.get_outputs()[0].shape[-1]
+        if width != num_tokens:
+            raise ModelError(f"{path}: {width} tokens, but the token table has {num_tokens}")
+
+    def run(
+        self, samples: _Array, states: Mapping[str, _Array], *, last: bool
+    ) -> tuple[_Array, dict[str, _Array]]:
+        """The next steps, [step, token], and the states after them.
+
+        Raises:
+            ModelError: it cannot be run, or gives values of other shapes.
+        """
+        inputs: dict[str, NDArray[Any]] = {"waveforms": samples[None], **states}
+        inputs["last"] = np.array([last], np.int64)
+        names = ["log_probs", "num_steps", *(f"next_{name}" for name in states)]
+        log_probs, counts, *after = _run(self._session, names, inputs)
+        following = dict(zip(states, after, strict=True))
+        fits = log_probs.ndim == 3 and log_probs.shape[::2] == (1, self.num_tokens)
+        for name, shape in self.states.items():
+            value = following[name]
+            pairs = zip(value.shape, shape, strict=False)
+            fits &= value.ndim == 3 and value.size <= _MOST_VALUES
+            fits &= all(size == wanted or not wanted for size, wanted in pairs)
+        if not fits or counts.shape != (1,):
+            raise ModelError(f"{STEP}: the exported network gives arrays of other shapes")
+        return log_probs[0, : counts[0]], following
+
+
+class OnnxStream:
+    """Log-probabilities of one utterance that comes in pieces, as of the whole of it."""
+
+    def __init__(self, graph: StepGraph, config: Config):
+        self._graph, self._features = graph, config.features
+        self._subsampling = config.encoder.subsampling
+        self._lookahead = lookahead(config.features)
+        # Kaldi's frames are whole; Sphinx's begin with a sample.
+        self._shortest = (
+            config.features.frame_length if config.features.convention == "kaldi" else 1
+        )
+        self._samples = np.zeros(0, np.float32)  # from the last frame that was given
+        self._num_given = 0  # frames that `_samples` begins with and that were given: 0 or 1
+        self._states = {name: np.zeros(size, np.float32) for name, size in graph.states.items()}
+
+    def accept(self, samples: _Array, *, last: bool = False) -> _Array:
+        """The next steps, [step, token]; perhaps none.
+
+        Args:
+            samples: [sample], at the model's rate, that follow those given before.
+            last: nothing follows.
+        """
+        length, shift = self._features.frame_length, self._features.frame_shift
+        held = np.concatenate([self._samples, samples])
+        # Before the first step frames are needed that it looks ahead to.
+        spare = self._num_given or self._lookahead
+        num_frames = max(0, len(held) - length + shift) // shift - spare
+        num_frames = max(0, num_frames) // self._subsampling * self._subsampling
+        self._samples = held
+        if num_frames == 0 and (not last or len(held) < self._shortest):
+            return np.zeros((0, self._graph.num_tokens), np.float32)
+        start = (num_frames + spare - 1) * shift
+        used = held if last else held[: start + length]
+        log_probs, self._states = self._graph.run(used, self._states, last=last)
+        # The last frame stays: the next one's pre-emphasis needs the sample before it.
+        self._samples, self._num_given = held[start:], 1
+        return log_probs
+
+
+def _state_shape(path: Path, value: Any) -> tuple[int, ...]:
+    """Of a state that was declared so, an axis of any length being empty."""
+    shape = tuple(size if isinstance(size, int) else 0 for size in value.shape)
+    if value.type != "tensor(float)" or len(shape) != 3 or math.prod(shape) > _MOST_VALUES:
+        raise ModelError(f"{path}: {value.name!r} is no state of a network")
+    return shape
 
 
 def _of_like_length(lengths: Sequence[int]) -> list[list[int]]:
@@ -131,27 +247,32 @@ def _call(
     session: Any, values: NDArray[np.float32], lengths: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     first, second = (value.name for value in session.get_inputs())
-    try:
-        outputs, counts = session.run(None, {first: values, second: lengths})
-    except Exception as error:  # ONNX Runtime's errors have no class of their own in common
-        reason = str(error).splitlines()[0].strip()
-        raise ModelError(f"the exported network cannot be run: {reason}") from error
+    outputs, counts = _run(session, None, {first: values, second: lengths})
     if outputs.ndim != 3 or len(outputs) != len(values) or counts.shape != (len(values),):
         raise ModelError(f"the exported network gives arrays of shapes {outputs.shape}")
     return outputs, counts
 
 
-def _check_interface(session: Any) -> None:
-    """Values and lengths in, values and lengths out."""
+def _run(session: Any, names: list[str] | None, inputs: Mapping[str, NDArray[Any]]) -> Any:
+    try:
+        return session.run(names, inputs)
+    except Exception as error:  # ONNX Runtime's errors have no class of their own in common
+        reason = str(error).splitlines()[0].strip()
+        raise ModelError(f"the exported network cannot be run: {reason}") from error
+
+
+def _check_interface(session: Any, of_portions: bool) -> None:
+    """Values and lengths in, values and lengths out; after these, of portions, states."""
     for values in (session.get_inputs(), session.get_outputs()):
         kinds = [(value.type, len(value.shape)) for value in values]
+        kinds = kinds[:2] if of_portions else kinds
         if len(kinds) != 2 or kinds[1] != ("tensor(int64)", 1) or kinds[0][0] != "tensor(float)":
             raise ModelError("takes or gives other values than an exported network does")
     if len(session.get_outputs()[0].shape) != 3:
         raise ModelError("gives no log-probabilities for each utterance and step")
 
 
-def _session(path: Path) -> Any:
+def _session(path: Path, *, of_portions: bool = False) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -167,7 +288,7 @@ def _session(path: Path) -> Any:
         content = read_file(path, _MAX_BYTES)
         check_operators(content)
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        _check_interface(session)
+        _check_interface(session, of_portions)
         return session
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}") from error

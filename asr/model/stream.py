@@ -8,11 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.errors import ModelError
+from asr.model.arrival import check_arrival, lookahead
 from asr.model.encoder import CtcModel, EncoderState
-from asr.model.features import Frontend, Surroundings
-
-_DELTA_CONTEXT = 2  # frames on either side, for each order; see `asr.model.features`
+from asr.model.features import Frontend, context
 
 
 class NetworkStream:
@@ -25,21 +23,9 @@ class NetworkStream:
             ModelError: the encoder or the normalization needs the whole utterance.
         """
         config = frontend.config
-        if encoder.config.bidirectional:
-            raise ModelError(
-                "live transcription needs a model with one direction; this one has two "
-                "(encoder.bidirectional)"
-            )
-        if config.normalization not in ("none", "global", "running"):
-            raise ModelError(
-                f"live transcription needs features.normalization running, global or none; this "
-                f"model's is {config.normalization}, which looks at whole utterances"
-            )
+        check_arrival(config, encoder.config)
         self._frontend, self._encoder, self._device = frontend, encoder, device
-        self._lookahead = _DELTA_CONTEXT * config.deltas
-        self._context = self._lookahead  # frames before that a frame's features look at
-        if (around := Surroundings.of(config)) is not None:
-            self._context += around.before
+        self._lookahead, self._context = lookahead(config), context(config)
         self._samples = np.zeros(0, np.float32)  # from the last frame that was given
         self._num_given = 0  # frames that `_samples` begins with and that were given: 0 or 1
         self._base = torch.zeros(1, 0, config.num_base_bins, device=device)

@@ -6,6 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from asr.config import Config
 from asr.errors import ModelError
 from asr.model.onnx import MODEL, OnnxNetwork
 from asr.model.operators import check_operators
@@ -109,7 +110,7 @@ def test_a_graph_that_does_more_than_compute_is_refused(
         check_operators(content)
     (tmp_path / MODEL).write_bytes(content)
     with pytest.raises(ModelError, match=rf"{MODEL}: {says}"):
-        OnnxNetwork(tmp_path, 3)
+        OnnxNetwork(tmp_path, Config(), 3)
 
 
 def whole() -> onnx.ModelProto:
@@ -125,7 +126,7 @@ def whole() -> onnx.ModelProto:
 
 def test_a_graph_of_known_operators_runs(tmp_path: Path) -> None:
     (tmp_path / MODEL).write_bytes(whole().SerializeToString())
-    (scores,) = OnnxNetwork(tmp_path, 3, 1).log_probs([np.ones(5, np.float32)])
+    (scores,) = OnnxNetwork(tmp_path, Config(), 3, 1).log_probs([np.ones(5, np.float32)])
     assert scores.shape == (5, 3)
 
 
@@ -134,7 +135,7 @@ def test_a_graph_with_one_output_is_refused(tmp_path: Path) -> None:
     del made.graph.output[1]
     (tmp_path / MODEL).write_bytes(made.SerializeToString())
     with pytest.raises(ModelError, match="takes or gives other values"):
-        OnnxNetwork(tmp_path, 3)
+        OnnxNetwork(tmp_path, Config(), 3)
 
 
 def test_a_graph_that_fails_as_it_runs_is_an_error(tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_a_graph_that_fails_as_it_runs_is_an_error(tmp_path: Path) -> None:
     made.graph.output[0].type.tensor_type.ClearField("shape")
     (tmp_path / MODEL).write_bytes(made.SerializeToString())
     with pytest.raises(ModelError):
-        OnnxNetwork(tmp_path, 3, 1).log_probs([np.ones(5, np.float32)])
+        OnnxNetwork(tmp_path, Config(), 3, 1).log_probs([np.ones(5, np.float32)])
 
 
 def test_every_cut_of_a_graph_is_refused_or_read() -> None:

@@ -7,6 +7,7 @@ Which module for which question:
     web      how does it become a page that runs it in a browser?
     trial     how far is a written network from the trained one?
     graph     how is a graph built node by node?
+    step      what of it hears audio as it arrives?
     features, encoder   which operators compute what `asr.model` computes with torch?
 """
 

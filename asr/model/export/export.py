@@ -12,9 +12,11 @@ from asr.config import Config
 from asr.decoding import options, spotting
 from asr.errors import ModelError
 from asr.files import check_regular, open_atomic, read_file
+from asr.model.arrival import can_stream
 from asr.model.export.encoder import add_encoder
 from asr.model.export.features import add_base, add_finish, add_noise_floor
 from asr.model.export.graph import Graph, Shape
+from asr.model.export.step import step_graph
 from asr.model.export.trial import ExportReport, compare_networks
 from asr.model.folder import (
     WEIGHTS,
@@ -25,7 +27,7 @@ from asr.model.folder import (
     write_model,
 )
 from asr.model.network import Network, read_network
-from asr.model.onnx import FRONTEND, MODEL, OnnxNetwork
+from asr.model.onnx import FRONTEND, MODEL, STEP, OnnxNetwork
 from asr.text import TokenTable
 from asr.text import tokens as token_tables
 
@@ -68,7 +70,8 @@ def export_model(
         trial = Path(scratch)
         for name, graph in _graphs(torch_network.network, model, takes, quantize).items():
             onnx.save(graph, trial / name)
-        exported_network = OnnxNetwork(trial, len(model.tokens))
+        exported_config = _as_exported(model.config)
+        exported_network = OnnxNetwork(trial, exported_config, len(model.tokens))
         report = compare_networks(torch_network, exported_network, model.config, trial)
         if not quantize and not report.difference <= _MOST_OFF:
             raise ModelError(
@@ -82,7 +85,7 @@ def export_model(
         }
         write_model(
             output,
-            _as_exported(model.config),
+            exported_config,
             model.tokens,
             {**model.training, "exported": exported},
         )
@@ -138,6 +141,10 @@ def _graphs(
     )
     if quantize:
         graphs[MODEL] = _quantized(graphs[MODEL], of_features)
+    if can_stream(config.features, config.encoder):
+        graphs[STEP], of_features = step_graph(network, num_tokens)
+        if quantize:
+            graphs[STEP] = _quantized(graphs[STEP], of_features)
     return graphs
 
 

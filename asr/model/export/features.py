@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.config import FeatureConfig
-from asr.model.export.graph import Graph
+from asr.model.export.graph import END, Graph
 from asr.model.features import (
     BY_TRAINING_SET,
     DELTA_WINDOW,
@@ -140,7 +140,7 @@ def _add_halves(
     needed = graph.add("Add", last, graph.integers(length))
     padded = graph.add("Pad", waveforms, graph.integers(0, 1, 0, length))
     signal = graph.slice(padded, 0, graph.add("Add", needed, graph.integers(1)), axis=1)
-    later = graph.slice(signal, 1, np.iinfo(np.int64).max, axis=1)
+    later = graph.slice(signal, 1, END, axis=1)
     earlier = graph.slice(signal, 0, -1, axis=1)
     emphasized = graph.add("Sub", later, graph.add("Mul", earlier, graph.constant(PREEMPHASIS)))
     backwards = graph.slice(emphasized, -1, np.iinfo(np.int64).min, axis=1, step=-1)

@@ -15,6 +15,27 @@ _IR_VERSION = 8  # which goes with it; readers refuse a newer one than they know
 
 Shape = tuple[str | int, ...]
 """Axes by name, or by length where it is fixed."""
+END = np.iinfo(np.int64).max
+"""Of a slice that goes to the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """What a graph that hears an utterance in pieces is given of those before, and passes on."""
+
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    """Of each input; before the first piece it is 0, and an axis that has a name is empty."""
+    values: dict[str, str] = field(default_factory=dict)
+    """What each is after this piece."""
+
+    def before(self, name: str, *shape: str | int) -> str:
+        """A new state as the pieces before have left it."""
+        self.shapes[name] = shape
+        return name
+
+    def after(self, name: str, value: str) -> None:
+        """What it is for the next piece."""
+        self.values[name] = value
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +47,15 @@ class Graph:
 
     def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """The output of a new node, which is also its name; an input "" is left out."""
-        output = f"{kind.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], output, **attributes))
+        (output,) = self.add_several(1, kind, *inputs, **attributes)
         return output
+
+    def add_several(self, count: int, kind: str, *inputs: str, **attributes: Any) -> list[str]:
+        """So many outputs of a new node, the first of which is also its name."""
+        name = f"{kind.lower()}_{len(self.nodes)}"
+        outputs = [name] + [f"{name}_{index}" for index in range(1, count)]
+        self.nodes.append(helper.make_node(kind, list(inputs), outputs, name, **attributes))
+        return outputs
 
     def constant(self, values: ArrayLike, dtype: type[np.generic] = np.float32) -> str:
         """A tensor of the file; equal ones are stored once."""
@@ -45,11 +72,10 @@ class Graph:
         """A row of integers, as axes and shapes are given."""
         return self.constant(values, np.int64)
 
-    def slice(self, values: str, start: int, end: str | int, axis: int, step: int = 1) -> str:
+    def slice(self, values: str, start: str | int, end: str | int, axis: int, step: int = 1) -> str:
         """A stretch of one axis."""
-        last = end if isinstance(end, str) else self.integers(end)
-        bounds = (self.integers(start), last, self.integers(axis), self.integers(step))
-        return self.add("Slice", values, *bounds)
+        bounds = [at if isinstance(at, str) else self.integers(at) for at in (start, end)]
+        return self.add("Slice", values, *bounds, self.integers(axis), self.integers(step))
 
     def size(self, values: str, axis: int) -> str:
         """The length of an axis, [1]."""

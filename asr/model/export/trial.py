@@ -15,9 +15,10 @@ from asr.config import Config
 from asr.errors import ModelError
 from asr.model.features import Frontend
 from asr.model.inference import InferenceNetwork
-from asr.model.onnx import FRONTEND
+from asr.model.onnx import FRONTEND, STEP
 
 _TRIAL_SECONDS = (0.3, 0.31, 1.0, 2.7, 5.0)
+_PORTION = 1000  # samples, about
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +36,7 @@ class ExportReport:
 def compare_networks(
     trained: InferenceNetwork, written: InferenceNetwork, config: Config, folder: Path
 ) -> ExportReport:
-    """Both networks on random utterances, alone and in batches of several lengths.
+    """Both networks on random utterances, alone, in batches of several lengths, and in portions.
 
     Args:
         trained: what the other is to compute.
@@ -47,8 +48,10 @@ def compare_networks(
     """
     differences, agreements = [0.0], []
     for inputs in _trial_batches(config, of_features=(folder / FRONTEND).exists()):
-        pairs = zip(trained.log_probs(inputs), written.log_probs(inputs), strict=True)
-        for theirs, ours in pairs:
+        expected, results = trained.log_probs(inputs), [written.log_probs(inputs)]
+        if (folder / STEP).exists() and inputs[0].ndim == 1:
+            results.append(_in_portions(written, inputs))
+        for theirs, ours in (pair for part in results for pair in zip(expected, part, strict=True)):
             if theirs.shape != ours.shape:
                 raise ModelError(f"{ours.shape} steps and tokens in place of {theirs.shape}")
             # The largest of some numbers and NaN is NaN, whatever their order.
@@ -60,6 +63,19 @@ def compare_networks(
         agreement=float(np.concatenate(agreements).mean()),
         num_bytes=sum(path.stat().st_size for path in folder.iterdir()),
     )
+
+
+def _in_portions(
+    network: InferenceNetwork, inputs: list[NDArray[np.float32]]
+) -> list[NDArray[np.float32]]:
+    """Log-probabilities of each input as it arrives."""
+    results = []
+    for samples in inputs:
+        stream = network.stream()
+        parts = np.array_split(samples, 1 + len(samples) // _PORTION)
+        steps = [stream.accept(part) for part in parts]
+        results.append(np.concatenate([*steps, stream.accept(samples[:0], last=True)]))
+    return results
 
 
 def _trial_batches(config: Config, *, of_features: bool) -> Iterator[list[NDArray[np.float32]]]:

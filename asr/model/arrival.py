@@ -1,0 +1,35 @@
+"""Which networks can hear audio as it arrives, and how far they look ahead; no torch."""
+
+from asr.config import EncoderConfig, FeatureConfig
+from asr.errors import ModelError
+
+_DELTA_CONTEXT = 2  # frames on either side, for each order; see `asr.model.features`
+_STREAMED = ("none", "global", "running")
+
+
+def check_arrival(features: FeatureConfig, encoder: EncoderConfig) -> None:
+    """See that nothing needs the whole utterance.
+
+    Raises:
+        ModelError: the encoder or the normalization does.
+    """
+    if encoder.bidirectional:
+        raise ModelError(
+            "live transcription needs a model with one direction; this one has two "
+            "(encoder.bidirectional)"
+        )
+    if features.normalization not in _STREAMED:
+        raise ModelError(
+            f"live transcription needs features.normalization running, global or none; this "
+            f"model's is {features.normalization}, which looks at whole utterances"
+        )
+
+
+def can_stream(features: FeatureConfig, encoder: EncoderConfig) -> bool:
+    """Whether `check_arrival` has no objection."""
+    return not encoder.bidirectional and features.normalization in _STREAMED
+
+
+def lookahead(features: FeatureConfig) -> int:
+    """Frames after its own that a frame's features need."""
+    return _DELTA_CONTEXT * features.deltas
