@@ -18,6 +18,10 @@ _SET = re.compile(
     r"^([\w.-]+/(?:dev|test))$\n(.*?)(?=^[\w.-]+/(?:dev|test)$|\Z)", re.MULTILINE | re.DOTALL
 )
 _RATE = re.compile(r"^WER ([\d.]+) % \[([\d.]+), ([\d.]+)\]", re.MULTILINE)
+_VOICES = (
+    "\nsynthetic: sentences of the novels below, spoken by Piper's `joe` (a voice under CC0 1.0) and, "
+    "fewer, by\neSpeak NG.\n"
+)
 _NOVELS = (
     "* The language model: 170 English novels and essays in the public domain (authors who died by "
     "1925); none that\n  shares runs of seven words with the test sets."
@@ -58,6 +62,7 @@ def write_card(
         "utterances": f"{len(heard):,}",
         "data_hours": f"{sum(u.duration for u in heard) / 3600:.2f}",
         "data": list_data(list(heard), config.corpus["weights"]),
+        "voices": _VOICES if config.corpus["weights"].get("synthetic") else "",
         "results": list_rates(rates),
         "shipped": "As trained, and as stored here in 8 bits." + (with_lm if has_lm else ""),
         "text": _NOVELS if has_lm else "",

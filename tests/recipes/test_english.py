@@ -337,12 +337,15 @@ def test_the_card_has_no_number_of_its_own(tmp_path: Path) -> None:
     assert "| speechocean762/dev | 50.0 [0.0, 100.0] |  |" in lines
     assert "7 epochs, of which epoch 6 was the best on dev; seed 3, 1.5 h" in card
     assert "novels" not in card
+    assert "Piper" not in card
     assert "$" not in card
     assert "earlier run" not in card
     model.training["init"] = {"name": "x", "hash": "y", "dev_wer": 80.16}
     began = "with the weights of an earlier run of the same recipe, which had 80.2 % of the dev"
     assert began in write_card(tmp_path, model, rates, has_lm=False)
     assert "novels" in write_card(tmp_path, model, rates, has_lm=True)
+    model.config.corpus["weights"]["synthetic"] = 1
+    assert "Piper" in write_card(tmp_path, model, rates, has_lm=False)
 
 
 def test_voices_speak_sentences_of_a_text_to_train_on(small: Path, tmp_path: Path) -> None:
