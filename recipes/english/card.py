@@ -19,8 +19,8 @@ _SET = re.compile(
 )
 _RATE = re.compile(r"^WER ([\d.]+) % \[([\d.]+), ([\d.]+)\]", re.MULTILINE)
 _VOICES = (
-    "\nsynthetic: sentences of the novels below, spoken by Piper's `joe` (a voice under CC0 1.0) and, "
-    "fewer, by\neSpeak NG.\n"
+    "\nsynthetic: sentences of the novels below, spoken by Piper's `joe` (a voice under CC0 1.0) "
+    "and, fewer,\nby eSpeak NG.\n"
 )
 _NOVELS = (
     "* The language model: 170 English novels and essays in the public domain (authors who died by "
