@@ -53,7 +53,9 @@ KINDS: Mapping[str, FindingKind] = {
         "error", "far from the manifest's duration; the wrong file, or a cut one"
     ),
     "not-finite": FindingKind("error", "holds NaN or infinite samples; make the file again"),
-    "silent": FindingKind("error", "no sound, yet a transcript; record again or leave out"),
+    "silent": FindingKind(
+        "error", "no sound, and no transcript that is empty; record again or leave out"
+    ),
     "mixed-inputs": FindingKind(
         "error", "audio and stored features in one corpus; keep one of them"
     ),
@@ -79,6 +81,9 @@ KINDS: Mapping[str, FindingKind] = {
     "channels": FindingKind("warning", "channels differ, and their average is used; choose one"),
     "low-rate": FindingKind("warning", "lower rate than the rest: it lacks what the others have"),
     "upsampled": FindingKind("warning", "nothing in the upper half of the spectrum: upsampled"),
+    "no-texts": FindingKind(
+        "warning", "no transcript at all, which training and scoring need; write them first"
+    ),
     "empty-text": FindingKind("warning", "an empty transcript; meant for noise only"),
     "digits": FindingKind("warning", "digits where other texts spell numbers out"),
     "case": FindingKind("warning", "another use of capital letters than the rest"),

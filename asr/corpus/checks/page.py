@@ -30,7 +30,16 @@ _NUM_BINS = 24
 _OUTSIDE = 0.5  # percent at each end that share the outermost bins
 # What a look at the sound says nothing about.
 _NOT_PICTURED = frozenset(
-    {"no-text", "empty-text", "digits", "case", "control-character", "markup", "mixed-script"}
+    {
+        "no-text",
+        "no-texts",
+        "empty-text",
+        "digits",
+        "case",
+        "control-character",
+        "markup",
+        "mixed-script",
+    }
     | {"spaces", "not-nfc", "duration", "duplicate", "unknown-character", "other-rate"}
 )
 

@@ -35,9 +35,12 @@ class Texts:
 
 
 def check_texts(texts: Texts) -> Iterator[Finding]:
-    """Findings of all transcripts; none where no utterance has one."""
+    """Findings of all transcripts; a single one where no utterance has one."""
     utterances = [u for u in texts.utterances if u.text is not None]
     if not utterances:
+        if texts.utterances:
+            message = f"none of {len(texts.utterances):,} utterances has a transcript"
+            yield Finding(kind="no-texts", message=message, manifest=texts.manifest)
         return
     for utterance in texts.utterances:
         if utterance.text is None:

@@ -28,7 +28,16 @@ def kinds_of(*texts: str | None) -> list[str]:
 @given(st.lists(st.text() | st.none(), max_size=30))
 def test_any_texts_are_checked_and_findings_are_of_their_utterances(texts):
     for finding in check_texts(texts_of(*texts)):
-        assert texts[int(finding.utterance or "")] is not None or finding.kind == "no-text"
+        if finding.kind == "no-texts":
+            assert set(texts) == {None}
+        else:
+            assert texts[int(finding.utterance or "")] is not None or finding.kind == "no-text"
+
+
+def test_a_corpus_without_any_text_is_said_once():
+    assert kinds_of(None, None) == ["no-texts"]
+    assert kinds_of(None, "a") == ["no-text"]
+    assert kinds_of() == []
 
 
 @given(st.text())
