@@ -6,16 +6,23 @@ their own, imported when they are called: `asr --help` is quick.
 """
 
 import difflib
+import functools
 import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 
+from asr.cli.inputs import refuse_input
 from asr.cli.terminal import prepare_streams, show_log, tell
 from asr.errors import AsrError, StoppedError
+
+_OUTPUTS = {"--output", "--segment"}
+"""Options that name a file to write."""
 
 _VERBS = {
     "init": ("asr.cli.init", "Write a recipe for recordings or sentences of your own."),
@@ -51,7 +58,7 @@ class _Verbs(click.Group):
             ctx.fail(f"no verb {cmd_name!r}; {hint}")
         module = importlib.import_module(_VERBS[cmd_name][0])
         command: click.Command = getattr(module, cmd_name)
-        _add_verbosity(command)
+        _prepare(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -84,13 +91,29 @@ _VERBOSITY = (
 )
 
 
-def _add_verbosity(command: click.Command) -> None:
-    """Have a verb, and those below it, take -v and -q."""
+def _prepare(command: click.Command) -> None:
+    """Have a verb, and those below it, take -v and -q, and write over nothing that it reads."""
     if not set(_VERBOSITY) & set(command.params):
         command.params.extend(_VERBOSITY)
+        if command.callback is not None:
+            command.callback = _sparing_inputs(command, command.callback)
     if isinstance(command, click.Group):
         for verb in command.commands.values():
-            _add_verbosity(verb)
+            _prepare(verb)
+
+
+def _sparing_inputs(command: click.Command, callback: Callable[..., Any]) -> Callable[..., Any]:
+    outputs = {o.name: o.opts[0] for o in command.params if set(o.opts) & _OUTPUTS}
+
+    @functools.wraps(callback)
+    def checked(*arguments: Any, **values: Any) -> Any:
+        for name, option in outputs.items():
+            if isinstance(values.get(name), Path):
+                inputs = (value for key, value in values.items() if key not in outputs)
+                refuse_input(values[name], inputs, option)
+        return callback(*arguments, **values)
+
+    return checked
 
 
 @click.group(

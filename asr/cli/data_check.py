@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from asr import text, transcription
+from asr.cli.inputs import refuse_input
 from asr.cli.terminal import put, put_json, tell
 from asr.corpus import checks
 from asr.files import claim_names, open_atomic
@@ -109,10 +110,8 @@ def _fixed_paths(fix: Path, manifests: Sequence[Path]) -> dict[Path, Path]:
         paths = {manifest: fix / manifest.name.removesuffix(".gz") for manifest in manifests}
     if len(set(paths.values())) < len(paths):
         raise click.UsageError(f"--fix {fix}: two manifests have one name; check them one by one")
-    taken = {manifest.resolve() for manifest in manifests}
     for path in paths.values():
-        if path.resolve() in taken:
-            raise click.UsageError(f"--fix {fix}: {path} is read as well; name another place")
+        refuse_input(path, manifests, f"--fix {fix}")
     return paths
 
 

@@ -75,6 +75,8 @@ def pick(
                     )
                     if not reviewed.find(candidate.utterance)
                 ]
+    if not candidates and not heard and job.failures:
+        return 1  # and each was said
     if not candidates:
         raise DataError("there is nothing to pick from: no speech without a text that is new")
     if is_random:

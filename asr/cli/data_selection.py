@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from asr import corpus
+from asr.cli.inputs import refuse_input
 from asr.cli.terminal import put, put_json, report
 from asr.errors import DataError
 
@@ -99,6 +100,8 @@ def split(
         )
     chosen = corpus.split.choose_splits(counts, shares, "train", seed, unit_name)
     names = ("train", *shares)
+    for name in names:
+        refuse_input(output_dir / f"{name}.jsonl", (manifest,), "--output-dir")
     numbers = dict.fromkeys(names, 0)
     with ExitStack() as stack:
         files = {name: _manifest_file(output_dir / f"{name}.jsonl", stack) for name in names}

@@ -147,3 +147,6 @@ def test_a_manifest_to_be_reviewed_comes_out(
     everything = ["data", "pick", str(tone_run / "model"), str(tmp_path / "old.jsonl")]
     assert main([*everything, "--hours", "1", "--output", str(tmp_path / "x.jsonl")]) == 2
     assert "nothing to pick from" in capsys.readouterr().err
+    missing = ["data", "pick", str(tone_run / "model"), str(tmp_path / "none.wav")]
+    assert main([*missing, "--hours", "1", "--output", str(tmp_path / "x.jsonl")]) == 1
+    assert capsys.readouterr().err == f"{tmp_path / 'none.wav'}: No such file or directory\n"
