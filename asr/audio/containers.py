@@ -17,6 +17,9 @@ from asr.files import open_regular
 _MP3_JUNK = 0.02  # share of an MP3 file's packets that may be none, as tags between joined files
 _SLACK = 0.5  # seconds; a container's duration counts encoder delay and padding
 
+# Runs of frames that say nothing of their number: FFmpeg estimates it from a bit rate.
+_WITHOUT_LENGTH = ("mp3", "aac", "ac3", "eac3", "amr")
+
 # Demuxers that FFmpeg may use: none that follows links to other files or hosts (hls, concat, sdp).
 _FORMATS = (
     "mov,matroska,webm,asf,avi,flv,aac,ac3,eac3,amr,mpegts,mpeg,mp3,ape,wv,tta,wav,ogg,"
@@ -67,8 +70,8 @@ def container_rate(container: Any, path: Path) -> int:
 
 def container_seconds(container: Any) -> float | None:
     """How long it is, as its header tells."""
-    if container.format.name == "mp3":
-        return None  # an estimate
+    if container.format.name in _WITHOUT_LENGTH:
+        return None
     stream = container.streams.audio[0]
     if stream.duration:
         return float(stream.duration * stream.time_base)

@@ -173,9 +173,10 @@ def _sound_file(path: Path, raw: RawFormat | None = None) -> Iterator[Any]:
     with sound:
         check_rate(path, sound.samplerate)
         _check_promise(path, sound)
-        # libsndfile reads no further than its estimate of an MP3 file's length.
-        is_mp3 = sound.format == "MP3"
-        yield None if is_mp3 and not is_length(count_frames(path), sound.frames) else sound
+        # libsndfile reads no further than its estimate of an MP3 file's length, and in WAV takes
+        # what the header says for it, without the encoder's delay.
+        is_mpeg = sound.subtype.startswith("MPEG_LAYER")
+        yield None if is_mpeg and not is_length(count_frames(path), sound.frames) else sound
 
 
 def _check_refused(path: Path, error: soundfile.LibsndfileError) -> None:

@@ -36,8 +36,10 @@ class FrameRun:
     samples_per_frame: int
     num_bytes: int
     """Of the frames, a cut last one included."""
+    has_tag: bool
+    """Whether the first frame holds a tag in place of sound."""
     promised_bytes: int | None
-    """As the tag in the first frame says, if there is one that does."""
+    """As the tag says, if it does."""
     is_clean: bool
     """Whether nothing but tags stands before, between and behind the frames."""
 
@@ -69,16 +71,18 @@ def frames_in(data: "mmap.mmap | bytes") -> FrameRun | None:
         num_samples=num_samples,
         samples_per_frame=first[1],
         num_bytes=end - begin,
+        has_tag=_tag_place(data[begin : begin + 256]) is not None,
         promised_bytes=_promised_bytes(data[begin : begin + 256]),
         is_clean=position >= end,
     )
 
 
 def is_length(run: FrameRun | None, num_samples: int) -> bool:
-    """Whether a number of samples is that of the frames, the encoder's delay cut."""
+    """Whether a number of samples is that of the frames, without the delay where a tag says it."""
     if run is None or not run.is_clean:
         return False
-    return 0 <= run.num_samples - num_samples <= _DELAY * run.samples_per_frame
+    most = _DELAY * run.samples_per_frame if run.has_tag else 0
+    return 0 <= run.num_samples - num_samples <= most
 
 
 def _frame(header: bytes) -> tuple[int, int] | None:
@@ -123,16 +127,24 @@ def _before_tags(data: "mmap.mmap | bytes") -> int:
     return end
 
 
-def _promised_bytes(frame: bytes) -> int | None:
-    """The number of bytes that the tag in a first frame states."""
+def _tag_place(frame: bytes) -> int | None:
+    """Where in a first frame a tag begins, if it holds one."""
     is_first, is_mono = frame[1] >> 3 & 3 == 3, frame[3] >> 6 == 3
     place = _HEADER + {(True, False): 32, (True, True): 17, (False, False): 17}.get(
         (is_first, is_mono), 9
     )
     if frame[place : place + 4] in (b"Xing", b"Info"):
-        flags = int.from_bytes(frame[place + 4 : place + 8], "big")
-        place += 8 + 4 * (flags & 1)
-        return int.from_bytes(frame[place : place + 4], "big") if flags & 2 else None
-    if frame[36:40] == b"VBRI":
-        return int.from_bytes(frame[46:50], "big")
-    return None
+        return place
+    return 36 if frame[36:40] == b"VBRI" else None
+
+
+def _promised_bytes(frame: bytes) -> int | None:
+    """The number of bytes that the tag in a first frame states."""
+    place = _tag_place(frame)
+    if place is None:
+        return None
+    if frame[place : place + 4] == b"VBRI":
+        return int.from_bytes(frame[place + 10 : place + 14], "big")
+    flags = int.from_bytes(frame[place + 4 : place + 8], "big")
+    place += 8 + 4 * (flags & 1)
+    return int.from_bytes(frame[place : place + 4], "big") if flags & 2 else None

@@ -15,8 +15,9 @@ from asr.files import open_atomic
 AUDIO_SUFFIXES = frozenset(
     f".{suffix}"
     for suffix in (
-        *("aac", "aif", "aiff", "amr", "au", "caf", "flac", "m4a", "mka", "mkv", "mov", "mp3"),
-        *("mp4", "oga", "ogg", "opus", "sph", "voc", "w64", "wav", "weba", "webm", "wma"),
+        *("aac", "ac3", "aif", "aiff", "amr", "ape", "au", "caf", "dsf", "flac", "m4a", "mka"),
+        *("mkv", "mov", "mp2", "mp3", "mp4", "mpc", "oga", "ogg", "opus", "sph", "spx", "tak"),
+        *("tta", "voc", "w64", "wav", "weba", "webm", "wma", "wv"),
     )
 )
 

@@ -18,21 +18,28 @@ CBR: dict[str, str] = {}
 VBR = {"global_quality": "472", "flags": "+qscale"}
 
 
-def tone(rate: int) -> NDArray[np.float32]:
+def tone(rate: int, seconds: float = SECONDS) -> NDArray[np.float32]:
     """A tone that is simple at first and then not, so that a variable rate varies."""
-    time = np.arange(round(SECONDS * rate)) / rate
-    noise = np.random.default_rng(0).standard_normal(len(time)) * (time > SECONDS / 2)
+    time = np.arange(round(seconds * rate)) / rate
+    noise = np.random.default_rng(0).standard_normal(len(time)) * (time > seconds / 2)
     return (0.2 * np.sin(2 * np.pi * 300 * time) + 0.1 * noise).astype(np.float32)
 
 
-def encode(rate: int, codec: dict[str, str], muxer: dict[str, str], channels: int = 1) -> bytes:
+def encode(
+    rate: int,
+    codec: dict[str, str],
+    muxer: dict[str, str],
+    channels: int = 1,
+    kind: tuple[str, str] = ("mp3", "libmp3lame"),
+    seconds: float = SECONDS,
+) -> bytes:
     file = io.BytesIO()
     layout = "mono" if channels == 1 else "stereo"
-    with av.open(file, "w", format="mp3", options=muxer) as container:
-        stream: Any = container.add_stream("libmp3lame", rate=rate, options=codec)
+    with av.open(file, "w", format=kind[0], options=muxer) as container:
+        stream: Any = container.add_stream(kind[1], rate=rate, options=codec)
         stream.layout = layout
         frame = av.AudioFrame.from_ndarray(
-            np.stack([tone(rate)] * channels), format="fltp", layout=layout
+            np.stack([tone(rate, seconds)] * channels), format="fltp", layout=layout
         )
         frame.sample_rate = rate
         for packet in [*stream.encode(frame), *stream.encode(None)]:
@@ -93,6 +100,30 @@ def test_an_mp3_file_is_read_to_its_end(name: str, rate: int, tmp_path: Path) ->
     else:
         assert count == decoded_by_ffmpeg(path)
     assert inspect_audio(path).num_samples == count
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(
+            pytest.param(encode(8000, codec, BARE, seconds=seconds), id=f"{name} {seconds} s")
+            for name, codec in (("constant", CBR), ("variable", VBR))
+            for seconds in (0.1, 0.3, 0.5, 1.0)  # of which an estimate may lack a third
+        ),
+        pytest.param(encode(44100, CBR, {}, kind=("wav", "libmp3lame")), id="in WAV"),
+        pytest.param(encode(44100, VBR, {}, kind=("wav", "libmp3lame")), id="variable, in WAV"),
+        pytest.param(encode(16000, {}, {}, kind=("adts", "aac"), seconds=60.0), id="AAC"),
+        pytest.param(encode(48000, {}, {}, kind=("ac3", "ac3")), id="AC-3"),
+    ],
+)
+def test_what_says_nothing_of_its_length_is_read_to_its_end(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "sound"
+    path.write_bytes(content)
+    with open_sound(path) as sound:
+        count = sum(len(block) for block in sound.blocks)
+    assert count == decoded_by_ffmpeg(path)
+    shown = inspect_audio(path)
+    assert shown.num_samples == pytest.approx(count, abs=shown.sample_rate // 2)
 
 
 @pytest.mark.parametrize("rate", [8000, 44100])
