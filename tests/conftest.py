@@ -82,6 +82,38 @@ def tone_run(
 
 
 @pytest.fixture(scope="session")
+def live_model(
+    tone_corpus: "dict[str, PackedCorpus]", tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The tones, learnt by a network with one direction: a model folder."""
+    from asr.training.trainer import train
+    from asr.transcription.recognizer import Recognizer
+
+    folder = tmp_path_factory.mktemp("live")
+    (folder / "scratch").mkdir()
+    config = tones.CONFIG.model_copy(
+        update={
+            "features": tones.CONFIG.features.model_copy(update={"normalization": "global"}),
+            "encoder": tones.CONFIG.encoder.model_copy(update={"bidirectional": False}),
+        }
+    )
+    train(
+        tone_corpus["train"],
+        tone_corpus["dev"],
+        config,
+        folder,
+        scratch=folder / "scratch",
+        device="cpu",
+        report=lambda _: None,
+    )
+    recognizer = Recognizer.load(folder / "model", device="cpu")
+    # With one direction it cannot know in a pause whether a word will follow.
+    unseen = tones.write_corpus(folder / "unseen", 40, 77, 0.8)
+    tones.assert_certain(recognizer, unseen, spaces=False)
+    return folder / "model"
+
+
+@pytest.fixture(scope="session")
 def tone_starter(tone_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a starter called `tones`, stored as one is: in 8 bits, with a card."""
     from asr.model.export import copy_model

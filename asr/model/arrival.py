@@ -33,3 +33,8 @@ def can_stream(features: FeatureConfig, encoder: EncoderConfig) -> bool:
 def lookahead(features: FeatureConfig) -> int:
     """Frames after its own that a frame's features need."""
     return _DELTA_CONTEXT * features.deltas
+
+
+def least_samples(features: FeatureConfig) -> int:
+    """Samples that an utterance has a frame of: Kaldi's are whole, Sphinx's begin with a sample."""
+    return features.frame_length if features.convention == "kaldi" else 1

@@ -18,7 +18,7 @@ from asr.batches import padded
 from asr.config import Config
 from asr.errors import DataError, ModelError
 from asr.files import read_file
-from asr.model.arrival import check_arrival, lookahead
+from asr.model.arrival import check_arrival, least_samples, lookahead
 from asr.model.operators import check_operators
 
 MODEL = "model.onnx"
@@ -190,10 +190,7 @@ class OnnxStream:
         self._graph, self._features = graph, config.features
         self._subsampling = config.encoder.subsampling
         self._lookahead = lookahead(config.features)
-        # Kaldi's frames are whole; Sphinx's begin with a sample.
-        self._shortest = (
-            config.features.frame_length if config.features.convention == "kaldi" else 1
-        )
+        self._shortest = least_samples(config.features)
         self._samples = np.zeros(0, np.float32)  # from the last frame that was given
         self._num_given = 0  # frames that `_samples` begins with and that were given: 0 or 1
         self._states = {name: np.zeros(size, np.float32) for name, size in graph.states.items()}

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from asr.cli import main
 from asr.config import ConfidenceConfig, DecodingConfig
 from asr.decoding import Hypothesis, greedy, options
 from asr.errors import AsrError, ModelError
-from asr.model.export import export_web
+from asr.model.export import export_model, export_web
 from asr.model.export.web import RUNTIME_FILES
 from asr.text import TokenTable
 from asr.transcription import Recognizer
 from asr.transcription.transcript import make_transcript
+from tests import tones
 from tests.conftest import ROOT
+from tests.transcription import test_live
 
 ASSETS = ROOT / "asr" / "assets" / "web"
 WIDTH = 6
@@ -52,6 +55,41 @@ const load = (name) => readFileSync(new URL(name, import.meta.url));
 globalThis.fetch = async (address) => new Response(load(address.pathname.split("/").at(-1)));
 const code = await import("./recognizer.js");
 const task = JSON.parse(load("task.json"));
+
+function split(samples, sizes) {
+  const all = Float32Array.from(samples);
+  let place = 0;
+  const parts = sizes.map((size) => all.slice(place, (place += size)));
+  return [...parts, all.slice(place)];
+}
+
+async function listen({ samples, sizes, rate }) {
+  const recognizer = await code.load();
+  const whole = await recognizer.recognize(Float32Array.from(samples), rate);
+  const stream = recognizer.stream(rate);
+  const told = [];
+  for (const part of split(samples, sizes)) told.push(await stream.accept(part));
+  return { whole, told: [...told, await stream.finish()] };
+}
+
+// A network that hears in the first sample of each step which token it is.
+class Spoken {
+  held = [];
+  constructor({ step, model }) {
+    Object.assign(this, { step, width: model.symbols.length });
+  }
+  accept(samples, last = false) {
+    this.held.push(...samples);
+    const rest = last && this.held.length % this.step > 0 ? 1 : 0;
+    const count = Math.floor(this.held.length / this.step) + rest;
+    const logs = new Float32Array(count * this.width).fill(Math.log(0.1));
+    for (let i = 0; i < count; i++) {
+      logs[i * this.width + Math.round(10 * this.held[i * this.step])] = Math.log(0.7);
+    }
+    this.held = this.held.slice(count * this.step);
+    return logs;
+  }
+}
 const answers = [];
 for (const { name, values } of task) {
   if (name === "recognize") {
@@ -59,6 +97,24 @@ for (const { name, values } of task) {
     answers.push(await recognizer.recognize(new Float32Array(values.length), values.rate));
   } else if (name === "resample") {
     answers.push([...code.resample(Float32Array.from(values.samples), values.from, values.to)]);
+  } else if (name === "resample in portions") {
+    const { Resampler } = await import("./resampler.js");
+    const resampler = new Resampler(values.from, values.to);
+    const parts = split(values.samples, values.sizes).map((part) => [...resampler.accept(part)]);
+    answers.push([...parts.flat(), ...resampler.finish()]);
+  } else if (name === "listen") {
+    answers.push(await listen(values));
+  } else if (name === "listen to what is said") {
+    const { LiveStream } = await import("./live.js");
+    let opened = 0;
+    const open = () => {
+      opened += 1;
+      return new Spoken(values);
+    };
+    const stream = new LiveStream(values.model, open, values.model.sampleRate);
+    const told = [];
+    for (const part of split(values.samples, values.sizes)) told.push(await stream.accept(part));
+    answers.push({ told: [...told, await stream.finish()], opened });
   } else {
     answers.push(code.pieces(Float32Array.from(values.samples), values.rate));
   }
@@ -85,7 +141,8 @@ def run_script(folder: Path, tasks: list[dict[str, Any]]) -> list[Any]:
 def scripts(tmp_path: Path) -> Path:
     folder = tmp_path / "scripts"
     (folder / "runtime").mkdir(parents=True)
-    shutil.copy(ASSETS / "recognizer.js", folder)
+    for name in ("recognizer.js", "words.js", "live.js", "resampler.js"):
+        shutil.copy(ASSETS / name, folder)
     (folder / "package.json").write_text('{"type": "module"}')
     (folder / "runtime" / "ort.wasm.min.mjs").write_text(_RUNTIME.replace("WIDTH", str(WIDTH)))
     (folder / "model.onnx").write_bytes(b"-")
@@ -147,6 +204,54 @@ def test_resampling_keeps_what_both_rates_have_and_nothing_else(
     assert abs(len(answer) - len(expected)) <= 1
     difference = np.array(answer)[: len(expected)][inner] - expected[: len(answer)][inner]
     assert np.sqrt((difference**2).mean()) < 0.003
+
+
+@pytest.mark.parametrize(("one", "other"), [(48000, 16000), (8000, 16000), (44100, 8000)])
+def test_resampling_in_portions_is_that_of_the_whole(scripts: Path, one: int, other: int) -> None:
+    samples = np.random.default_rng(1).normal(size=7000).tolist()
+    values = {"samples": samples, "from": one, "to": other}
+    tasks = [{"name": "resample", "values": values}]
+    for sizes in ([], [1, 0, 80, 1, 6000], [300] * 20, [6999]):
+        tasks.append({"name": "resample in portions", "values": {**values, "sizes": sizes}})
+    whole, *portions = run_script(scripts, tasks)
+    assert len(whole) == round(7000 * other / one)
+    for samples in portions:
+        assert samples == pytest.approx(whole, abs=1e-6)
+
+
+def test_what_is_said_live_is_what_python_says(scripts: Path) -> None:
+    """Pauses, speech without end, and a network that begins afresh."""
+    tokens, step = test_live.TOKENS, test_live.STEP
+    model = {
+        "sampleRate": test_live.RATE, "stepSeconds": step / test_live.RATE,
+        "symbols": tokens.symbols, "separator": tokens.separator, "isPhones": False,
+        "confidence": None,
+    }  # fmt: skip
+    speech = test_live.speech
+    spoken = [
+        speech(0.5, "ab ba", 0.6, " a", 1.0, "b", 3.0, "aa"),
+        speech("ab", test_live.LONGEST_SECONDS - 2, "ab", 1.0, "b", 3.0, "ba", 1.0),
+        speech(*[part for _ in range(40) for part in ("ab ba", 0.3, " ab", 0.5)]),
+        speech("ab" * 1200),
+    ]
+    tasks = []
+    for best, size in zip(spoken, (4000, 700, 30_000, 8000), strict=True):
+        samples = np.repeat(np.array(best, np.float32) / 10, step)
+        sizes = [size] * (len(samples) // size)
+        values = {"samples": samples.tolist(), "sizes": sizes, "step": step, "model": model}
+        tasks.append({"name": "listen to what is said", "values": values})
+    for best, task, answer in zip(spoken, tasks, run_script(scripts, tasks), strict=True):
+        opened: list[test_live.Spoken] = []
+        transcripts, texts = test_live.listen(best, task["values"]["sizes"], opened)
+        assert answer["opened"] == len(opened)
+        assert [said["text"] for said in answer["told"]] == texts
+        words = [word for said in answer["told"] for word in said["words"]]
+        expected = [word for transcript in transcripts for word in transcript.words]
+        assert [word["text"] for word in words] == [word.text for word in expected]
+        for mine, other in zip(words, expected, strict=True):
+            assert mine["start"] == pytest.approx(other.start)
+            assert mine["end"] == pytest.approx(other.end)
+            assert mine["confidence"] == pytest.approx(other.confidence, abs=1e-5)
 
 
 def test_long_audio_is_cut_where_it_is_quiet_and_short_is_not(scripts: Path) -> None:
@@ -240,12 +345,17 @@ def test_without_the_runtime_or_beside_other_options_it_is_refused(
 
 
 @pytest.fixture
-def served(tone_run: Path, tmp_path: Path) -> Iterator[str]:
-    """The address of a site with the real runtime."""
-    package = os.environ.get("ASR_ONNXRUNTIME_WEB")
-    if not package:
+def package() -> Path:
+    """The npm package onnxruntime-web."""
+    folder = os.environ.get("ASR_ONNXRUNTIME_WEB")
+    if not folder:
         pytest.skip("ASR_ONNXRUNTIME_WEB does not name the npm package onnxruntime-web")
-    export_web(tone_run / "model", tmp_path / "site", runtime=Path(package))
+    return Path(folder)
+
+
+@contextmanager
+def serving(site: Path) -> Iterator[str]:
+    """The address of a site."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         extensions_map = {  # noqa: RUF012
@@ -256,42 +366,114 @@ def served(tone_run: Path, tmp_path: Path) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
-    handler = functools.partial(Quiet, directory=str(tmp_path / "site"))
+    handler = functools.partial(Quiet, directory=str(site))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def served(tone_run: Path, package: Path, tmp_path: Path) -> Iterator[str]:
+    """The address of a site with the real runtime."""
+    export_web(tone_run / "model", tmp_path / "site", runtime=package)
+    with serving(tmp_path / "site") as address:
+        yield address
+
+
+@contextmanager
+def browsing(address: str, microphone: Path) -> Iterator[tuple[Any, list[str]]]:
+    """A page of Chromium whose microphone hears a file, ready; and what went wrong in it."""
+    api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            args=[
+                "--no-sandbox", "--use-fake-ui-for-media-stream",
+                "--use-fake-device-for-media-stream",
+                f"--use-file-for-fake-audio-capture={microphone}",
+            ],
+        )  # fmt: skip
+        page = browser.new_page()
+        troubles: list[str] = []
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.goto(address)
+        page.get_by_text("Ready").wait_for(timeout=60_000)
+        yield page, troubles
+        browser.close()
+
+
+def test_a_network_of_one_direction_says_live_what_python_says(
+    live_model: Path, package: Path, tmp_path: Path
+) -> None:
+    """With the real runtime, and the same text of the whole."""
+    site = tmp_path / "site"
+    export_web(live_model, site, runtime=package)
+    assert not (site / "model.onnx").exists()
+    (site / "package.json").write_text('{"type": "module"}')
+    export_model(live_model, tmp_path / "exported")
+    recognizer = Recognizer.load(tmp_path / "exported")
+    utterances = tones.write_corpus(tmp_path / "audio", 4, seed=5, longest_pause=0.8)
+    silence = np.zeros(tones.RATE, np.float32)
+    said = [read_audio(u.audio_filepath, sample_rate=tones.RATE).samples for u in utterances]
+    samples = np.concatenate([part for speech in said for part in (speech, silence)])
+    sizes = [800] * (len(samples) // 800)
+    values = {"samples": samples.tolist(), "rate": tones.RATE, "sizes": sizes}
+    (heard,) = run_script(site, [{"name": "listen", "values": values}])
+    stream = recognizer.stream()
+    portions = test_live.in_portions(samples, sizes)
+    expected = [*(stream.accept(portion) for portion in portions), stream.finish()]
+    assert [told["text"] for told in heard["told"]] == [result.text for result in expected]
+    words = [word for told in heard["told"] for word in told["words"]]
+    others = [word for result in expected for part in result.finished for word in part.words]
+    assert len(words) > 4
+    assert [word["text"] for word in words] == [word.text for word in others]
+    starts = [word.start for word in others]
+    assert [word["start"] for word in words] == pytest.approx(starts)
+    whole = recognizer.transcribe(samples, sample_rate=tones.RATE)
+    assert heard["whole"]["text"] == whole.text
+
+
+def test_a_page_shows_text_while_it_is_said(
+    live_model: Path, package: Path, tmp_path: Path
+) -> None:
+    export_web(live_model, tmp_path / "site", runtime=package)
+    (utterance,) = tones.write_corpus(tmp_path / "audio", 1, seed=6)
+    audio = utterance.audio_filepath
+    text = Recognizer.load(live_model, device="cpu").transcribe(audio).text
+    with serving(tmp_path / "site") as address, browsing(address, audio) as (page, troubles):
+        page.set_input_files("#file", str(audio))
+        page.get_by_text("words in").wait_for(timeout=30_000)
+        assert page.inner_text("#words").split() == text.split()
+        page.click("#record")
+        page.get_by_text("Listening").wait_for()
+        page.locator("#words", has_text=text.split()[0]).wait_for(timeout=30_000)
+        page.wait_for_timeout(1500)
+        page.click("#record")
+        page.get_by_text("words in").wait_for(timeout=30_000)
+        assert set(page.inner_text("#words").split()) <= set(text.split())
+        assert page.is_visible("#player")
+        assert not troubles
 
 
 def test_a_browser_reads_a_file_and_a_microphone_as_python_does(
     served: str, tone_run: Path
 ) -> None:
-    api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
     audio = sorted(tone_run.rglob("*.wav"))[0]
     recognizer = Recognizer.load(tone_run / "model", device="cpu")
     rate = recognizer.config.features.sample_rate
     sound = read_audio(audio, sample_rate=rate)
     expected = recognizer.transcribe(sound.samples, sample_rate=rate).text
     assert expected
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            args=[
-                "--no-sandbox", "--use-fake-ui-for-media-stream",
-                "--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={audio}",
-            ],
-        )  # fmt: skip
-        page = browser.new_page()
-        troubles: list[str] = []
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.goto(served)
-        page.get_by_text("Ready").wait_for(timeout=60_000)
+    with browsing(served, audio) as (page, troubles):
         page.set_input_files("#file", str(audio))
         page.get_by_text("words in").wait_for(timeout=30_000)
         assert " ".join(page.inner_text("#words").split()) == expected
@@ -307,4 +489,3 @@ def test_a_browser_reads_a_file_and_a_microphone_as_python_does(
         page.get_by_text("words in").wait_for(timeout=30_000)
         assert set(page.inner_text("#words").split()) & set(expected.split())
         assert not troubles
-        browser.close()

@@ -14,12 +14,10 @@ from hypothesis import strategies as st
 
 from asr.cli import main
 from asr.config import Config, DecodingConfig
-from asr.corpus.packed import PackedCorpus
 from asr.decoding.decoder import Decoder
 from asr.errors import ModelError
 from asr.model.network import Network, TorchNetwork
 from asr.text.tokens import TokenTable
-from asr.training.trainer import train
 from asr.transcription.live import LiveStream
 from asr.transcription.pieces import LONGEST_SECONDS
 from asr.transcription.recognizer import Recognizer
@@ -194,35 +192,6 @@ def test_after_long_enough_a_pause_lets_the_network_begin_afresh() -> None:
     starts = [word.start for t in finished for word in t.words]
     # What the new network has not seen of a step is lost: at most one of 20 ms.
     assert starts == pytest.approx([0, 38.08, 39.16, 42.2], abs=0.021)
-
-
-@pytest.fixture(scope="module")
-def live_model(
-    tone_corpus: dict[str, PackedCorpus], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The tones, learnt by a network with one direction."""
-    folder = tmp_path_factory.mktemp("live")
-    (folder / "scratch").mkdir()
-    config = tones.CONFIG.model_copy(
-        update={
-            "features": tones.CONFIG.features.model_copy(update={"normalization": "global"}),
-            "encoder": tones.CONFIG.encoder.model_copy(update={"bidirectional": False}),
-        }
-    )
-    train(
-        tone_corpus["train"],
-        tone_corpus["dev"],
-        config,
-        folder,
-        scratch=folder / "scratch",
-        device="cpu",
-        report=lambda _: None,
-    )
-    recognizer = Recognizer.load(folder / "model", device="cpu")
-    # With one direction it cannot know in a pause whether a word will follow.
-    unseen = tones.write_corpus(folder / "unseen", 40, 77, 0.8)
-    tones.assert_certain(recognizer, unseen, spaces=False)
-    return folder / "model"
 
 
 def test_a_socket_says_what_the_stream_says_as_audio_arrives(

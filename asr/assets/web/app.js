@@ -1,6 +1,7 @@
 /* The page of a model: a microphone or a file in, words out. Nothing leaves the device. */
 
 import { FORMATS } from "./formats.js";
+import { joined } from "./resampler.js";
 import { asWav, decode, drawSpectrum, drawWave } from "./sound.js";
 
 const PARTIAL_SECONDS = 15; // of the latest audio, read again while somebody speaks
@@ -43,11 +44,11 @@ worker.onmessage = ({ data }) => {
 };
 worker.onerror = (event) => trouble(`The recognizer stopped: ${event.message || "it cannot be loaded"}`);
 
-function recognize(samples, rate, progress = () => {}) {
+function ask(task, values = {}, progress = () => {}) {
   const id = number++;
   return new Promise((resolve, reject) => {
     waiting.set(id, { resolve, reject, progress });
-    worker.postMessage({ id, samples, rate });
+    worker.postMessage({ id, task, ...values });
   });
 }
 
@@ -67,7 +68,8 @@ async function start() {
     const context = new AudioContext();
     await context.audioWorklet.addModule(new URL("recorder.js", import.meta.url));
     const node = new AudioWorkletNode(context, "recorder");
-    recording = { stream, context, blocks: [], length: 0, read: 0, busy: false };
+    if (model.stream) await ask("listen", { rate: context.sampleRate });
+    recording = { stream, context, blocks: [], length: 0, read: 0, busy: false, words: [], seconds: 0 };
     node.port.onmessage = ({ data }) => heard(data);
     context.createMediaStreamSource(stream).connect(node);
   } catch (error) {
@@ -88,22 +90,43 @@ function heard(block) {
   if (!recording) return;
   recording.blocks.push(block);
   recording.length += block.length;
+  if (model.stream) {
+    follow(recording, block);
+    return;
+  }
   const { context, busy, length, read } = recording;
   if (!busy && length - read > LEAST_NEWS * context.sampleRate) partial(recording);
 }
 
+/** A network of one direction: each block is heard once. */
+async function follow(session, block) {
+  try {
+    const { result, seconds } = await ask("accept", { samples: block });
+    session.words.push(...result.words);
+    session.seconds += seconds;
+    if (recording !== session) return;
+    const said = session.words.map((word) => word.text).join(model.separator);
+    put([said, result.text].filter(Boolean).join(model.separator), result.text ? "partial" : "");
+  } catch (error) {
+    trouble(error.message);
+  }
+}
+
+/** Text that is not shown yet; a screen reader is told of what is new. */
+function put(text, className) {
+  if (words.textContent === text && words.firstChild?.className === className) return;
+  words.replaceChildren(Object.assign(document.createElement("span"), { className, textContent: text }));
+}
+
+/** One of two directions: the latest audio is read again. */
 async function partial(session) {
   session.busy = true;
   session.read = session.length;
-  const latest = joined(session.blocks, PARTIAL_SECONDS * session.context.sampleRate);
+  const latest = latestOf(session.blocks, PARTIAL_SECONDS * session.context.sampleRate);
   try {
-    const { result } = await recognize(latest, session.context.sampleRate);
-    if (recording === session) {
-      const more = latest.length < session.read ? "\u2026 " : "";
-      words.replaceChildren(Object.assign(document.createElement("span"), {
-        className: "partial", textContent: more + result.text,
-      }));
-    }
+    const { result } = await ask("recognize", { samples: latest, rate: session.context.sampleRate });
+    const more = latest.length < session.read ? "\u2026 " : "";
+    if (recording === session) put(more + result.text, "partial");
   } catch (error) {
     trouble(error.message);
   }
@@ -118,20 +141,29 @@ async function stop() {
   await session.context.close();
   record.textContent = "Record";
   record.setAttribute("aria-pressed", "false");
-  await show(joined(session.blocks), rate, "recording");
+  const samples = joined(session.blocks);
+  const reading = () => (model.stream ? finish(session, samples.length / rate) : readWhole(samples, rate));
+  await show(samples, rate, "recording", reading);
 }
 
-/** The last samples of blocks, or all. */
-function joined(blocks, most = Infinity) {
+/** What a stream has heard in all. */
+async function finish(session, duration) {
+  const { result, seconds } = await ask("finish");
+  const heard = [...session.words, ...result.words];
+  const text = heard.map((word) => word.text).join(model.separator);
+  return { result: { text, words: heard, duration }, seconds: session.seconds + seconds };
+}
+
+function readWhole(samples, rate) {
+  const progress = (share) => say(`Recognizing\u2026 ${Math.round(100 * share)} %`);
+  return ask("recognize", { samples, rate }, progress);
+}
+
+/** The last samples of blocks. */
+function latestOf(blocks, most) {
   let [first, length] = [blocks.length, 0];
   while (first > 0 && length < most) length += blocks[--first].length;
-  const result = new Float32Array(length);
-  let place = 0;
-  for (const block of blocks.slice(first)) {
-    result.set(block, place);
-    place += block.length;
-  }
-  return result;
+  return joined(blocks.slice(first));
 }
 
 /* Files */
@@ -160,7 +192,7 @@ async function open(file) {
       const samples = sound.getChannelData(channel);
       for (let i = 0; i < mono.length; i++) mono[i] += samples[i] / sound.numberOfChannels;
     }
-    await show(mono, sound.sampleRate, file.name);
+    await show(mono, sound.sampleRate, file.name, () => readWhole(mono, sound.sampleRate));
   } catch (error) {
     trouble(error.name === "EncodingError"
       ? `${file.name}: no audio that this browser can read.`
@@ -176,7 +208,7 @@ function clear() {
   downloads.hidden = player.hidden = wave.hidden = spectrum.hidden = true;
 }
 
-async function show(samples, rate, name) {
+async function show(samples, rate, name, reading) {
   if (!samples.length) {
     say("Nothing was heard.");
     return;
@@ -184,8 +216,7 @@ async function show(samples, rate, name) {
   record.disabled = picker.disabled = true;
   say("Recognizing\u2026");
   try {
-    const progress = (share) => say(`Recognizing\u2026 ${Math.round(100 * share)} %`);
-    const { result, seconds } = await recognize(samples, rate, progress);
+    const { result, seconds } = await reading();
     current = { ...result, name };
     words.replaceChildren(...result.words.flatMap((word) => [shown(word), model.separator]));
     if (player.src) URL.revokeObjectURL(player.src);

@@ -4,11 +4,22 @@
      const recognizer = await load();
      const { text, words } = await recognizer.recognize(samples, sampleRate);
 
+   and, with a network of one direction, as they arrive:
+
+     const stream = recognizer.stream(sampleRate);
+     const { text, words } = await stream.accept(portion); // again and again, one after the other
+     const { words } = await stream.finish();
+
    It asks no address but its own folder for anything, and sends nothing anywhere. The network computes its
-   features itself (model.onnx takes samples); what is here is the best path, as `asr transcribe` reads it.
+   features itself: model.onnx takes samples; step.onnx those that follow others.
 */
 
 import * as ort from "./runtime/ort.wasm.min.mjs";
+import { LiveStream, StepStream } from "./live.js";
+import { resample } from "./resampler.js";
+import { wordsOf } from "./words.js";
+
+export { resample };
 
 // One thread: more need a page that is isolated from other origins by its server's headers.
 ort.env.wasm.numThreads = 1;
@@ -17,16 +28,13 @@ ort.env.wasm.wasmPaths = new URL("./runtime/", import.meta.url).href;
 const LONGEST = 40; // seconds that the network is given at once
 const SHORTEST = 6; // seconds of a piece of more
 const HOP = 0.02; // seconds from one measurement of the level to the next
-const LEAST = 1e-10; // of a probability whose logarithm is taken
-const ZEROS = 24; // of the resampling filter, on each side
 
-/** Load model.json and model.onnx of a folder, by default the one that this file is in. */
+/** Load model.json and the network of a folder, by default the one that this file is in. */
 export async function load(folder = "./") {
   const base = new URL(folder, import.meta.url);
-  const [model, network] = await Promise.all([
-    fetched(new URL("model.json", base)).then((response) => response.json()),
-    fetched(new URL("model.onnx", base)).then((response) => response.arrayBuffer()),
-  ]);
+  const model = await (await fetched(new URL("model.json", base))).json();
+  const name = model.stream ? "step.onnx" : "model.onnx";
+  const network = await (await fetched(new URL(name, base))).arrayBuffer();
   const session = await ort.InferenceSession.create(new Uint8Array(network), {
     executionProviders: ["wasm"],
     logSeverityLevel: 3,
@@ -70,16 +78,20 @@ export class Recognizer {
     };
   }
 
+  /** Speech as it arrives, for a network of one direction; see `LiveStream`.
+   *
+   * @param {number} rate Hz, of the samples that will arrive
+   */
+  stream(rate) {
+    if (!this.model.stream) throw new Error("this network needs whole utterances");
+    return new LiveStream(this.model, () => new StepStream(this.session, this.model), rate);
+  }
+
   async #read(sound, start) {
     if (sound.length < this.model.shortest) return [];
-    const { log_probs: output, num_steps: steps } = await this.session.run({
-      waveforms: new ort.Tensor("float32", sound, [1, sound.length]),
-      num_samples: new ort.Tensor("int64", BigInt64Array.of(BigInt(sound.length)), [1]),
-    });
-    const width = output.dims[2];
-    const logProbs = output.data.subarray(0, Number(steps.data[0]) * width);
+    const logProbs = await this.#logProbs(sound);
     const seconds = sound.length / this.model.sampleRate;
-    return this.#words(logProbs, width).map(({ text, first, last, confidence }) => ({
+    return wordsOf(logProbs, this.model.symbols.length, this.model).map(({ text, first, last, confidence }) => ({
       text,
       start: start + Math.min(first * this.model.stepSeconds, seconds),
       end: start + Math.min(last * this.model.stepSeconds, seconds),
@@ -87,88 +99,14 @@ export class Recognizer {
     }));
   }
 
-  #words(logProbs, width) {
-    const { symbols, isPhones } = this.model;
-    const words = [];
-    let spans = [];
-    const close = () => {
-      if (spans.length) words.push(this.#word(spans, logProbs, width));
-      spans = [];
-    };
-    for (const span of tokenSpans(logProbs, width)) {
-      let symbol = symbols[span.token];
-      // SentencePiece's mark begins a word.
-      if (isPhones || symbol === " " || symbol.startsWith("\u2581")) close();
-      symbol = isPhones ? symbol : symbol.replaceAll("\u2581", "").trim();
-      if (symbol) spans.push({ ...span, symbol });
-    }
-    close();
-    return words;
+  async #logProbs(sound) {
+    if (this.model.stream) return new StepStream(this.session, this.model).accept(sound, true);
+    const { log_probs: output, num_steps: steps } = await this.session.run({
+      waveforms: new ort.Tensor("float32", sound, [1, sound.length]),
+      num_samples: new ort.Tensor("int64", BigInt64Array.of(BigInt(sound.length)), [1]),
+    });
+    return output.data.subarray(0, Number(steps.data[0]) * output.dims[2]);
   }
-
-  #word(spans, logProbs, width) {
-    const [first, last] = [spans[0].first, spans.at(-1).last];
-    const logs = spans.map((span) => Math.log(Math.max(span.probability, LEAST)));
-    const mean = logs.reduce((total, log) => total + log, 0) / logs.length;
-    let confidence = Math.exp(mean);
-    const map = this.model.confidence;
-    if (map) {
-      let entropy = 0;
-      for (const log of logProbs.subarray(first * width, last * width)) {
-        entropy -= Math.exp(log) * Math.max(log, Math.log(LEAST));
-      }
-      const evidence = [mean, Math.min(...logs), entropy / (last - first), Math.log(logs.length)];
-      const value = evidence.reduce((total, item, i) => total + item * map.weights[i], map.bias);
-      confidence = 1 / (1 + Math.exp(-Math.max(-60, Math.min(60, value))));
-    }
-    return { text: spans.map((span) => span.symbol).join(""), first, last, confidence };
-  }
-}
-
-/** Runs of the best token of each step that are no blank (token 0). */
-export function tokenSpans(logProbs, width) {
-  const spans = [];
-  let previous = 0;
-  for (let step = 0; step * width < logProbs.length; step++) {
-    const row = logProbs.subarray(step * width, (step + 1) * width);
-    let token = 0;
-    for (let other = 1; other < width; other++) if (row[other] > row[token]) token = other;
-    if (token !== 0 && token !== previous) spans.push({ token, first: step, last: step, sum: 0 });
-    if (token !== 0) {
-      const span = spans.at(-1);
-      span.last = step + 1;
-      span.sum += Math.exp(row[token]);
-    }
-    previous = token;
-  }
-  return spans.map(({ token, first, last, sum }) => ({
-    token, first, last, probability: sum / (last - first),
-  }));
-}
-
-/** Samples at another rate, by a windowed sinc that lets nothing above half of either rate pass. */
-export function resample(samples, from, to) {
-  if (from === to) return samples;
-  const ratio = from / to;
-  const stretch = Math.max(1, ratio); // of the filter, where the new rate is the lower one
-  const reach = ZEROS * stretch;
-  const result = new Float32Array(Math.max(1, Math.round(samples.length / ratio)));
-  for (let index = 0; index < result.length; index++) {
-    const place = index * ratio;
-    const first = Math.max(0, Math.ceil(place - reach));
-    const last = Math.min(samples.length - 1, Math.floor(place + reach));
-    let sum = 0;
-    let weights = 0;
-    for (let other = first; other <= last; other++) {
-      const x = (other - place) / stretch;
-      const hann = 0.5 + 0.5 * Math.cos((Math.PI * (other - place)) / reach);
-      const weight = x === 0 ? 1 : (Math.sin(Math.PI * x) / (Math.PI * x)) * hann;
-      sum += weight * samples[other];
-      weights += weight;
-    }
-    result[index] = sum / (first === 0 || last === samples.length - 1 ? weights : stretch);
-  }
-  return result;
 }
 
 /** Bounds of pieces that are not too long; each ends where it is quietest. */

@@ -13,15 +13,19 @@ from asr.config import Config
 from asr.decoding import options
 from asr.errors import ModelError
 from asr.files import read_file, replace_folder
+from asr.model.arrival import least_samples, lookahead
 from asr.model.export.export import export_model
 from asr.model.export.trial import ExportReport
 from asr.model.folder import LoadedModel, read_model
-from asr.model.onnx import MODEL
+from asr.model.onnx import MODEL, STEP, StepGraph
 
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 """What a browser needs of the npm package onnxruntime-web."""
 _PACKAGE = "onnxruntime-web"
-_PARTS = ("recognizer.js", "worker.js", "formats.js", "app.js", "web.css")
+_PARTS = (
+    *("recognizer.js", "words.js", "live.js", "resampler.js", "worker.js"),
+    *("formats.js", "app.js", "web.css"),
+)
 _SHARED = ("page.css", "sound.js", "recorder.js")  # with the page of `asr serve`
 _LIMITS = (
     "The page reads the best path: the most probable token of each step, without a language "
@@ -48,7 +52,9 @@ def export_web(
         report = export_model(folder, exported, quantize=quantize)
         model = read_model(exported)
         with replace_folder(output) as site:
-            (site / MODEL).write_bytes(read_file(exported / MODEL, 2**32))
+            # What hears audio as it arrives hears whole recordings, too.
+            network = STEP if (exported / STEP).exists() else MODEL
+            (site / network).write_bytes(read_file(exported / network, 2**32))
             _write_runtime(code, site / "runtime")
             _write_page(site, _name(folder), model, exported)
             _write_offline(site)
@@ -99,7 +105,7 @@ def _write_page(site: Path, name: str, model: LoadedModel, exported: Path) -> No
         page.render_text(
             "web/index.html",
             name=name,
-            model={key: described[key] for key in ("sampleRate", "separator")},
+            model={key: described[key] for key in ("sampleRate", "separator", "stream")},
             facts=_facts(model),
             limits=_LIMITS,
         ),
@@ -122,6 +128,22 @@ def _describe(model: LoadedModel, exported: Path) -> dict[str, Any]:
         "separator": model.tokens.separator,
         "isPhones": model.tokens.pronunciations is not None,
         "confidence": confidence.model_dump(mode="json") if confidence else None,
+        "stream": _describe_stream(model, exported),
+    }
+
+
+def _describe_stream(model: LoadedModel, exported: Path) -> dict[str, Any] | None:
+    """How `live.js` gives samples to a network of one direction; others have none."""
+    if not (exported / STEP).exists():
+        return None
+    features = model.config.features
+    return {
+        "frameLength": features.frame_length,
+        "frameShift": features.frame_shift,
+        "subsampling": model.config.encoder.subsampling,
+        "lookahead": lookahead(features),
+        "shortest": least_samples(features),
+        "states": StepGraph(exported / STEP, len(model.tokens)).states,
     }
 
 
