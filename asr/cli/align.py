@@ -9,6 +9,7 @@ import click
 from asr import corpus, transcription
 from asr.cli.terminal import report
 from asr.cli.transcription import (
+    NO_SEARCH,
     check_formats,
     complain,
     load_recognizer,
@@ -75,7 +76,7 @@ def align(
             raise click.UsageError("--segment writes a manifest, and no --format or --output-dir")
         if not corpus.is_manifest(manifest):
             raise click.UsageError(f"--segment {manifest}: a name that ends in .jsonl is expected")
-        recognizer = load_recognizer(model, device, threads, {})
+        recognizer = load_recognizer(model, device, threads, NO_SEARCH)
         segmenter = transcription.segmenter.Segmenter(recognizer, normalizer)
         with stopped_by_sigterm():
             return _segment(
@@ -84,7 +85,7 @@ def align(
                 manifest,
             )
     kinds = check_formats(formats or "textgrid", _FORMATS, output_dir, skip_existing)
-    recognizer = load_recognizer(model, device, threads, {})
+    recognizer = load_recognizer(model, device, threads, NO_SEARCH)
     aligner = transcription.aligner.Aligner(recognizer, normalizer)
     sources, failures = _find_texts(inputs, recursive, _TEXTS)
     if output_dir is None and len(sources) + len(failures) > 1:

@@ -9,7 +9,15 @@ from asr import decoding, transcription
 from asr import model as models
 from asr.cli.live import open_live
 from asr.cli.terminal import put_transcript, report
-from asr.cli.transcription import check_formats, load_recognizer, run_job, stopped_by_sigterm
+from asr.cli.transcription import (
+    NO_SEARCH,
+    check_formats,
+    check_ray,
+    load_recognizer,
+    on_ray,
+    run_job,
+    stopped_by_sigterm,
+)
 
 _FORMATS = ("jsonl", "ctm")
 _FILE = click.Path(path_type=Path)
@@ -25,6 +33,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--recursive", is_flag=True, help="Look into the folders of folders.")
 @click.option("--live", is_flag=True, help="One input, from - as it arrives; hits at once.")
 @click.option("--skip-existing", is_flag=True, help="Leave out inputs whose results are there.")
+@click.option("--ray", metavar="local|ADDRESS", help="By workers of a Ray cluster, or of one here.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads to use.")
 def spot(
@@ -37,6 +46,7 @@ def spot(
     recursive: bool,
     live: bool,
     skip_existing: bool,
+    ray: str | None,
     device: str,
     threads: int | None,
 ) -> int:
@@ -49,7 +59,11 @@ def spot(
     kinds = check_formats(formats, _FORMATS, output_dir, skip_existing)
     if live and (output_dir is not None or len(inputs) > 1):
         raise click.UsageError("--live prints the hits of one input")
-    recognizer = load_recognizer(model, device, threads, {})
+    device_here = device
+    if ray is not None:
+        check_ray(ray, inputs, live)
+        device_here, threads = "cpu", threads or 1  # the workers have the devices
+    recognizer = load_recognizer(model, device_here, threads, NO_SEARCH)
     config = decoding.spotting.read_thresholds(models.locate_model(model))
     spotter = transcription.spotting.open_spotter(recognizer, keywords, config, threshold)
     options = transcription.SourceOptions(recursive=recursive)
@@ -61,20 +75,33 @@ def spot(
         raise click.UsageError("- is heard with --live")
     folder = None if output_dir is None else transcription.ResultFolder(output_dir, kinds)
     job = transcription.Job(sources, folder, failures=failures, skip_existing=skip_existing)
-    with stopped_by_sigterm():
-        return run_job(
-            job,
-            lambda some, watch: transcription.spotting.spot_sources(
-                recognizer,
-                spotter,
-                some,
-                watch=watch,
-                starts=transcription.job.task_starts(some),
-            ),
-            output_dir,
-            None if output_dir else kinds[0],
-            is_single=True,
+    if ray is not None:
+        setup = transcription.cluster.Setup(
+            model=model,
+            decoding=decoding.DecodingOptions(**NO_SEARCH),
+            threads=recognizer.threads,
+            device=device,
+            spotter=spotter,
         )
+        transcriber = on_ray(ray, recognizer, setup)
+    else:
+        transcriber = _here(recognizer, spotter)
+    printed = None if output_dir else kinds[0]
+    with stopped_by_sigterm():
+        return run_job(job, transcriber, output_dir, printed, is_single=True)
+
+
+def _here(
+    recognizer: "transcription.Recognizer", spotter: "decoding.spotting.Spotter"
+) -> "transcription.job.Transcriber":
+    """By this process."""
+    return lambda sources, watch: transcription.spotting.spot_sources(
+        recognizer,
+        spotter,
+        sources,
+        watch=watch,
+        starts=transcription.job.task_starts(sources),
+    )
 
 
 def _spot_live(recognizer, spotter, name: str, kind: str) -> int:  # type: ignore[no-untyped-def]

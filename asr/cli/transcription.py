@@ -22,6 +22,8 @@ _DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), d
 _THREADS = click.option("--threads", type=click.IntRange(min=1), help="Processor threads to use.")
 _KINDS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "trn")
 _FILE = click.Path(path_type=Path)
+NO_SEARCH: dict[str, Any] = {"beam": 1}
+"""Settings of decoding for verbs that need none: a model's language model is not read."""
 _DECODING = (
     click.option("--beam", type=click.IntRange(min=1), help="Prefixes kept; 1 is the best path."),
     click.option("--nbest", type=click.IntRange(min=1), help="Readings in json output."),
@@ -87,7 +89,7 @@ def transcribe(
     if live and (output_dir is not None or len(inputs) > 1 or kinds[0] not in LIVE_FORMATS):
         raise click.UsageError(f"--live prints one input as one of {', '.join(LIVE_FORMATS)}")
     if ray is not None:
-        _check_ray(ray, inputs, live, allow_commands)
+        check_ray(ray, inputs, live, allow_commands)
     # Workers are given the devices; here the model is only looked at.
     if ray is not None:
         device_here, threads = "cpu", threads or 1  # workers side by side share a machine best
@@ -112,33 +114,31 @@ def transcribe(
         whole = transcription.Job(sources, folder, failures=failures, skip_existing=skip_existing)
         transcriber = transcription.job.in_this_process(recognizer)
         if ray is not None:
-            transcriber = _on_ray(ray, recognizer, model, device, settings)
+            setup = transcription.cluster.Setup(
+                model=model,
+                decoding=decoding.DecodingOptions(**settings),
+                threads=recognizer.threads,
+                device=device,
+            )
+            transcriber = on_ray(ray, recognizer, setup)
         return run_job(whole, transcriber, output_dir, None if output_dir else kinds[0], single)
 
 
-def _on_ray(
-    address: str,
-    recognizer: "transcription.Recognizer",
-    model: Path,
-    device: str,
-    settings: dict[str, Any],
+def on_ray(
+    address: str, recognizer: "transcription.Recognizer", setup: "transcription.cluster.Setup"
 ) -> "transcription.job.Transcriber":
     """By the workers of a cluster."""
-    setup = transcription.cluster.Setup(
-        model=model,
-        decoding=decoding.DecodingOptions(**settings),
-        threads=recognizer.threads,
-        device=device,
-    )
     return lambda sources, _: transcription.cluster.transcribe_on_ray(
         address, sources, setup, recognizer.config, report
     )
 
 
-def _check_ray(address: str, inputs: Sequence[str], live: bool, allow_commands: bool) -> None:
+def check_ray(
+    address: str, inputs: Sequence[str], live: bool, allow_commands: bool = False
+) -> None:
     """Say what does not go with --ray before anything is loaded."""
     if live or transcription.sources.STDIN in inputs:
-        raise click.UsageError("--ray takes files; - and --live are transcribed here")
+        raise click.UsageError("--ray takes files; - and --live are heard here")
     if allow_commands:
         raise click.UsageError("--ray runs no commands of a wav.scp; leave --allow-commands out")
     transcription.cluster.check_address(address)

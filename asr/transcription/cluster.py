@@ -1,4 +1,4 @@
-"""Transcription by workers of a Ray cluster, on one machine or many; no torch here.
+"""Transcription, and spotting, by workers of a Ray cluster, on one machine or many; no torch here.
 
 Ray Data deals the tasks to an actor pool, restarts workers that are lost and gives their tasks to
 others. A worker is this package's own `Recognizer`; what travels are ids, paths and texts.
@@ -20,13 +20,14 @@ from typing import Any
 from asr.audio import RawFormat
 from asr.config import Config
 from asr.corpus import Utterance
-from asr.decoding import DecodingOptions
+from asr.decoding import DecodingOptions, spotting
 from asr.errors import AsrError, DataError, ModelError, StoppedError, printable
 from asr.model import inference
 from asr.progress import Report
 from asr.transcription.job import task_starts
 from asr.transcription.recognizer import Recognizer
 from asr.transcription.sources import Source
+from asr.transcription.spotting import spot_sources
 from asr.transcription.transcript import Alternative, Transcript, Word
 from asr.version import program_version
 
@@ -51,6 +52,8 @@ class Setup:
     """Of the processor, for each worker."""
     device: str = "auto"
     """`cuda` and, where the cluster has GPUs, `auto` give each worker one."""
+    spotter: spotting.Spotter | None = None
+    """Listens for keywords, in the place of decoding."""
 
 
 def check_address(address: str) -> None:
@@ -107,7 +110,7 @@ def transcribe_on_ray(
     if by_speaker and any(source.utterance.speaker is not None for source in sources):
         raise ModelError(
             f"{setup.model}: its features are normalized by speaker, of whom workers would hear "
-            "parts; transcribe without --ray"
+            "parts; leave --ray out"
         )
     check_address(address)
     with _connected(address, setup.threads):
@@ -127,7 +130,7 @@ def _lost(task: Iterable[Source]) -> Iterator[Result]:
             source,
             DataError(
                 f"{source.id}: {_MOST_RETRIES + 1} workers were lost with the inputs "
-                "among which it was; transcribe them without --ray to see which one it is"
+                "among which it was; without --ray it would show which one it is"
             ),
         )
 
@@ -235,6 +238,7 @@ class _Worker:
 
     def __init__(self, setup: Setup, folder: Path, version: str):
         self._fault = ""
+        self._spotter = setup.spotter
         try:
             if version != program_version():
                 raise ModelError(f"asr {program_version()} is installed, not {version}")
@@ -252,7 +256,10 @@ class _Worker:
             return {"number": number, "results": "", "fault": self._fault}
         sources = [_source(values) for values in json.loads(row["sources"])]
         try:
-            transcribed = self._recognizer.transcribe_sources(sources)
+            if self._spotter is None:
+                transcribed = self._recognizer.transcribe_sources(sources)
+            else:
+                transcribed = spot_sources(self._recognizer, self._spotter, sources)
             results = json.dumps([_to_values(result) for _, result in transcribed])
         except Exception as error:  # ends the job as it would here, and is no lost worker
             fault = f"{type(error).__name__}: {printable(error)}"

@@ -1,6 +1,7 @@
 import filecmp
 import json
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from asr.audio import RawFormat
 from asr.cli import main
+from asr.config import SpottingConfig
 from asr.corpus.manifest import Utterance
 from asr.decoding.options import DecodingOptions
 from asr.errors import AsrError, DataError, ModelError
@@ -26,6 +28,7 @@ from asr.transcription import cluster
 from asr.transcription.cluster import Setup, transcribe_on_ray
 from asr.transcription.recognizer import Recognizer
 from asr.transcription.sources import Source
+from asr.transcription.spotting import open_spotter, spot_sources
 from asr.transcription.transcript import Alternative, Transcript, Word
 from asr.version import program_version
 from tests.conftest import ROOT
@@ -136,6 +139,28 @@ def test_a_worker_has_one_thread_if_nothing_is_said(
     assert [setup.threads for setup in setups] == [threads]
 
 
+def test_spotting_is_given_to_workers_with_its_keywords(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setups: list[Setup] = []
+
+    def noted(_: str, __: object, setup: Setup, *___: object) -> Iterator[Any]:
+        setups.append(setup)
+        yield from ()
+
+    monkeypatch.setattr("asr.transcription.cluster.check_address", lambda _: None)
+    monkeypatch.setattr("asr.transcription.cluster.transcribe_on_ray", noted)
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "words.txt").write_text("la\n")
+    arguments = ["spot", model, str(tmp_path / "a.wav"), "--threshold", "0.7"]
+    arguments += ["--keywords", str(tmp_path / "words.txt"), "--ray", "local"]
+    assert main(arguments) == 0
+    (sent,) = setups
+    assert sent.spotter is not None
+    assert [word.text for word in sent.spotter.keywords] == ["la"]
+    assert (sent.spotter.thresholds, sent.threads) == ((0.7,), 1)
+
+
 def test_without_ray_a_line_says_what_to_install(
     model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,6 +193,21 @@ def test_what_ray_cannot_do_is_refused_in_a_line(
     assert main(["transcribe", model, *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+@pytest.mark.parametrize("arguments", [["-"], ["a.wav", "--live"]])
+def test_what_arrives_is_spotted_here(
+    model: str,
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(cluster, "find_spec", lambda name: name)
+    (tmp_path / "words.txt").write_text("la\n")
+    keywords = ["--keywords", str(tmp_path / "words.txt")]
+    assert main(["spot", model, *arguments, *keywords, "--ray", "local"]) == 2
+    assert "--ray takes files" in capsys.readouterr().err
 
 
 floats = st.floats(allow_nan=False)
@@ -235,6 +275,23 @@ def test_a_worker_gives_what_the_recognizer_gives(
     here = [result for _, result in recognizer.transcribe_utterances(utterances)]
     assert [first, third] == [here[0], here[2]]
     assert str(error) == str(here[1])
+
+
+def test_a_worker_that_spots_gives_the_hits_of_one_machine(
+    tone_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)  # and back after the test
+    sources = [Source(utterance=u) for u in write_corpus(tmp_path / "speech", 4, seed=8)]
+    (tmp_path / "words.txt").write_text("la\nmi la\n")
+    recognizer = Recognizer.load(tone_run / "model", device="cpu", threads=2)
+    spotter = open_spotter(recognizer, tmp_path / "words.txt", SpottingConfig())
+    sent = pickle.loads(pickle.dumps(setup(model=tone_run / "model", spotter=spotter)))
+    worker = cluster._Worker(sent, tmp_path, program_version())
+    row = worker({"number": 0, "sources": cluster._to_json(sources)})
+    here = [result for _, result in spot_sources(recognizer, spotter, sources)]
+    assert [cluster._from_json(values) for values in json.loads(row["results"])] == here
+    spotted = {word.text for hits in here if isinstance(hits, Transcript) for word in hits.words}
+    assert spotted == {"la", "mi la"}
 
 
 @pytest.mark.parametrize(
