@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 from asr.transcription.pieces import (
     HOP_SECONDS,
     PAUSE_SHARE,
+    SMOOTHING,
     Values,
     hop_powers,
     smooth_levels,
 )
 
 _BLOCK_SECONDS = 10.0  # that share what is quiet
+_PORTION = 100_000  # hops
 _AROUND_SECONDS = 15.0  # on both sides, from which that is known
 
 
@@ -27,8 +29,7 @@ class Quiet:
             blocks: its samples, of which few are held.
         """
         hop = round(HOP_SECONDS * sample_rate)
-        levels = smooth_levels(np.concatenate([np.zeros(0), *_powers(blocks, hop)]))
-        levels = levels.astype(np.float32)
+        levels = _levels(np.concatenate([np.zeros(0, np.float32), *_powers(blocks, hop)]))
         block, around = round(_BLOCK_SECONDS / HOP_SECONDS), round(_AROUND_SECONDS / HOP_SECONDS)
         self._marks = np.zeros(len(levels), bool)
         for first in range(0, len(levels), block):
@@ -56,12 +57,23 @@ class Quiet:
         return first, max(first, int(np.ceil(end / HOP_SECONDS)))
 
 
-def _powers(blocks: Iterable[Values], hop: int) -> Iterator[NDArray[np.float64]]:
+def _levels(powers: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As `smooth_levels`, a portion at a time: what that needs besides is as large as an hour's."""
+    levels = np.empty(len(powers), np.float32)
+    for first in range(0, len(powers), _PORTION):
+        begin, end = max(0, first - SMOOTHING), first + _PORTION
+        levels[first:end] = smooth_levels(powers[begin : end + SMOOTHING])[first - begin :][
+            :_PORTION
+        ]
+    return levels
+
+
+def _powers(blocks: Iterable[Values], hop: int) -> Iterator[NDArray[np.float32]]:
     """Of each hop, block by block."""
     held = np.zeros(0, np.float32)
     for block in blocks:
         held = np.concatenate([held, block])
         count = (len(held) - 1) // hop
         if count > 0:
-            yield hop_powers(held[: count * hop + 1], hop)
+            yield hop_powers(held[: count * hop + 1], hop).astype(np.float32)
             held = held[count * hop :]

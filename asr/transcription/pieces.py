@@ -25,7 +25,7 @@ _SHORTEST_SECONDS = 1.0
 _OVERLAP_SECONDS = 4.0
 
 HOP_SECONDS = 0.01  # from one measurement of the level to the next
-_SMOOTHING = 5  # hops
+SMOOTHING = 5  # hops
 _PAUSE_SECONDS = 0.2  # closures of plosives are shorter
 _LONG_PAUSE_SECONDS = 0.4  # between phrases
 _CONTRAST = 10.0  # dB between speech and pauses; with less of it pauses are not told from speech
@@ -163,9 +163,9 @@ def hop_powers(samples: Values, hop: int) -> NDArray[np.float64]:
     return powers
 
 
-def smooth_levels(powers: NDArray[np.float64]) -> NDArray[np.float64]:
+def smooth_levels(powers: NDArray[np.floating]) -> NDArray[np.float64]:
     """Levels in dB, [hop], over some hundredths of a second."""
-    smooth = np.convolve(powers, np.full(_SMOOTHING, 1 / _SMOOTHING), mode="same")
+    smooth = np.convolve(powers, np.full(SMOOTHING, 1 / SMOOTHING), mode="same")
     levels: NDArray[np.float64] = 10 * np.log10(smooth + 1e-10)
     return levels
 

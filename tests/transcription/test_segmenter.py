@@ -5,6 +5,7 @@ import random
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,13 @@ from asr.cli import main
 from asr.corpus import read_manifest
 from asr.decoding import viterbi
 from asr.errors import DataError
-from asr.transcription import Recognizer, Source
+from asr.transcription import Recognizer, Source, pauses
+from asr.transcription.anchors import Part
 from asr.transcription.heard import Heard, LogProbFile
+from asr.transcription.matching import match
 from asr.transcription.pauses import Quiet
-from asr.transcription.segmenter import Segmenter
+from asr.transcription.pieces import smooth_levels
+from asr.transcription.segmenter import Segmentation, Segmenter
 from asr.transcription.subtitles import overlapping, parse_subtitles
 from tests import tones
 
@@ -204,9 +208,16 @@ def test_pauses_are_where_nothing_sounds(block: int) -> None:
     for start in range(0, 40, 2):  # a second of sound, a second of silence
         samples[8000 * start : 8000 * (start + 1)] += 0.2 * draw.standard_normal(8000)
     quiet = Quiet((samples[i : i + block] for i in range(0, len(samples), block)), 8000)
-    pauses = quiet.pauses(10.5, 15.5, 0.4)
-    np.testing.assert_allclose(pauses, [(11, 12), (13, 14), (15, 15.5)], atol=0.05)
+    np.testing.assert_allclose(
+        quiet.pauses(10.5, 15.5, 0.4), [(11, 12), (13, 14), (15, 15.5)], atol=0.05
+    )
     assert quiet.loud_seconds(10, 14) == pytest.approx(2, abs=0.1)
+
+
+def test_levels_are_the_same_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pauses, "_PORTION", 30)
+    powers = np.random.default_rng(6).random(100).astype(np.float32)
+    np.testing.assert_allclose(pauses._levels(powers), smooth_levels(powers), rtol=1e-5)
 
 
 SUBTITLES = """WEBVTT
@@ -268,6 +279,80 @@ def test_subtitles_say_where_words_are_looked_for(
     # How much of each the tiny network is sure of differs by machine.
     assert set(covered) <= set(written)
     assert len(covered) >= 3
+
+
+def _inside(result: Segmentation, bounds: list[tuple[float, float]]) -> list[list[int]]:
+    """The sentences that lie in each utterance, whole or in part."""
+    return [
+        [n for n, (a, b) in enumerate(bounds) if u.offset < b and a < u.offset + u.duration]
+        for u in (new.utterance for new in result.utterances)
+    ]
+
+
+def test_subtitles_that_are_shown_together_are_left_out(
+    tone_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = _sentences(6, seed=6)
+    bounds = _say(said, tmp_path / "film.wav")
+    content = ""
+    for n, (start, end) in enumerate(bounds):
+        begin = bounds[2][0] + 0.5 if n == 3 else start - 0.1  # while 2 is still shown
+        content += f"{n}\n{_stamp(begin)} --> {_stamp(end)}\n{_text([said[n]])}\n\n"
+    (tmp_path / "film.srt").write_text(content, encoding="utf-8")
+    out = tmp_path / "new.jsonl"
+    command = ["align", str(tone_run / "model"), str(tmp_path / "film.wav")]
+    assert main([*command, str(tmp_path / "film.srt"), "--segment", str(out)]) == 0
+    assert (
+        "2 subtitles are shown together with others; they are left out" in capsys.readouterr().err
+    )
+    utterances = read_manifest(out)
+    assert utterances
+    for utterance in utterances:
+        end = utterance.offset + utterance.duration
+        assert not any(utterance.offset < bounds[n][1] and bounds[n][0] < end for n in (2, 3))
+    left_out = (tmp_path / "left_out.tsv").read_text(encoding="utf-8")
+    assert _text(said[2:4]) in left_out
+
+
+def test_of_a_text_in_another_order_the_longest_part_comes_out(
+    recognizer: Recognizer, tmp_path: Path
+) -> None:
+    said = _sentences(12, seed=9)
+    bounds = _say(said, tmp_path / "book.wav")
+    written = [*said[4:], *said[:4]]
+    ((_, result),) = Segmenter(recognizer).segment([_source(tmp_path / "book.wav", _text(written))])
+    assert isinstance(result, Segmentation)
+    inside = _inside(result, bounds)
+    assert len({n for numbers in inside for n in numbers}) >= 5
+    assert all(n >= 4 for numbers in inside for n in numbers)
+    for new, numbers in zip(result.utterances, inside, strict=True):
+        assert new.utterance.text == _text([said[n] for n in numbers])
+    assert any(
+        rest.reason == "not heard" and _text(said[:3]) in rest.text for rest in result.left_out
+    )
+
+
+def test_of_ten_hours_of_silence_between_words_hardly_anything_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps, find = list[int](), viterbi.path_with_gaps
+
+    def noted(log_probs: NDArray[np.float32], *others: Any) -> NDArray[np.int64]:
+        steps.append(len(log_probs))
+        return find(log_probs, *others)
+
+    monkeypatch.setattr(viterbi, "path_with_gaps", noted)
+    words, silence = [[1, 2, 3], [3, 1, 2]], 1_200_000  # steps of 30 ms
+    symbols = [[s for token in word for s in (token, 0)] for word in words]
+    path = [*symbols[0], *[0] * silence, *symbols[1]]
+    store = LogProbFile()
+    heard = Heard(store, [store.put(_row_of(path, 4), start=0.0)], 0.03, None)
+    tokens = np.array(words).ravel()
+    whole = Part(tokens=slice(0, 6), steps=slice(0, len(path)))
+    result = match(heard, tokens, np.repeat([0, 1], 3), [whole], 2)
+    store.close()
+    assert result.firsts.tolist() == [0, 6 + silence]
+    assert sum(steps) < 100  # which is what the table grows with
 
 
 @pytest.fixture
