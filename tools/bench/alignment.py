@@ -1,11 +1,17 @@
 """How far from the truth are the edges of words, where they are known exactly?
 
     python tools/bench/alignment.py work/digits/default/model --corpora ../shared/corpora
+    python tools/bench/alignment.py english --corpora ../shared/corpora --sentences 100
 
 Two sets of digit sequences: recordings of the Free Spoken Digit Dataset joined by 0.2 s of faint
 noise, where a word is a whole file, as it was cut by hand; and eSpeak NG's sentences, where it
 says itself at which sample a word begins. Printed are medians over words of signed and absolute
-errors in milliseconds, of the network's own spans and of `asr align`.
+errors in milliseconds, of the network's own spans, of `asr align` and, where they are installed,
+of other programs.
+
+With `--sentences`, also real sentences of LibriSpeech's speakers whom the starter has not learnt
+from, and of Kathleen. Their edges are not known: there, pocketsphinx's are what the others are
+compared with.
 
 Source:
     espeak-ng/speak_lib.h of eSpeak NG 1.52: the layout and types of events.
@@ -15,6 +21,7 @@ import argparse
 import ctypes
 import os
 import random
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +29,21 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from aligners import (
+    SPHINX_RATE,
+    Edges,
+    Sphinx,
+    ctc_segmentation_edges,
+    missing,
+    torchaudio_edges,
+)
 from numpy.typing import NDArray
+from segmentation import SPEAKERS, Sentence, kathleen, librispeech
 
+from asr.audio import read_audio
 from asr.transcription import Recognizer, Source
 from asr.transcription.aligner import Aligner
+from asr.transcription.spelling import Speller
 
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 LENGTH = 6  # words
@@ -133,8 +151,34 @@ def spoken_digits(count: int, seed: int) -> Iterator[Example]:
         )
 
 
+def real_sentences(sentences: Sequence[Sentence], sphinx: Sphinx) -> Iterator[Example]:
+    """Sentences with the edges that pocketsphinx finds; those with words it lacks are left out."""
+    for sentence in sentences:
+        samples = read_audio(sentence.path, sample_rate=SPHINX_RATE).samples
+        words = tuple(sentence.text.split())
+        edges = sphinx.edges(samples, words)
+        if edges is not None:
+            yield Example(samples=samples, rate=SPHINX_RATE, words=words, edges=edges)
+
+
+def sphinx_errors(examples: Sequence[Example], sphinx: Sphinx) -> NDArray[np.float64]:
+    """Seconds of pocketsphinx's edges from the true ones, [word, two]."""
+    values = []
+    for example in examples:
+        with Source.of_samples(example.samples, example.rate).open(SPHINX_RATE) as stream:
+            edges = sphinx.edges(np.concatenate(list(stream)), example.words)
+        if edges is None:
+            print("left out: pocketsphinx finds no path")
+        else:
+            values.append(edges - example.edges)
+    return np.concatenate(values)
+
+
 def errors(recognizer: Recognizer, examples: Sequence[Example]) -> dict[str, NDArray[np.float64]]:
-    """Seconds from the true edges [word, two], of the network's spans and of the aligner's."""
+    """Seconds from the true edges [word, two], of all that use the recognizer's network.
+
+    Prints how fast each was: seconds of audio for one of the processor.
+    """
     sources = []
     for number, example in enumerate(examples):
         source = Source.of_samples(example.samples, example.rate)
@@ -142,18 +186,63 @@ def errors(recognizer: Recognizer, examples: Sequence[Example]) -> dict[str, NDA
         utterance = replace(source.utterance, id=str(number), text=text)
         sources.append(replace(source, utterance=utterance))
     aligner = Aligner(recognizer)
+    seconds = sum(len(example.samples) / example.rate for example in examples)
     spikes, aligned = [], []
+    begin = time.process_time()
     for (_, result), example in zip(aligner.align_sources(sources), examples, strict=True):
         if isinstance(result, Exception):
             print(f"left out: {result}")
             continue
         aligned.append(np.array([(w.start, w.end) for w in result.words]) - example.edges)
+    spent = {"asr align, with the network": time.process_time() - begin}
     step = recognizer.step_seconds
-    for passage, example in zip(recognizer.hear_sources(sources), examples, strict=True):
-        words = aligner.find_spans(passage)
-        spans = [(word[0][0].start * step, word[-1][0].end * step) for word in words]
-        spikes.append(np.array(spans) - example.edges)
-    return {"network": np.concatenate(spikes), "asr align": np.concatenate(aligned)}
+    speller = Speller(recognizer.tokens, "basic")
+    others: dict[str, list[NDArray[np.float64]]] = {}
+    begin = time.process_time()
+    passages = list(recognizer.hear_sources(sources))
+    spent["the network"] = time.process_time() - begin
+    for passage, example in zip(passages, examples, strict=True):
+        spans = aligner.find_spans(passage)
+        heard = [(word[0][0].start * step, word[-1][0].end * step) for word in spans]
+        spikes.append(np.array(heard) - example.edges)
+        log_probs = np.concatenate([segment.log_probs for segment in passage.parts])
+        words = [word.tokens for word in speller.spell(" ".join(example.words))]
+        for name, find in _PEERS.items():
+            begin = time.process_time()
+            edges = find(recognizer, speller, log_probs, words)
+            spent[name] = spent.get(name, 0.0) + time.process_time() - begin
+            others.setdefault(name, []).append(edges - example.edges)
+    print("times real time:", ", ".join(f"{n} {seconds / s:.0f}" for n, s in spent.items()))
+    return {
+        "network": np.concatenate(spikes),
+        "asr align": np.concatenate(aligned),
+        **{name: np.concatenate(values) for name, values in others.items()},
+    }
+
+
+def _by_torchaudio(
+    recognizer: Recognizer,
+    speller: Speller,
+    log_probs: NDArray[np.float32],
+    words: Sequence[Sequence[int]],
+) -> Edges:
+    return torchaudio_edges(log_probs, *speller.join(words), recognizer.step_seconds)
+
+
+def _by_ctc_segmentation(
+    recognizer: Recognizer,
+    speller: Speller,
+    log_probs: NDArray[np.float32],
+    words: Sequence[Sequence[int]],
+) -> Edges:
+    del speller
+    symbols = recognizer.tokens.symbols
+    return ctc_segmentation_edges(log_probs, symbols, words, recognizer.step_seconds)
+
+
+_PEERS = {"torchaudio": _by_torchaudio}
+if "ctc_segmentation" not in missing():
+    _PEERS["ctc-segmentation"] = _by_ctc_segmentation
 
 
 def main() -> None:
@@ -163,20 +252,43 @@ def main() -> None:
     parser.add_argument("--corpora", type=Path, required=True)
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--sentences", type=int, default=0, help="of each corpus")
     arguments = parser.parse_args()
+    for name in missing():
+        print(f"not installed: {name}")
+    sphinx = None if "pocketsphinx" in missing() else Sphinx()
     recognizer = Recognizer.load(arguments.model, threads=1)
     folder = arguments.corpora / "fsdd" / "recordings"
     sets = {
         "FSDD, joined": list(joined_digits(folder, arguments.count, arguments.seed)),
         "eSpeak NG": list(spoken_digits(arguments.count, arguments.seed)),
     }
-    print("set | edges by | start | start, absolute | end | end, absolute | 90 % of ends")
+    if sphinx is not None and arguments.sentences:
+        draw = random.Random(arguments.seed)
+        chapters = librispeech(arguments.corpora / "LibriSpeech", SPEAKERS)
+        corpora = {
+            "LibriSpeech": [sentence for chapter in chapters for sentence in chapter],
+            "Kathleen": list(kathleen(arguments.corpora / "kathleen")),
+        }
+        for name, sentences in corpora.items():
+            chosen = draw.sample(sentences, arguments.sentences)
+            begin = time.process_time()
+            examples = list(real_sentences(chosen, sphinx))
+            sets[f"{name}, from pocketsphinx's"] = examples
+            length = sum(len(example.samples) for example in examples) / SPHINX_RATE
+            speed = length / (time.process_time() - begin)
+            print(f"{name}: {len(examples)} sentences, pocketsphinx {speed:.0f} times real time")
+    print("set | edges by | start | start, absolute | end | end, absolute | 90 % of ends | words")
     for name, examples in sets.items():
-        for method, values in errors(recognizer, examples).items():
+        results = errors(recognizer, examples)
+        if sphinx is not None and "pocketsphinx" not in name:
+            results["pocketsphinx"] = sphinx_errors(examples, sphinx)
+        for method, values in results.items():
             middle, absolute = np.median(values, axis=0), np.median(np.abs(values), axis=0)
             worst = np.percentile(np.abs(values[:, 1]), 90)
             numbers = [middle[0], absolute[0], middle[1], absolute[1], worst]
-            print(" | ".join([name, method, *(f"{1000 * n:.0f}" for n in numbers)]))
+            cells = [name, method, *(f"{1000 * n:.0f}" for n in numbers), str(len(values))]
+            print(" | ".join(cells), flush=True)
 
 
 if __name__ == "__main__":
