@@ -81,7 +81,8 @@ def open_sound(
 def inspect_audio(path: Path) -> AudioInfo:
     """Length, rate, channels and format.
 
-    The length is the header's where the file is as large as such a one is; else it is counted.
+    The length is the header's where the file is as large as such a one is, and of FLAC where its
+    last sample is there; else it is counted.
 
     Raises:
         AudioError: as `open_sound`, as far as the header shows it.
@@ -93,6 +94,8 @@ def inspect_audio(path: Path) -> AudioInfo:
         num_samples = sound.frames
         if not 0 < num_samples < min(_UNKNOWN_LENGTH, _MOST_PER_BYTE * path.stat().st_size):
             num_samples = sum(len(block) for block in _sound_blocks(sound, path, 0, None))
+        elif sound.format == "FLAC":
+            _check_last(sound, path)
         if not num_samples:
             raise audio_error(path, "no samples")
         return AudioInfo(
@@ -102,6 +105,17 @@ def inspect_audio(path: Path) -> AudioInfo:
             num_samples=num_samples,
             format=f"{sound.format} {sound.subtype}",
         )
+
+
+def _check_last(sound: Any, path: Path) -> None:
+    """Refuse a FLAC file that has not the last sample that its header promises: a quick seek."""
+    try:
+        sound.seek(sound.frames - 1)
+        sound.read(1, dtype="float32")
+    except soundfile.LibsndfileError:
+        with open_sound(path) as source:  # which says how many there are
+            for _ in source.blocks:
+                pass
 
 
 def count_channels(path: Path, raw: RawFormat | None = None) -> int:

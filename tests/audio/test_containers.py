@@ -11,7 +11,7 @@ import soundfile
 from asr.audio import inspect_audio, read_audio
 from asr.audio.containers import _FORMATS
 from asr.errors import AudioError
-from tests.bad_audio import RATE, cut, encoded, muxed, speech
+from tests.bad_audio import FAILURES, RATE, cut, encoded, muxed, speech
 
 
 def flac_of_32_bits(path: Path) -> np.ndarray:
@@ -94,3 +94,16 @@ def test_a_long_silence_in_a_small_file_has_its_length(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     path.write_bytes(encoded("FLAC", np.zeros(40 * 60 * RATE, "f4")))
     assert inspect_audio(path).num_samples > 256 * path.stat().st_size
+
+
+TRUNCATED = [name for name in FAILURES if name.startswith("truncated")]
+
+
+@pytest.mark.parametrize("name", TRUNCATED)
+def test_a_file_that_is_cut_is_not_shown_as_long_as_its_header_says(
+    name: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(FAILURES[name][0])
+    with pytest.raises(AudioError, match="truncated"):
+        inspect_audio(path)
