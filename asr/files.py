@@ -29,6 +29,8 @@ if sys.platform != "win32":
 
 LIST = ".asr-files.json"
 """In a folder: names of the files that it was written with, relative to it."""
+_JOURNAL = ".asr-files.jsonl"
+"""Beside the list while files are added one by one: their names, a line each, then removed."""
 
 LARGEST_FILE = 2**30
 """Most bytes of a file that is held as a whole, where its reader says nothing else."""
@@ -265,9 +267,12 @@ def claim(path: Path, top: Path) -> None:
 def claim_names(folder: Path, names: Collection[str]) -> None:
     """Add files that are about to be written to a folder, which may hold others, to its list.
 
+    What killed processes left in the folder is cleared away.
+
     Raises:
         AsrError: one of them is there already, and in a list it is not.
     """
+    remove_leftovers(folder)
     listed = _read_list(folder) or set()
     for name in names:
         if not _is_within(name, listed) and os.path.lexists(folder / name):
@@ -280,23 +285,34 @@ def claim_names(folder: Path, names: Collection[str]) -> None:
 def claiming(folder: Path) -> Iterator[Callable[[Path], None]]:
     """`claim_names` for many files, each named when its turn comes; listed when the block is done.
 
+    What a killed process had written is its own still: names are in a journal before the files are.
+
     Raises:
         AsrError: from the function: as `claim_names`.
     """
+    remove_leftovers(folder)
     listed = _read_list(folder) or set()
-    fresh: set[str] = set()
-
-    def claim(path: Path) -> None:
-        name = path.relative_to(folder).as_posix()
-        if not _is_within(name, listed) and name not in fresh and os.path.lexists(path):
-            _refuse(folder, name, "overwritten")
-        fresh.add(name)
-
+    flags = ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC")  # a link or a pipe may lie in its place
+    flag = os.O_WRONLY | os.O_CREAT | os.O_APPEND | sum(getattr(os, name, 0) for name in flags)
+    descriptor = os.open(folder / _JOURNAL, flag, 0o666)
     try:
-        yield claim
+        with os.fdopen(descriptor, "a", encoding="utf-8") as journal:
+
+            def claim(path: Path) -> None:
+                name = path.relative_to(folder).as_posix()
+                if _is_within(name, listed):
+                    return
+                if os.path.lexists(path):
+                    _refuse(folder, name, "overwritten")
+                listed.add(name)
+                journal.write(f"{json.dumps(name)}\n")
+                journal.flush()
+
+            yield claim
     finally:
-        if not fresh <= listed:
-            _write_list(folder, listed | fresh)
+        if listed:
+            _write_list(folder, listed)
+        (folder / _JOURNAL).unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
@@ -400,17 +416,32 @@ def _files_in(folder: Path) -> Iterator[str]:
         links = [name for name in folders if (Path(top) / name).is_symlink()]
         folders[:] = sorted(name for name in folders if not _TEMPORARY.fullmatch(name))
         for name in sorted([*names, *links]):
-            if name != LIST and name not in _NOBODYS and not _TEMPORARY.fullmatch(name):
+            if name not in (LIST, _JOURNAL, *_NOBODYS) and not _TEMPORARY.fullmatch(name):
                 yield (inner / name).as_posix()
 
 
 def _read_list(folder: Path) -> set[str] | None:
-    """None where there is none."""
+    """None where there is none; the names of a journal that a killed process left are in it."""
     try:
         names = json.loads(read_file(folder / LIST))
     except (OSError, ValueError, RecursionError):
-        return None
-    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else None
+        names = None
+    added = list(_journal_names(folder))
+    if not isinstance(names, list):
+        return set(added) if added else None
+    return {name for name in (*names, *added) if isinstance(name, str)}
+
+
+def _journal_names(folder: Path) -> Iterator[str]:
+    try:
+        lines = read_file(folder / _JOURNAL).splitlines()
+    except OSError:
+        return
+    for line in lines:
+        with suppress(ValueError, RecursionError):  # the last one may have been cut
+            name = json.loads(line)
+            if isinstance(name, str):
+                yield name
 
 
 def _write_list(folder: Path, names: Collection[str] | Iterator[str]) -> None:
