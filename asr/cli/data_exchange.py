@@ -58,8 +58,8 @@ def import_(
             seconds += utterance.duration
             yield utterance
 
-    marks = corpus.formats.import_marks(source, format_name)
-    corpus.write_manifest(counted(), output, marks)
+    certainties = corpus.formats.import_certainties(source, format_name)
+    corpus.write_manifest(counted(), output, certainties)
     put(f"{count} utterances, {seconds / 3600:.2f} hours")
 
 

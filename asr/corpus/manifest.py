@@ -172,17 +172,17 @@ def parse_line(line: bytes, path: Path, number: int) -> Utterance:
 def write_manifest(
     utterances: Iterable[Utterance],
     path: Path,
-    marks: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    certainties: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> None:
     """Write a manifest atomically; audio below its folder is stored relative to it.
 
     Args:
-        marks: further keys of lines, by the utterance's id.
+        certainties: further keys, of how sure a machine is of a line, by the utterance's id.
     """
     folder = path.parent.absolute()
     with open_rows(path) as file:
         for utterance in utterances:
-            write_row(file, {**row_of(utterance, folder), **marks.get(utterance.id, {})})
+            write_row(file, {**row_of(utterance, folder), **certainties.get(utterance.id, {})})
 
 
 @contextmanager

@@ -52,9 +52,9 @@ def prepare_recordings(
         DataError: as `divide`, or the corpus cannot be read.
     """
     splits = divide(source.utterances(report), config, report)
-    marks = formats.import_marks(source.path, source.format)
+    certainties = formats.import_certainties(source.path, source.format)
     for name, utterances in splits.items():
-        write_manifest(utterances, folder / f"{name}.jsonl", marks)
+        write_manifest(utterances, folder / f"{name}.jsonl", certainties)
 
 
 def divide(

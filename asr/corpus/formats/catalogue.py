@@ -30,7 +30,7 @@ from asr.corpus.formats.marks import (
     write_audacity,
     write_stm,
 )
-from asr.corpus.formats.nemo import read_marks, read_nemo, write_nemo
+from asr.corpus.formats.nemo import read_certainties, read_nemo, write_nemo
 from asr.corpus.formats.tables import (
     read_common_voice,
     read_coqui,
@@ -142,14 +142,14 @@ def import_corpus(
         raise DataError(f"{source}: no utterances in it")
 
 
-def import_marks(source: Path, format_name: str) -> dict[str, dict[str, Any]]:
+def import_certainties(source: Path, format_name: str) -> dict[str, dict[str, Any]]:
     """Further keys of a manifest's lines, by id, that say how sure a machine is of their texts.
 
     Raises:
         DataError: as `import_corpus`.
     """
     name = detect_format(source) if format_name == "auto" else format_name
-    return read_marks(source) if name == "nemo" else {}
+    return read_certainties(source) if name == "nemo" else {}
 
 
 def export_corpus(

@@ -20,7 +20,7 @@ from asr.text import UniqueIds, read_lines
 
 _KEYS = frozenset(("id", "audio_filepath", "duration", "text", "speaker", "offset"))
 _OTHER_KEYS = frozenset(("text_filepath", "pred_text", "audio_filename"))
-_MARKS = frozenset(("score", "doubtful", "confidence"))
+_CERTAINTIES = frozenset(("score", "doubtful", "confidence"))
 
 
 def read_nemo(path: Path, report: Report) -> Iterator[Utterance]:
@@ -40,7 +40,9 @@ def read_nemo(path: Path, report: Report) -> Iterator[Utterance]:
         audio = text_value(row, key, where)
         if not audio:
             raise DataError(f"{where}: key audio_filepath is missing")
-        unknown.update(row.keys() - _KEYS - _OTHER_KEYS - (_MARKS if "id" in row else frozenset()))
+        unknown.update(
+            row.keys() - _KEYS - _OTHER_KEYS - (_CERTAINTIES if "id" in row else frozenset())
+        )
         offset = seconds_value(row, "offset", where, default=0.0)
         if row.get("duration") is None and "duration" in row:
             duration = audio_seconds(path.parent / audio, where) - offset
@@ -64,7 +66,7 @@ def read_nemo(path: Path, report: Report) -> Iterator[Utterance]:
     report_unknown(unknown, path, report)
 
 
-def read_marks(path: Path) -> dict[str, dict[str, Any]]:
+def read_certainties(path: Path) -> dict[str, dict[str, Any]]:
     """By id, what `asr align --segment` and `asr data label` say of how sure they are of a text.
 
     Keys of a line of the manifest: `score`, `doubtful`, `confidence`.
@@ -72,8 +74,10 @@ def read_marks(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         DataError: a malformed line.
     """
-    marks = ((row.get("id"), {k: row[k] for k in row if k in _MARKS}) for _, row in read_rows(path))
-    return {name: stated for name, stated in marks if isinstance(name, str) and stated}
+    lines = (
+        (row.get("id"), {k: row[k] for k in row if k in _CERTAINTIES}) for _, row in read_rows(path)
+    )
+    return {name: stated for name, stated in lines if isinstance(name, str) and stated}
 
 
 def write_nemo(utterances: Iterable[Utterance], path: Path, report: Report) -> None:
