@@ -17,8 +17,9 @@ from asr.files import open_regular
 _MP3_JUNK = 0.02  # share of an MP3 file's packets that may be none, as tags between joined files
 _SLACK = 0.5  # seconds; a container's duration counts encoder delay and padding
 
-# Runs of frames that say nothing of their number: FFmpeg estimates it from a bit rate.
-_WITHOUT_LENGTH = ("mp3", "aac", "ac3", "eac3", "amr")
+# Runs of frames that say nothing of their number: FFmpeg estimates it from a bit rate. Musepack
+# says it, but FFmpeg counts in packets of up to 1.7 s and leaves out the last.
+_WITHOUT_LENGTH = ("mp3", "aac", "ac3", "eac3", "amr", "mpc8")
 
 # Demuxers that FFmpeg may use: none that follows links to other files or hosts (hls, concat, sdp).
 _FORMATS = (
