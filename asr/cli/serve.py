@@ -75,27 +75,30 @@ def serve(
     )
     server.options.check_reachable(options, insecure)
     counters = server.counters.Counters()
-    served = server.load_models(
-        models,
-        device=device,
-        threads=threads,
-        decoding=DecodingOptions(**settings),
-        count_batch=counters.count_batch,
-    )
-    tokens = served[0].recognizer.tokens
-    for model in served:
-        for warning in model.recognizer.warnings:
-            report(f"warning: {warning}")
-    names = ", ".join(model.name for model in served)
     desks: list[server.app.PageDesk] = []
     with ExitStack() as stack:
+        # What is quickly found to be wrong comes before models, which take their time.
+        stretches = server.review.read_stretches(review) if review else []
+        sentences = server.prompts.read_sentences(prompts) if prompts else []
         if review or prompts:
             place = reviewed or Path(review or prompts or "").with_name(_REVIEWED)
             journal = stack.enter_context(closing(server.journal.Journal(place)))
-        if review:
-            desks.append(server.review.open_review(review, journal, tokens))
-        if prompts:
-            desks.append(server.prompts.open_prompts(prompts, journal, tokens))
+        served = server.load_models(
+            models,
+            device=device,
+            threads=threads,
+            decoding=DecodingOptions(**settings),
+            count_batch=counters.count_batch,
+        )
+        tokens = served[0].recognizer.tokens
+        for model in served:
+            for warning in model.recognizer.warnings:
+                report(f"warning: {warning}")
+        names = ", ".join(model.name for model in served)
+        if stretches:
+            desks.append(server.review.ReviewDesk(stretches, journal, tokens))
+        if sentences:
+            desks.append(server.prompts.PromptDesk(sentences, journal, tokens))
 
         def ready(url: str) -> None:
             report(f"{url} serves {names}")

@@ -61,15 +61,17 @@ def client_of(values: Mapping[str, Any]) -> str:
     return client
 
 
-def number_of(values: Mapping[str, Any], key: str) -> int:
-    """A whole number of at least 0.
+def number_of(values: Mapping[str, Any], count: int, thing: str) -> int:
+    """The `number` of one of so many things.
 
     Raises:
         Refusal: it is none.
     """
-    value = values.get(key)
+    value = values.get("number")
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise Refusal(400, f"{key}: a number is expected", param=key)
+        raise Refusal(400, "number: a number is expected", param="number")
+    if value >= count:
+        raise Refusal(404, f"there is no {thing} {value}")
     return value
 
 

@@ -82,10 +82,7 @@ class PromptDesk:
         return messages.answer(self._sentence(person, client))
 
     def _number(self, values: Mapping[str, Any]) -> int:
-        number = messages.number_of(values, "number")
-        if number >= len(self._sentences):
-            raise Refusal(404, f"there is no sentence {number}")
-        return number
+        return messages.number_of(values, len(self._sentences), "sentence")
 
     def _sentence(self, person: str, client: str) -> Mapping[str, Any]:
         """The next sentence of a person."""
@@ -160,8 +157,8 @@ class PromptDesk:
             raise
 
 
-def open_prompts(path: Path, journal: Journal, tokens: TokenTable) -> PromptDesk:
-    """A desk for the sentences of a file, a line each.
+def read_sentences(path: Path) -> list[str]:
+    """The sentences of a file, a line each.
 
     Raises:
         DataError: unreadable, or there are none.
@@ -170,7 +167,7 @@ def open_prompts(path: Path, journal: Journal, tokens: TokenTable) -> PromptDesk
     sentences = list(dict.fromkeys(line for line in lines if line))
     if not sentences:
         raise DataError(f"{path}: no sentences in it")
-    return PromptDesk(sentences, journal, tokens)
+    return sentences
 
 
 def _person(values: Mapping[str, Any]) -> str:

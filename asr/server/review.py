@@ -121,17 +121,12 @@ class ReviewDesk:
         return messages.answer(self._progress(client))
 
     async def _audio(self, request: Request) -> Response:
-        number = request.path_params["number"]
-        if number >= len(self._stretches):
-            raise Refusal(404, f"there is no stretch {number}")
+        number = self._number(request.path_params)
         content = await asyncio.to_thread(self._read, self._stretches[number].utterance)
         return Response(content, media_type="audio/wav")
 
     def _number(self, values: Mapping[str, Any]) -> int:
-        number = messages.number_of(values, "number")
-        if number >= len(self._stretches):
-            raise Refusal(404, f"there is no stretch {number}")
-        return number
+        return messages.number_of(values, len(self._stretches), "stretch")
 
     def _take(self, client: str) -> int | None:
         """The stretch that a page has, or the first that nobody has."""
@@ -297,15 +292,6 @@ def alphabet_of(tokens: TokenTable) -> str | None:
         return None
     characters = sorted({character for symbol in tokens.symbols[1:] for character in symbol})
     return "".join(c for c in characters if c == " " or not tokens.count_unknown([c]))
-
-
-def open_review(path: Path, journal: Journal, tokens: TokenTable) -> ReviewDesk:
-    """A desk for the stretches of a manifest.
-
-    Raises:
-        DataError: it cannot be used.
-    """
-    return ReviewDesk(read_stretches(path), journal, tokens)
 
 
 def _audible(utterance: Utterance) -> tuple[float, float]:

@@ -45,12 +45,12 @@ def todo(speech: list[Utterance], tmp_path: Path) -> Path:
 @pytest.fixture
 def reviewing(tones: Any, serving: Serve, todo: Path) -> Reviewing:
     from asr.server.journal import Journal
-    from asr.server.review import open_review
+    from asr.server.review import ReviewDesk, read_stretches
 
     @contextmanager
     def start() -> Iterator[Client]:
         journal = Journal(todo.with_name("reviewed.jsonl"))
-        desk = open_review(todo, journal, tones.recognizer.tokens)
+        desk = ReviewDesk(read_stretches(todo), journal, tones.recognizer.tokens)
         try:
             with serving(tones, desks=[desk]) as client:
                 yield client
@@ -245,11 +245,12 @@ def test_sentences_are_recorded_by_several_people(
     tones: Any, serving: Serve, tmp_path: Path
 ) -> None:
     from asr.server.journal import Journal
-    from asr.server.prompts import open_prompts
+    from asr.server.prompts import PromptDesk, read_sentences
 
     (tmp_path / "sentences.txt").write_text("la mi\n\nmi  mi\nla mi\n<b>la</b>\n", encoding="utf-8")
     journal = Journal(tmp_path / "reviewed.jsonl")
-    desk = open_prompts(tmp_path / "sentences.txt", journal, tones.recognizer.tokens)
+    sentences = read_sentences(tmp_path / "sentences.txt")
+    desk = PromptDesk(sentences, journal, tones.recognizer.tokens)
     samples = (3000 * np.sin(np.arange(24_000) / 20)).astype(np.int16)
     sound = io.BytesIO()
     soundfile.write(sound, samples, 48_000, format="WAV", subtype="PCM_16")
@@ -331,3 +332,22 @@ def test_a_server_that_is_killed_has_lost_nothing(
 def test_reviewed_is_for_review(tone_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", str(tone_run / "model"), "--reviewed", "x.jsonl"]) == 2
     assert "--reviewed takes what" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "cause"),
+    [
+        ("--review", "", "there is nothing to review in it"),
+        ("--prompts", "\n", "no sentences in it"),
+    ],
+)
+def test_a_bad_file_is_found_before_a_model_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, content: str, cause: str
+) -> None:
+    """The model would be found missing otherwise."""
+    pytest.importorskip("uvicorn")
+    path = tmp_path / "todo.jsonl"
+    path.write_text(content)
+    assert main(["serve", str(tmp_path / "none"), option, str(path)]) == 2
+    assert cause in capsys.readouterr().err
+    assert not (tmp_path / "reviewed.jsonl").exists()
