@@ -5,7 +5,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -381,3 +381,56 @@ def test_the_openai_client_reads_every_format(
             create(model="whisper-1", file=path)
         with pytest.raises(openai.BadRequestError, match="not audio"):
             create(model="tones", file=("a.wav", b"no audio"))
+
+
+class Gated:
+    """A network that hears nothing until it may."""
+
+    def __init__(self, network: Any):
+        self.network, self.gate = network, threading.Event()
+        self.threads, self.calls = 1, 0
+
+    def log_probs(self, inputs: Any, statistics: Any = None) -> Any:
+        self.calls += 1
+        assert self.gate.wait(30)
+        return self.network.log_probs(inputs, statistics)
+
+
+def test_what_32_users_ask_at_once_is_heard_in_one_batch(
+    tone_run: Path, serving: Serve, speech: list[Utterance], expected: list[Transcript]
+) -> None:
+    from asr.server.models import serve_model
+
+    gated: list[Gated] = []
+    batches: list[int] = []
+
+    def wrap(network: Any) -> Any:
+        gated.append(Gated(network))
+        gated[0].gate.set()
+        return gated[0]
+
+    recognizer = Recognizer.load(tone_run / "model", device="cpu").with_network(wrap)
+    model = serve_model("tones", recognizer, batches.append)
+    gated[0].gate.clear()
+    gated[0].calls = 0
+    shared: Any = model.recognizer._network
+    # A batch has a minute at most.
+    shortest = min(range(len(speech)), key=lambda number: speech[number].duration)
+    assert 31 * speech[shortest].duration < 60
+    numbers = [0, *[shortest] * 31]
+    with serving(model) as client, ThreadPoolExecutor(len(numbers)) as users:
+        answers = [users.submit(client.transcribe, content(speech[n])) for n in numbers[:1]]
+        wait_for(lambda: client.server.site.desk.num_requests == 1 and gated[0].calls == 1)
+        answers += [users.submit(client.transcribe, content(speech[n])) for n in numbers[1:]]
+        wait_for(lambda: len(shared._waiting) == 31)
+        gated[0].gate.set()
+        for number, answer in zip(numbers, answers, strict=True):
+            assert answer.result().json["text"] == expected[number].text
+    assert batches == [1, 31]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
