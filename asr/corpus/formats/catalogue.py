@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -44,7 +45,7 @@ from asr.corpus.formats.textgrid import read_textgrid, write_textgrid
 from asr.corpus.manifest import Utterance, read_rows
 from asr.corpus.recordings import AUDIO_SUFFIXES, cut, file_stem, measure
 from asr.errors import DataError
-from asr.files import open_regular
+from asr.files import claiming, open_regular
 from asr.progress import Report
 
 Reader = Callable[[Path, Report], Iterator[Utterance]]
@@ -302,12 +303,18 @@ def _whole_files(
     """Utterances that are parts of files as files of their own, in a folder beside the table."""
     folder = path.with_name(f"{path.stem}-audio")
     num_cut = 0
-    for stretch in measure(utterances):
-        if stretch.is_whole:
-            yield stretch.utterance
-        else:
+    with ExitStack() as stack:
+        for stretch in measure(utterances):
+            if stretch.is_whole:
+                yield stretch.utterance
+                continue
+            if not num_cut:
+                folder.mkdir(parents=True, exist_ok=True)
+                claim = stack.enter_context(claiming(folder))
             num_cut += 1
-            yield cut(stretch, folder / file_stem(stretch.utterance.id))
+            stem = folder / file_stem(stretch.utterance.id)
+            claim(stem.with_name(f"{stem.name}.wav"))
+            yield cut(stretch, stem)
     if num_cut:
         report(f"{num_cut} utterances are parts of files: each was cut to a WAV file in {folder}")
 

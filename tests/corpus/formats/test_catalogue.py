@@ -510,6 +510,22 @@ def test_what_a_format_does_not_hold_is_said_with_counts(audio: Path, tmp_path: 
     assert "white space in the texts of 3 utterances became single spaces" in notes
 
 
+def test_cut_utterances_beside_a_table_take_the_place_of_nobodys_file(
+    audio: Path, tmp_path: Path
+) -> None:
+    parts = [
+        Utterance(id=f"u{n}", audio_filepath=audio / "drei.wav", offset=n, duration=1.0, text="a")
+        for n in range(3)
+    ]
+    table, notes = tmp_path / "c.csv", list[str]()
+    for _ in range(2):  # its own files may be written again
+        export_corpus(parts, "coqui", table, notes.append)
+    (tmp_path / "c-audio/u3.wav").write_bytes(b"a stranger's")
+    with pytest.raises(AsrError, match=r"u3\.wav"):
+        export_corpus([*parts, replace(parts[0], id="u3")], "coqui", table, notes.append)
+    assert (tmp_path / "c-audio/u3.wav").read_bytes() == b"a stranger's"
+
+
 def test_ids_that_are_no_names_get_names_that_differ() -> None:
     ids = [".", "..", "a/b", "a%2Fb", "/a", "a//b", "", "%", "%2E", "a\nb", ".a", "a/../b", "ä"]
     stems = [file_stem(utterance_id) for utterance_id in ids]
