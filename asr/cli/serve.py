@@ -79,7 +79,7 @@ def serve(
     with ExitStack() as stack:
         # What is quickly found to be wrong comes before models, which take their time.
         stretches = server.review.read_stretches(review) if review else []
-        sentences = server.prompts.read_sentences(prompts) if prompts else []
+        sentences = server.prompts.read_prompts(prompts) if prompts else []
         if review or prompts:
             place = reviewed or Path(review or prompts or "").with_name(_REVIEWED)
             journal = stack.enter_context(closing(server.journal.Journal(place)))

@@ -157,7 +157,7 @@ class PromptDesk:
             raise
 
 
-def read_sentences(path: Path) -> list[str]:
+def read_prompts(path: Path) -> list[str]:
     """The sentences of a file, a line each.
 
     Raises:

@@ -245,11 +245,11 @@ def test_sentences_are_recorded_by_several_people(
     tones: Any, serving: Serve, tmp_path: Path
 ) -> None:
     from asr.server.journal import Journal
-    from asr.server.prompts import PromptDesk, read_sentences
+    from asr.server.prompts import PromptDesk, read_prompts
 
     (tmp_path / "sentences.txt").write_text("la mi\n\nmi  mi\nla mi\n<b>la</b>\n", encoding="utf-8")
     journal = Journal(tmp_path / "reviewed.jsonl")
-    sentences = read_sentences(tmp_path / "sentences.txt")
+    sentences = read_prompts(tmp_path / "sentences.txt")
     desk = PromptDesk(sentences, journal, tones.recognizer.tokens)
     samples = (3000 * np.sin(np.arange(24_000) / 20)).astype(np.int16)
     sound = io.BytesIO()
