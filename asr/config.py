@@ -343,6 +343,9 @@ class SpottingConfig(Settings):
     """An hour, of all keywords together, for which they were tuned."""
 
 
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class ConfidenceConfig(Settings):
     """How sure words are, fitted on a dev set: the weights of a logistic regression."""
 
@@ -350,6 +353,15 @@ class ConfidenceConfig(Settings):
     weights: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
     """Of a word's mean and least log-probability of its tokens, the mean entropy of its steps (all
     in nats), and the logarithm of the number of its tokens."""
+    curve: tuple[tuple[_Share, _Share], ...] = ()
+    """Points, in order, between which what the regression says is led to how often it is right;
+    none leaves it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "ConfidenceConfig":
+        if list(self.curve) != sorted(self.curve):
+            raise ValueError("curve: points are expected in order")
+        return self
 
 
 class DecodingConfig(Settings):

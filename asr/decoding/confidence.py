@@ -2,10 +2,13 @@
 
 A network's probabilities say little about how often it is right: trained to the end it is too sure,
 and a language model knows words that it finds improbable. The map is a logistic regression from
-what the network says where the word is to whether the word is right.
+what the network says where the word is to whether the word is right, and, of many words, a curve
+from that to how often it is.
 
 Source:
-    Platt, Probabilistic outputs for support vector machines, 1999 (a fitted sigmoid).
+    Platt, Probabilistic outputs for support vector machines, 1999 (a fitted sigmoid). Zadrozny and
+    Elkan, Transforming classifier scores into accurate multiclass probability estimates, 2002 (an
+    isotonic curve).
 
 Dimension names: step (model outputs in time), token (the token table), kind (of evidence).
 """
@@ -43,7 +46,11 @@ def word_evidence(spans: Sequence[TokenSpan], log_probs: NDArray[np.float32]) ->
 def fitted_confidence(evidence: Sequence[float], config: ConfidenceConfig) -> float:
     """Probability that a word is right."""
     value = config.bias + sum(w * e for w, e in zip(config.weights, evidence, strict=True))
-    return 1 / (1 + math.exp(-max(-60.0, min(60.0, value))))
+    chance = 1 / (1 + math.exp(-max(-60.0, min(60.0, value))))
+    if not config.curve:
+        return chance
+    places, heights = np.array(config.curve).T
+    return float(np.interp(chance, places, heights))
 
 
 def _logs(spans: Sequence[TokenSpan]) -> NDArray[np.float64]:

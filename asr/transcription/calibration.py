@@ -1,8 +1,9 @@
 """What confidences mean, fitted on a dev set: from evidence to how often a word is right."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from asr.transcription.transcript import word_spans
 
 MIN_WORDS = 200
 """Fewer say too little; nothing is fitted to them."""
+_MIN_FOR_A_CURVE = 1000  # words
 _MIN_OF_A_KIND = 5  # right words, and wrong ones
 _RIDGE = 1.0  # weight of the squares of weights, where evidence has a deviation of 1
 _NUM_ROUNDS = 50
@@ -125,19 +127,17 @@ def fit_confidence(words: Words) -> Fit:
             summary=f"confidences are not fitted: {num_words - num_right} of {num_words} words "
             f"are wrong, and {_MIN_OF_A_KIND} right and wrong ones are needed",
         )
-    halves = np.arange(num_words) % 2 == 0
-    fitted = np.empty(num_words)
-    for half in (halves, ~halves):
-        fitted[half] = predict(words.take(half), _regress(words.take(~half)))
-    before = calibration.measure_calibration(words.means.tolist(), words.right.tolist())
-    after = calibration.measure_calibration(fitted.tolist(), words.right.tolist())
-    assert before is not None
-    assert after is not None
+    before = _measure(words.means, words)
+    after, fit, kind = _measure(_crossed(words, _regress), words), _regress, ""
+    if num_words >= _MIN_FOR_A_CURVE:
+        curved = _measure(_crossed(words, _regress_and_bend), words)
+        if curved[1] > after[1]:
+            after, fit, kind = curved, _regress_and_bend, ", by an isotonic curve"
     return Fit(
-        config=_regress(words),
-        summary=f"confidences fitted on {num_words} words: expected calibration error "
-        f"{after.expected_error:.3f} (before {before.expected_error:.3f}), normalized cross "
-        f"entropy {after.cross_entropy:.2f} (before {before.cross_entropy:.2f}); each half by the "
+        config=fit(words),
+        summary=f"confidences fitted on {num_words} words{kind}: expected calibration error "
+        f"{after[0]:.3f} (before {before[0]:.3f}), normalized cross "
+        f"entropy {after[1]:.2f} (before {before[1]:.2f}); each half by the "
         "map of the other",
     )
 
@@ -146,6 +146,58 @@ def predict(words: Words, config: ConfidenceConfig) -> NDArray[np.float64]:
     """Confidences by a map, [word]."""
     rows = words.evidence.tolist()
     return np.array([confidence.fitted_confidence(row, config) for row in rows])
+
+
+def _crossed(words: Words, fit: Callable[[Words], ConfidenceConfig]) -> NDArray[np.float64]:
+    """Confidences of each half by the map of the other, [word]."""
+    halves = np.arange(len(words.right)) % 2 == 0
+    fitted = np.empty(len(words.right))
+    for half in (halves, ~halves):
+        fitted[half] = predict(words.take(half), fit(words.take(~half)))
+    return fitted
+
+
+def _measure(confidences: NDArray[np.float64], words: Words) -> tuple[float, float]:
+    """Expected calibration error and normalized cross entropy."""
+    measured = calibration.measure_calibration(confidences.tolist(), words.right.tolist())
+    # Words of both kinds have one.
+    assert measured is not None
+    assert measured.cross_entropy is not None
+    return measured.expected_error, measured.cross_entropy
+
+
+def _regress_and_bend(words: Words) -> ConfidenceConfig:
+    """The regression, and the curve that rises with it and is nearest to the truth.
+
+    Truth is nowhere quite sure, as in `_regress`.
+    """
+    config = _regress(words)
+    chances = predict(words, config)
+    order = np.argsort(chances, kind="stable")
+    sure = 1 / (len(order) + 2)
+    curve = []
+    for first, last, share in pool_violators(words.right[order]):
+        height = float(np.clip(share, sure, 1 - sure))
+        curve += [(float(chances[order[place]]), height) for place in (first, last - 1)]
+    return config.model_copy(update={"curve": tuple(dict.fromkeys(curve))})
+
+
+def pool_violators(values: NDArray[Any]) -> list[tuple[int, int, float]]:
+    """The rising sequence that is nearest to one in least squares: from, to and mean of each level.
+
+    Source:
+        Barlow, Bartholomew, Bremner and Brunk, Statistical inference under order restrictions,
+        1972 (pool adjacent violators).
+    """
+    levels: list[tuple[int, int, float]] = []
+    for place, value in enumerate(values.tolist()):
+        first, last, mean = place, place + 1, float(value)
+        while levels and levels[-1][2] >= mean:
+            start, middle, other = levels.pop()
+            mean = (other * (middle - start) + mean * (last - first)) / (last - start)
+            first = start
+        levels.append((first, last, mean))
+    return levels
 
 
 def _regress(words: Words) -> ConfidenceConfig:

@@ -167,7 +167,9 @@ def test_words_times_and_confidences_are_those_of_python(
     log_probs = (scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))).astype("<f4")
     (scripts / "scores.f32").write_bytes(log_probs.tobytes())
     tokens = TokenTable(symbols)
-    calibration = ConfidenceConfig(bias=1.0, weights=(0.5, 0.1, -0.7, 0.2)) if fitted else None
+    curve = ((0.3, 0.1), (0.5, 0.1), (0.6, 0.45), (0.7, 0.8))
+    map_ = ConfidenceConfig(bias=1.0, weights=(0.5, 0.1, -0.7, 0.2), curve=curve)
+    calibration = map_ if fitted else None
     model = {
         "sampleRate": 16000, "stepSeconds": STEP, "shortest": 400, "symbols": symbols,
         "separator": tokens.separator, "isPhones": False,

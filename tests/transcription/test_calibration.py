@@ -16,8 +16,16 @@ from asr.corpus import Utterance, write_manifest
 from asr.decoding import TokenSpan, align, confidence, options
 from asr.recipe.stage import Work
 from asr.recipe.standard import model_stages, score_set
+from asr.scoring.calibration import measure_calibration
 from asr.transcription import Recognizer
-from asr.transcription.calibration import Words, _regress, calibrate, fit_confidence, predict
+from asr.transcription.calibration import (
+    Words,
+    _regress,
+    calibrate,
+    fit_confidence,
+    pool_violators,
+    predict,
+)
 from tests.tones import CONFIG, write_corpus
 
 
@@ -45,6 +53,66 @@ def test_the_regression_is_scikit_learns() -> None:
     np.testing.assert_allclose(
         predict(words, config), theirs.predict_proba(scaled)[:, 1], atol=1e-6
     )
+
+
+def test_a_curve_is_scipys() -> None:
+    optimize = pytest.importorskip("scipy.optimize")
+    rng = np.random.default_rng(4)
+    for values in (rng.uniform(size=300) < 0.5, np.linspace(1, 0, 9), rng.normal(size=50)):
+        levels = pool_violators(values)
+        shares = np.concatenate([np.full(last - first, share) for first, last, share in levels])
+        theirs = optimize.isotonic_regression(np.asarray(values, float)).x
+        np.testing.assert_allclose(shares, theirs, atol=1e-12)
+
+
+def bent_words(num_words: int) -> Words:
+    """Words that are right as often as no logistic regression says: hardly more than by half."""
+    rng = np.random.default_rng(6)
+    evidence = rng.normal([-1.0, -2.0, 0.5, 1.0], [0.5, 1.0, 0.2, 0.7], size=(num_words, 4))
+    value = 2 * evidence @ [1.5, 0.5, -2.0, 0.3]
+    chance = np.where(value > np.median(value), 0.6, 0.05)
+    return Words(
+        evidence=evidence,
+        means=np.exp(np.minimum(evidence[:, 0], 0)),
+        right=rng.uniform(size=num_words) < chance,
+    )
+
+
+def test_many_words_have_a_curve_where_it_is_better() -> None:
+    words = bent_words(4000)
+    fit = fit_confidence(words)
+    assert fit.config is not None
+    assert "by an isotonic curve" in fit.summary
+    assert fit.config.curve == tuple(sorted(fit.config.curve))
+    confidences = predict(words, fit.config)
+    plain = predict(words, fit.config.model_copy(update={"curve": ()}))
+    assert (np.diff(confidences[np.argsort(plain)]) >= 0).all()
+    assert 0 < confidences.min() < confidences.max() < 1
+    fresh = bent_words(6000).take(np.arange(6000) >= 4000)
+    others = predict(fresh, fit.config)
+    assert abs(others[others > 0.4].mean() - fresh.right[others > 0.4].mean()) < 0.05
+    assert calibration_error(others, fresh) < 0.5 * calibration_error(
+        predict(fresh, fit.config.model_copy(update={"curve": ()})), fresh
+    )
+
+
+def calibration_error(confidences: np.ndarray, words: Words) -> float:
+    measured = measure_calibration(confidences.tolist(), words.right.tolist())
+    assert measured is not None
+    return measured.expected_error
+
+
+def test_a_curve_needs_a_thousand_words_and_to_be_better() -> None:
+    for words in (bent_words(999), draw()):
+        fit = fit_confidence(words)
+        assert fit.config is not None
+        assert not fit.config.curve
+        assert "curve" not in fit.summary
+
+
+def test_a_curve_without_order_is_refused() -> None:
+    with pytest.raises(ValueError, match="points are expected in order"):
+        ConfidenceConfig(bias=0.0, weights=(1.0, 0.0, 0.0, 0.0), curve=((0.5, 0.2), (0.1, 0.3)))
 
 
 def test_evidence_that_does_not_vary_and_truth_without_doubt_are_no_fault() -> None:

@@ -38,9 +38,19 @@ function word(spans, logProbs, width, map) {
     }
     const evidence = [mean, Math.min(...logs), entropy / (last - first), Math.log(logs.length)];
     const value = evidence.reduce((total, item, i) => total + item * map.weights[i], map.bias);
-    confidence = 1 / (1 + Math.exp(-Math.max(-60, Math.min(60, value))));
+    confidence = bent(1 / (1 + Math.exp(-Math.max(-60, Math.min(60, value)))), map.curve);
   }
   return { text: spans.map((span) => span.symbol).join(""), first, last, confidence };
+}
+
+/** What a curve of points makes of a number: between two of them a straight line. */
+function bent(value, curve) {
+  if (!curve?.length) return value;
+  const after = curve.findIndex(([place]) => place > value);
+  if (after === 0) return curve[0][1];
+  if (after < 0) return curve.at(-1)[1];
+  const [[left, low], [right, high]] = [curve[after - 1], curve[after]];
+  return low + ((high - low) * (value - left)) / (right - left);
 }
 
 /** The most probable token of each step. */
