@@ -1,4 +1,4 @@
-"""The pages and their parts, which stand in `asr/assets/serve` and are served as they are."""
+"""The pages and their parts, which stand in `asr/assets/serve`; pages share a head."""
 
 from functools import cache
 from importlib.resources import files
@@ -6,6 +6,7 @@ from importlib.resources import files
 from starlette.requests import Request
 from starlette.responses import Response
 
+from asr import page
 from asr.errors import printable
 from asr.server.replies import Refusal
 
@@ -19,10 +20,13 @@ def page_parts() -> dict[str, tuple[str, str]]:
     """The text and media type of each file of the page, by name."""
     assets = files("asr") / "assets"
     parts = [*(assets / "serve").iterdir(), *(assets / name for name in _SHARED)]
-    return {
-        part.name: (part.read_text(encoding="utf-8"), _TYPES[part.name.rpartition(".")[2]])
+    texts = {
+        part.name: page.render_text(f"serve/{part.name}")
+        if part.name.endswith(".html")
+        else part.read_text(encoding="utf-8")
         for part in parts
     }
+    return {name: (text, _TYPES[name.rpartition(".")[2]]) for name, text in texts.items()}
 
 
 async def show_page(request: Request) -> Response:
