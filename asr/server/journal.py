@@ -43,7 +43,8 @@ class Journal:
         self._rows: dict[str, list[JournalRow]] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
+            self._is_new = not path.exists()
+            if not self._is_new:
                 check_regular(path)
             self._file = self._open()
             try:
@@ -96,12 +97,16 @@ class Journal:
             self._rows = {**rest, subject: marked}
 
     def close(self) -> None:
-        """Let another program have it."""
+        """Let another program have it; where nothing was decided, no empty file is left."""
         with self._lock:
             if not self._file.closed and self._rows:
                 with contextlib.suppress(OSError, Refusal):
                     if not self._is_there():
                         self._write_all(self._rows)
+            elif not self._file.closed and self._is_new:
+                with contextlib.suppress(OSError, Refusal):
+                    if self._is_there():
+                        self.path.unlink()
             self._file.close()
 
     def _open(self) -> io.FileIO:

@@ -163,3 +163,15 @@ def test_a_full_disk_loses_only_what_was_not_taken(tmp_path: Path) -> None:
     journal.put("b", [row("b", "mi")])
     journal.close()
     assert texts(path) == ["la", "mi"]
+
+
+def test_a_server_that_took_no_decision_leaves_no_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "reviewed.jsonl"
+    Journal(path).close()
+    assert not path.exists()
+    path.touch()
+    Journal(path).close()
+    assert path.exists()
+    write(path, "one")
+    Journal(path).close()
+    assert texts(path) == ["la"]

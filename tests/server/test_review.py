@@ -100,6 +100,7 @@ def test_corrections_become_a_manifest_that_training_takes(
     assert [u.audio_filepath for u in utterances] == [u.audio_filepath for u in speech[:4]]
     notes: list[str] = []
     assert list(import_corpus(path, "auto", notes.append)) == utterances  # as asr init reads it
+    assert not notes
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     decisions = [row["decision"] for row in rows]
     assert decisions == ["corrected", "confirmed", "unclear", "skipped"]

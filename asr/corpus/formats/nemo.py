@@ -21,6 +21,19 @@ from asr.text import UniqueIds, read_lines
 _KEYS = frozenset(("id", "audio_filepath", "duration", "text", "speaker", "offset"))
 _OTHER_KEYS = frozenset(("text_filepath", "pred_text", "audio_filename"))
 _CERTAINTIES = frozenset(("score", "doubtful", "confidence"))
+# Of what people decide by `asr serve --review` and `--prompts`.
+_DECISIONS = frozenset(
+    (
+        "decision",
+        "before",
+        "before_offset",
+        "before_duration",
+        "when",
+        "reviewer",
+        "stretch",
+        "part",
+    )
+)
 
 
 def read_nemo(path: Path, report: Report) -> Iterator[Utterance]:
@@ -41,7 +54,11 @@ def read_nemo(path: Path, report: Report) -> Iterator[Utterance]:
         if not audio:
             raise DataError(f"{where}: key audio_filepath is missing")
         unknown.update(
-            row.keys() - _KEYS - _OTHER_KEYS - (_CERTAINTIES if "id" in row else frozenset())
+            row.keys()
+            - _KEYS
+            - _OTHER_KEYS
+            - (_CERTAINTIES if "id" in row else frozenset())
+            - (_DECISIONS if "decision" in row else frozenset())
         )
         offset = seconds_value(row, "offset", where, default=0.0)
         if row.get("duration") is None and "duration" in row:
