@@ -14,6 +14,7 @@ Dimension names: frame (of cepstra), coefficient, state.
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ _RANGE = 9.0  # nats below the loud frames, to which quieter ones are raised
 _ROUNDS = 4
 _STATES = 2  # of a token
 _REACH = 40  # frames around its place, within which a token is looked for
+_BLOCK_STATES = 40  # whose likelihoods are computed together, in the frames around them
 _SILENCE_PENALTY = 2.0  # nats a frame, against taking weak consonants for silence
 _PRIOR_FRAMES = (
     5.0  # of what is behind a Gaussian: of a token all frames, of one in context its own
@@ -247,6 +249,7 @@ class _Gaussians:
         self._general = cepstra.mean(axis=0), cepstra.var(axis=0) + 1e-12
         self._by_state = False
         self._sums: dict[tuple[int, ...], tuple[int, Cepstra, Cepstra]] = {}
+        self._gaussians: dict[tuple[tuple[int, ...], ...], tuple[Cepstra, Cepstra]] = {}
 
     def estimate(
         self, chains: Sequence[_Chain], paths: Sequence[NDArray[np.int64]], *, by_state: bool
@@ -258,9 +261,12 @@ class _Gaussians:
         """
         self._by_state = by_state
         self._sums = {}
+        self._gaussians = {}
         for chain, path in zip(chains, paths, strict=True):
-            for state in np.unique(path):
-                frames = chain.cepstra[path == state]
+            order = np.argsort(path, kind="stable")
+            states, firsts = np.unique(path[order], return_index=True)
+            parts = np.split(chain.cepstra[order], firsts[1:])
+            for state, frames in zip(states, parts, strict=True):
                 for key in self._keys(chain, state):
                     count, total, squares = self._sums.get(key, (0, 0.0, 0.0))
                     self._sums[key] = (
@@ -271,20 +277,32 @@ class _Gaussians:
 
     def scores(self, chain: _Chain) -> Cepstra:
         """Log-likelihoods [frame, state]; minus infinity far from a token's place."""
-        gaussians = [self._gaussian(self._keys(chain, s)) for s in range(len(chain.numbers))]
+        silent = chain.numbers < 0
+        scores = np.full((len(chain.cepstra), len(silent)), -np.inf)
+        silence = self._likelihoods(chain, slice(None), np.flatnonzero(silent)[:1])
+        scores[:, silent] = silence - _SILENCE_PENALTY
+        spoken = np.flatnonzero(~silent)
+        for first in range(0, len(spoken), _BLOCK_STATES):
+            states = spoken[first : first + _BLOCK_STATES]
+            places = chain.places[states]
+            begin = max(0, math.ceil(places.min() - _REACH))
+            end = min(len(scores), math.floor(places.max() + _REACH) + 1)
+            near = np.abs(np.arange(begin, end)[:, None] - places) <= _REACH
+            values = self._likelihoods(chain, slice(begin, end), states)
+            scores[begin:end, states] = np.where(near, values, -np.inf)
+        return scores
+
+    def _likelihoods(self, chain: _Chain, frames: slice, states: NDArray[np.int64]) -> Cepstra:
+        """Logarithms, of some frames and states, [frame, state]."""
+        gaussians = [self._gaussian(self._keys(chain, int(state))) for state in states]
         means = np.stack([mean for mean, _ in gaussians])
         precisions = 1 / np.stack([variance for _, variance in gaussians])
         constants = (np.square(means) * precisions - np.log(precisions)).sum(axis=1)
-        scores = -0.5 * (
-            np.square(chain.cepstra) @ precisions.T
-            - 2 * chain.cepstra @ (means * precisions).T
-            + constants
+        cepstra = chain.cepstra[frames]
+        likelihoods: Cepstra = -0.5 * (
+            np.square(cepstra) @ precisions.T - 2 * cepstra @ (means * precisions).T + constants
         )
-        silent = chain.numbers < 0
-        scores[:, silent] -= _SILENCE_PENALTY
-        distances = np.abs(np.arange(len(scores))[:, None] - chain.places)
-        reachable: Cepstra = np.where((distances > _REACH) & ~silent, -np.inf, scores)
-        return reachable
+        return likelihoods
 
     def _keys(self, chain: _Chain, state: int) -> tuple[tuple[int, ...], ...]:
         """Of the sums that a state's frames count for, the most special first."""
@@ -295,6 +313,11 @@ class _Gaussians:
         return (token, int(chain.previous[state]), part), (token,)
 
     def _gaussian(self, keys: tuple[tuple[int, ...], ...]) -> tuple[Cepstra, Cepstra]:
+        if keys not in self._gaussians:
+            self._gaussians[keys] = self._make_gaussian(keys)
+        return self._gaussians[keys]
+
+    def _make_gaussian(self, keys: tuple[tuple[int, ...], ...]) -> tuple[Cepstra, Cepstra]:
         mean, variance = self._general
         least = _LEAST_VARIANCE * variance
         for key in reversed(keys):
