@@ -43,6 +43,10 @@ class ModelError(AsrError):
     """A model folder that cannot be used."""
 
 
+class WholeUtterancesError(ModelError):
+    """A model that cannot hear audio as it arrives."""
+
+
 class TrainingError(AsrError):
     """A training run that cannot go on."""
 

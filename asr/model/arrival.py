@@ -1,7 +1,7 @@
 """Which networks can hear audio as it arrives, and how far they look ahead; no torch."""
 
 from asr.config import EncoderConfig, FeatureConfig
-from asr.errors import ModelError
+from asr.errors import WholeUtterancesError
 
 _DELTA_CONTEXT = 2  # frames on either side, for each order; see `asr.model.features`
 _STREAMED = ("none", "global", "running")
@@ -11,15 +11,15 @@ def check_arrival(features: FeatureConfig, encoder: EncoderConfig) -> None:
     """See that nothing needs the whole utterance.
 
     Raises:
-        ModelError: the encoder or the normalization does.
+        WholeUtterancesError: the encoder or the normalization does.
     """
     if encoder.bidirectional:
-        raise ModelError(
+        raise WholeUtterancesError(
             "live transcription needs a model with one direction; this one has two "
             "(encoder.bidirectional)"
         )
     if features.normalization not in _STREAMED:
-        raise ModelError(
+        raise WholeUtterancesError(
             f"live transcription needs features.normalization running, global or none; this "
             f"model's is {features.normalization}, which looks at whole utterances"
         )

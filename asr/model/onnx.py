@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from asr.batches import padded
 from asr.config import Config
-from asr.errors import DataError, ModelError
+from asr.errors import DataError, ModelError, WholeUtterancesError
 from asr.files import read_file
 from asr.model.arrival import check_arrival, least_samples, lookahead
 from asr.model.operators import check_operators
@@ -107,14 +107,14 @@ class OnnxNetwork:
         """For an utterance that arrives in pieces.
 
         Raises:
-            ModelError: the network needs whole utterances, or its file for pieces is missing or
-                damaged.
+            WholeUtterancesError: the network needs them, or its file for pieces is missing.
+            ModelError: that file is damaged.
         """
         check_arrival(self._config.features, self._config.encoder)
         if self._step is None:
             path = self._folder / STEP
             if not path.exists():
-                raise ModelError(
+                raise WholeUtterancesError(
                     f"{path}: is missing, as in folders of an older version; export the model "
                     "again for live transcription"
                 )

@@ -92,11 +92,16 @@ def load_models(
 def serve_model(
     name: str, recognizer: Recognizer, count_batch: Callable[[int], None] = lambda _: None
 ) -> ServedModel:
-    """A model that is in memory, ready for many users."""
+    """A model that is in memory, ready for many users.
+
+    Raises:
+        ModelError: it is exported, and what it hears live with is damaged.
+    """
     rate = recognizer.config.features.sample_rate
     # What a first utterance brings along (Numba compiles the search) is not for the first user.
     noise = np.random.default_rng(0).normal(0.0, 0.01, rate)
     recognizer.transcribe(noise, sample_rate=rate)
+    recognizer.listen()
     shared = recognizer.with_network(lambda network: SharedNetwork(network, rate, count_batch))
     return ServedModel(name=name, recognizer=shared, loaded=int(time.time()))
 

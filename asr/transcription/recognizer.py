@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from asr.config import DecodingConfig
 from asr.corpus import Utterance
 from asr.decoding import Decoder, DecodingOptions, read_decoder
-from asr.errors import AsrError, AudioError, ModelError
+from asr.errors import AsrError, AudioError, WholeUtterancesError
 from asr.model import InferenceNetwork, LoadedModel, locate_model, open_network, read_model
 from asr.text import normalize
 from asr.transcription.live import ENDPOINT_SECONDS, LiveSteps, LiveStream
@@ -275,10 +275,13 @@ class Recognizer:
         """As `stream`, for any model: one that needs whole utterances reads some of them again.
 
         Its text ends late, and is then what `transcribe` gives of all audio.
+
+        Raises:
+            ModelError: an exported model whose file for this is damaged.
         """
         try:
             return self.stream(sample_rate=sample_rate, endpoint_seconds=endpoint_seconds)
-        except ModelError:
+        except WholeUtterancesError:
             return RereadStream(
                 self._network,
                 self.config,

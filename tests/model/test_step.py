@@ -20,7 +20,10 @@ from asr.model.export import export_model
 from asr.model.folder import WEIGHTS, write_model
 from asr.model.network import Network, write_weights
 from asr.model.onnx import STEP, OnnxStream, StepGraph
+from asr.server import load_models
 from asr.text.tokens import build_tokens
+from asr.transcription import Recognizer
+from asr.transcription.rereading import RereadStream
 from tests.tones import RATE
 
 # Of features and of the encoder.
@@ -264,3 +267,14 @@ def test_folders_of_older_versions_go_on_reading_files(exported: Path, tmp_path:
     assert len(network.log_probs([np.zeros(4000, np.float32)])[0])
     with pytest.raises(ModelError, match="export the model again"):
         network.stream()
+    assert isinstance(Recognizer.load(folder).listen(), RereadStream)
+
+
+def test_a_damaged_step_is_not_gone_around(exported: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path / "damaged"))
+    content = (folder / STEP).read_bytes()
+    (folder / STEP).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ModelError, match=r"step\.onnx"):
+        Recognizer.load(folder).listen()
+    with pytest.raises(ModelError, match=r"step\.onnx"):
+        load_models([str(folder)])
