@@ -395,6 +395,9 @@ class Gated:
         assert self.gate.wait(30)
         return self.network.log_probs(inputs, statistics)
 
+    def stream(self) -> Any:
+        return self.network.stream()
+
 
 def test_what_32_users_ask_at_once_is_heard_in_one_batch(
     tone_run: Path, serving: Serve, speech: list[Utterance], expected: list[Transcript]
