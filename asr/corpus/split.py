@@ -23,6 +23,37 @@ SplitUnit = Literal["speaker", "recording", "text", "utterance"]
 _NUM_NAMED = 3  # utterances that an error names
 
 
+def first_minutes(utterances: Sequence[Utterance], minutes: float, seed: int) -> list[Utterance]:
+    """So much of them, in their order, drawn so that fewer minutes are part of more.
+
+    Those that bring a character which no other before them has come first: what is to be scored
+    has them too.
+
+    Raises:
+        DataError: there are no more than that, or the first is longer.
+    """
+    total = sum(utterance.duration for utterance in utterances) / 60
+    if minutes > total:
+        raise DataError(f"corpus.train_minutes: {minutes:g}, and there are {total:.1f} to train on")
+    drawn = np.random.default_rng(seed).permutation(len(utterances)).tolist()
+    characters: set[str] = set()
+    news: list[int] = []
+    for place in drawn:
+        if not set(utterances[place].text or "") <= characters:
+            characters |= set(utterances[place].text or "")
+            news.append(place)
+    chosen: set[int] = set()
+    seconds = 0.0
+    for place in dict.fromkeys(news + drawn):
+        seconds += utterances[place].duration
+        if seconds > 60 * minutes:
+            break
+        chosen.add(place)
+    if not chosen:
+        raise DataError(f"corpus.train_minutes: {minutes:g}, and the first utterance is longer")
+    return [utterance for place, utterance in enumerate(utterances) if place in chosen]
+
+
 def unit_of(utterance: Utterance, unit: SplitUnit) -> str:
     """The name of the unit that an utterance belongs to."""
     if unit == "speaker":

@@ -96,43 +96,14 @@ def divide(
             f"{', '.join(map(repr, sorted(missing)))}: too rare to be learnt"
         )
     if config.train_minutes is not None:
-        splits["train"] = _first_minutes(splits["train"], config.train_minutes, config.seed)
+        splits["train"] = corpus_split.first_minutes(
+            splits["train"], config.train_minutes, config.seed
+        )
     for name, part in splits.items():
         hours = sum(utterance.duration for utterance in part) / 3600
         num_units = len({corpus_split.unit_of(utterance, unit) for utterance in part})
         report(f"{name}: {len(part)} utterances, {hours:.2f} hours, {num_units} {unit}s")
     return splits
-
-
-def _first_minutes(utterances: list[Utterance], minutes: float, seed: int) -> list[Utterance]:
-    """So much of them, in their order, drawn so that fewer minutes are part of more.
-
-    Those that bring a character which no other before them has come first: what is to be scored
-    has them too.
-
-    Raises:
-        DataError: there are no more than that, or the first is longer.
-    """
-    total = sum(utterance.duration for utterance in utterances) / 60
-    if minutes > total:
-        raise DataError(f"corpus.train_minutes: {minutes:g}, and there are {total:.1f} to train on")
-    drawn = np.random.default_rng(seed).permutation(len(utterances)).tolist()
-    characters: set[str] = set()
-    news: list[int] = []
-    for place in drawn:
-        if not _characters([utterances[place]]) <= characters:
-            characters |= _characters([utterances[place]])
-            news.append(place)
-    chosen: set[int] = set()
-    seconds = 0.0
-    for place in dict.fromkeys(news + drawn):
-        seconds += utterances[place].duration
-        if seconds > 60 * minutes:
-            break
-        chosen.add(place)
-    if not chosen:
-        raise DataError(f"corpus.train_minutes: {minutes:g}, and the first utterance is longer")
-    return [utterance for place, utterance in enumerate(utterances) if place in chosen]
 
 
 def prepare_sentences(path: Path, folder: Path, config: SentencesConfig, language: str) -> None:

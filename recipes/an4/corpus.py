@@ -34,6 +34,7 @@ from pydantic import Field
 from asr.config import Settings
 from asr.corpus import Utterance, write_manifest
 from asr.corpus import download as archive
+from asr.corpus import split as corpus_split
 from asr.errors import DataError
 from asr.files import open_atomic, replace_folder
 
@@ -56,7 +57,10 @@ class Corpus(Settings):
     num_dev_speakers: int = Field(7, ge=1, le=40)
     """Training speakers whose utterances are the dev set."""
     seed: int = Field(1, ge=0)
-    """Of the draw of dev speakers."""
+    """Of the draw of dev speakers, and of the minutes."""
+    train_minutes: float | None = Field(None, gt=0)
+    """So much of the training set is kept, any utterances of it: what a tenth of the transcripts is
+    worth."""
 
 
 def download(target: Path) -> None:
@@ -100,6 +104,8 @@ def prepare(source: Path, folder: Path, corpus: Corpus) -> None:
     dev_speakers = _draw_speakers(utterances["train"], corpus)
     train = [u for u in utterances["train"] if u.speaker not in dev_speakers]
     dev = [u for u in utterances["train"] if u.speaker in dev_speakers]
+    if corpus.train_minutes is not None:
+        train = corpus_split.first_minutes(train, corpus.train_minutes, corpus.seed)
     write_manifest(train, folder / "train.jsonl")
     write_manifest(dev, folder / "dev.jsonl")
     write_manifest(utterances["test"], folder / "test.jsonl")

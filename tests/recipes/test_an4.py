@@ -79,3 +79,19 @@ def test_a_lexicon_of_the_training_words_is_tuned_on_dev_without_training_again(
     words = {line.split()[0] for line in (work / "model" / "lexicon.txt").read_text().splitlines()}
     assert len(words) == 98
     assert "november" not in words
+
+
+def test_a_few_minutes_of_training_are_some_of_its_utterances_and_dev_stays(
+    work: Path, corpora: Path, tmp_path: Path
+) -> None:
+    arguments = ["run", str(ROOT / "recipes" / "an4"), "--corpus", str(corpora / "an4")]
+    arguments += ["--to", "prepare", "--set", "corpus.train_minutes=4"]
+    assert main([*arguments, "--work", str(tmp_path / "tenth")]) == 0
+    kept, every, dev, same = (
+        read_manifest(folder / "manifests" / f"{split}.jsonl")
+        for split in ("train", "dev")
+        for folder in (tmp_path / "tenth", work)
+    )
+    assert dev == same
+    assert [u for u in every if u.id in {each.id for each in kept}] == kept
+    assert 3.8 < sum(utterance.duration for utterance in kept) / 60 <= 4
