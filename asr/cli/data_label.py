@@ -12,7 +12,7 @@ import click
 from asr import corpus, model, text, transcription
 from asr.cli.terminal import put, report
 from asr.cli.transcription import complain, decoding_options, load_recognizer, stopped_by_sigterm
-from asr.errors import ModelError, printable
+from asr.errors import DataError, ModelError, printable
 from asr.files import open_atomic
 
 _FILE = click.Path(path_type=Path)
@@ -132,7 +132,10 @@ def _calibrate(
         return transcription.labelling.LabelCalibration()
     sources = [transcription.Source(utterance=u) for u in corpus.read_manifest(manifest)]
     with closing(transcription.Job(sources).run(teacher)) as results:
-        trials = transcription.labelling.try_teacher(results, clean)
+        try:
+            trials = transcription.labelling.try_teacher(results, clean)
+        except DataError as error:
+            raise DataError(f"{manifest}: {error}") from error
     calibration = transcription.labelling.calibrate_labels(trials)
     for line in transcription.labelling.describe_trials(trials, calibration, min_confidence):
         report(f"{manifest}: {line}")

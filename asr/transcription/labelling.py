@@ -103,6 +103,9 @@ def try_teacher(
 ) -> list[Trial]:
     """How right a teacher is on reviewed utterances.
 
+    Words are what spaces part; where no text has one, as in languages that are written so,
+    characters are taken for them.
+
     Args:
         results: what it hears in them.
         clean: is done to the texts of both before they are compared.
@@ -110,19 +113,25 @@ def try_teacher(
     Raises:
         DataError: an utterance has no text or cannot be read, or there is none.
     """
-    trials = []
+    pairs = []
+    confidences = []
     for source, transcript in results:
         if isinstance(transcript, Exception):
             raise DataError(f"{source.id}: {transcript}") from transcript
         if source.utterance.text is None:
             raise DataError(f"{source.id}: no text to compare with")
-        reference, heard = (
-            _units(normalize(clean(text))) for text in (source.utterance.text, transcript.text)
-        )
+        texts = (source.utterance.text, transcript.text)
+        pairs.append([normalize(clean(text)) for text in texts])
+        confidences.append(mean_confidence(transcript.words))
+    # Of all texts together: a single word has no space in any language.
+    is_spaced = any(" " in text for pair in pairs for text in pair)
+    trials = []
+    for pair, confidence in zip(pairs, confidences, strict=True):
+        reference, heard = (text.split() if is_spaced else list(text) for text in pair)
         counts = count_errors(reference, heard)
         total = len(reference) + counts.insertions
         if total and heard:
-            share, confidence = counts.correct / total, mean_confidence(transcript.words)
+            share = counts.correct / total
             trials.append(Trial(confidence=confidence, share=share, num_words=total))
     if not trials:
         raise DataError("no utterance in which a word is heard, to compare with")
@@ -254,11 +263,6 @@ def _stretches(whole: Utterance, groups: Sequence[Sequence[Word]]) -> Iterator[U
         name = f"{whole.id}-{round(1000 * start):07d}-{round(1000 * stop):07d}"
         yield replace(whole, id=name, offset=whole.offset + start, duration=stop - start)
         last = end
-
-
-def _units(text: str) -> list[str]:
-    """Words, or characters where no spaces are written between them."""
-    return text.split() if " " in text else list(text)
 
 
 def _share(trials: Sequence[Trial]) -> float:

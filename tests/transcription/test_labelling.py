@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.cli import main
-from asr.corpus import read_manifest, write_manifest
+from asr.corpus import Utterance, read_manifest, write_manifest
 from asr.errors import AsrError, ModelError
 from asr.transcription import Recognizer, Source, Transcript, Word
 from asr.transcription.labelling import (
@@ -25,6 +25,7 @@ from asr.transcription.labelling import (
     describe_trials,
     fit_calibration,
     make_labels,
+    try_teacher,
 )
 from asr.transcription.teachers import open_teacher
 from tests import tones
@@ -76,6 +77,21 @@ def test_a_calibration_finds_how_sure_a_teacher_may_be() -> None:
     # A word that was never wrong makes nobody certain, and a few change little.
     assert fit_calibration([0.9], [1.0], [1.0]).apply(0.9) < 0.95
     assert 0 < learnt.apply(0.0) < learnt.apply(0.5) < learnt.apply(1.0) < 1
+
+
+def heard_as(reference: str, text: str) -> tuple[Source, Transcript]:
+    source = Source(utterance=Utterance(id="a", audio_filepath=Path("a.wav"), duration=1, text=reference))
+    words = [Word(text=word, start=0, end=1, confidence=0.5) for word in text.split()]
+    return source, Transcript(text=text, words=tuple(words), log_prob=0, duration=1)
+
+
+def test_words_are_compared_also_where_an_utterance_is_one() -> None:
+    results = [heard_as("five", "nine"), heard_as("go", "go on"), heard_as("one two", "one two")]
+    trials = try_teacher(results, str)
+    assert [(trial.share, trial.num_words) for trial in trials] == [(0, 1), (0.5, 2), (1, 2)]
+    # Without a space anywhere they are not told apart.
+    (trial,) = try_teacher([heard_as("今日は", "今日も")], str)
+    assert (trial.share, trial.num_words) == (pytest.approx(2 / 3), 3)
 
 
 def test_the_trials_say_what_the_labels_will_be_worth() -> None:
@@ -178,6 +194,10 @@ def test_what_has_a_text_is_not_labelled(
     captured = capsys.readouterr()
     assert "24 reviewed utterances: 100.0 % of the words right" in captured.err
     assert f"left out: 24 reviewed: see {output}.left_out.tsv" in captured.out
+    nothing = tmp_path / "nothing.jsonl"
+    nothing.touch()
+    assert main([*command[:-1], str(nothing)]) == 2
+    assert f"asr: {nothing}: no utterance in which a word is heard" in capsys.readouterr().err
 
 
 class FakeWhisper:
