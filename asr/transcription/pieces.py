@@ -165,7 +165,8 @@ def hop_powers(samples: Values, hop: int) -> NDArray[np.float64]:
 
 def smooth_levels(powers: NDArray[np.floating]) -> NDArray[np.float64]:
     """Levels in dB, [hop], over some hundredths of a second."""
-    smooth = np.convolve(powers, np.full(SMOOTHING, 1 / SMOOTHING), mode="same")
+    # Not mode="same", which gives more hops than there are where these are fewer than its window.
+    smooth = np.convolve(powers, np.full(SMOOTHING, 1 / SMOOTHING))[SMOOTHING // 2 :][: len(powers)]
     levels: NDArray[np.float64] = 10 * np.log10(smooth + 1e-10)
     return levels
 

@@ -220,6 +220,12 @@ def test_levels_are_the_same_in_portions(monkeypatch: pytest.MonkeyPatch) -> Non
     np.testing.assert_allclose(pauses._levels(powers), smooth_levels(powers), rtol=1e-5)
 
 
+@pytest.mark.parametrize("num_samples", [0, 81, 330, 1000])
+def test_a_moment_of_sound_has_no_pauses(num_samples: int) -> None:
+    quiet = Quiet([0.1 * np.ones(num_samples, np.float32)], 8000)
+    assert list(quiet.pauses(0, 0.1, 0.2)) == []
+
+
 SUBTITLES = """WEBVTT
 
 1
