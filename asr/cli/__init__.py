@@ -9,6 +9,7 @@ import difflib
 import functools
 import importlib
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -92,21 +93,26 @@ _VERBOSITY = (
 
 
 def _prepare(command: click.Command) -> None:
-    """Have a verb, and those below it, take -v and -q, and write over nothing that it reads."""
+    """Have a verb, and those below it, take -v and -q, and have its values checked."""
     if not set(_VERBOSITY) & set(command.params):
         command.params.extend(_VERBOSITY)
         if command.callback is not None:
-            command.callback = _sparing_inputs(command, command.callback)
+            command.callback = _checking_values(command, command.callback)
     if isinstance(command, click.Group):
         for verb in command.commands.values():
             _prepare(verb)
 
 
-def _sparing_inputs(command: click.Command, callback: Callable[..., Any]) -> Callable[..., Any]:
+def _checking_values(command: click.Command, callback: Callable[..., Any]) -> Callable[..., Any]:
+    """What writes over nothing that it reads, and takes for a number what is one."""
     outputs = {o.name: o.opts[0] for o in command.params if set(o.opts) & _OUTPUTS}
+    numbers = {o.name: o.opts[0] for o in command.params if isinstance(o.type, type(click.FLOAT))}
 
     @functools.wraps(callback)
     def checked(*arguments: Any, **values: Any) -> Any:
+        for name, option in numbers.items():
+            if values[name] is not None and math.isnan(values[name]):
+                raise click.UsageError(f"{option} {values[name]}: a number is expected")
         for name, option in outputs.items():
             if isinstance(values.get(name), Path):
                 inputs = (value for key, value in values.items() if key not in outputs)

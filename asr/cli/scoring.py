@@ -70,7 +70,7 @@ def score(
     """
     if output_dir is None and (len(formats) > 1 or "html" in formats):
         raise click.UsageError(f"--format {','.join(formats)} needs --output-dir")
-    if max_wer is not None and not max_wer >= 0:
+    if max_wer is not None and max_wer < 0:
         raise click.UsageError(f"--max-wer {max_wer} is not a percentage")
     normalize = None if normalizer == "none" else find_normalizer(normalizer)
     pair, speakers = _read(ref, hyp, utt2spk, allow_extra, gaps)

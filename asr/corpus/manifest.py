@@ -6,6 +6,7 @@ All that reads or writes a manifest, or lines of JSON like it, does it by this m
 import gzip
 import io
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,7 +57,9 @@ class Entry:
             DataError: it is no number.
         """
         value = self.row.get(key, 1.0)
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        # NaN fails this, too, and an integer that no float holds.
+        if not is_number or not abs(value) <= sys.float_info.max:
             raise DataError(f"{path}: {self.utterance.id}: {key} is no number")
         return float(value)
 

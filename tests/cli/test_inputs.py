@@ -42,3 +42,19 @@ def test_nothing_that_is_read_is_written_over(
     assert error.count("\n") == 1
     assert "is read as well; name another place" in error
     assert before == {path: path.read_bytes() for path in before}
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("data filter {m} --output {folder}/new.jsonl --min-score nan", "--min-score"),
+        ("data pick none {m} --output {folder}/new.jsonl --hours nan", "--hours"),
+        ("spot none {m} --keywords {folder}/text.txt --threshold NaN", "--threshold"),
+    ],
+)
+def test_nan_is_taken_for_no_number(
+    command: str, option: str, manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command.format(m=manifest, folder=manifest.parent).split()) == 2
+    assert capsys.readouterr().err == f"asr: {option} nan: a number is expected\n"
+    assert not (manifest.parent / "new.jsonl").exists()

@@ -79,7 +79,7 @@ def test_score_misses_every_threshold_if_no_reference_has_words(
         pytest.param(["--normalizer", "x"], "there are none, basic, english", id="normalizer"),
         pytest.param(["--utt2spk", "gone"], "gone: No such file", id="no utt2spk"),
         pytest.param(["--max-wer", "-1"], "not a percentage", id="negative"),
-        pytest.param(["--max-wer", "nan"], "not a percentage", id="nan"),
+        pytest.param(["--max-wer", "nan"], "--max-wer nan: a number is expected", id="nan"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(

@@ -162,10 +162,14 @@ def test_what_a_machine_is_less_sure_of_is_left_out(options, kept, objection, tm
     assert capsys.readouterr().out.splitlines() == ["2 of 3 utterances kept", objection]
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["high", None, True, float("nan"), pytest.param(10**400, id="a row of digits")],
+)
 @pytest.mark.parametrize("key", ["score", "confidence"])
-def test_a_score_that_is_no_number_is_one_line_and_no_file(key, tmp_path, capsys):
+def test_a_score_that_is_no_number_is_one_line_and_no_file(key, value, tmp_path, capsys):
     path, output = tmp_path / "all.jsonl", tmp_path / "out.jsonl"
-    row = {"id": "a", "audio_filepath": "a.wav", "duration": 1, key: "high"}
+    row = {"id": "a", "audio_filepath": "a.wav", "duration": 1, key: value}
     path.write_text(json.dumps(row) + "\n", encoding="utf-8")
     arguments = ["data", "filter", str(path), "--output", str(output), f"--min-{key}", "0.5"]
     assert main(arguments) == 2

@@ -80,9 +80,10 @@ def test_a_calibration_finds_how_sure_a_teacher_may_be() -> None:
 
 
 def heard_as(reference: str, text: str) -> tuple[Source, Transcript]:
-    source = Source(utterance=Utterance(id="a", audio_filepath=Path("a.wav"), duration=1, text=reference))
+    utterance = Utterance(id="a", audio_filepath=Path("a.wav"), duration=1, text=reference)
     words = [Word(text=word, start=0, end=1, confidence=0.5) for word in text.split()]
-    return source, Transcript(text=text, words=tuple(words), log_prob=0, duration=1)
+    transcript = Transcript(text=text, words=tuple(words), log_prob=0, duration=1)
+    return Source(utterance=utterance), transcript
 
 
 def test_words_are_compared_also_where_an_utterance_is_one() -> None:
