@@ -90,7 +90,7 @@ def system_errors(where: str) -> Iterator[None]:
         yield
     except OSError as error:
         cause = " ".join(str(error.strerror or error).split())
-        path = f": {error.filename}" if error.filename else ""
+        path = f": {error.filename}" if error.filename and str(error.filename) != where else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         remedy = "; make room and give the same command again" if full else ""
         raise AsrError(f"{where}{path}: {cause}{remedy}") from error

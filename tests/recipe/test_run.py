@@ -584,8 +584,9 @@ def test_a_folder_without_permission_is_an_error_in_a_line(root: Path) -> None:
 
 def test_a_work_folder_that_is_a_file_is_an_error_in_a_line(root: Path) -> None:
     (root / "work").write_text("")
-    with pytest.raises(AsrError, match="File exists"):
+    with pytest.raises(AsrError) as caught:
         run(root)
+    assert str(caught.value) == f"{root / 'work'}: File exists"
 
 
 def test_a_full_disk_is_an_error_in_a_line_and_the_run_can_go_on(root: Path) -> None:
