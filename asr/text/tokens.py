@@ -111,7 +111,8 @@ class TokenTable:
         """Raise DataError with counts if characters or words of `texts` cannot be spelled."""
         unknown = self.count_unknown(texts)
         if unknown and self.pronunciations is None:
-            raise DataError(f"{where}: {_unknown_message(unknown)}")
+            remedy = "clean the transcripts or train on them"
+            raise DataError(f"{where}: {_unknown_message(unknown)}; {remedy}")
         if unknown:
             named = ", ".join(f"{w!r} ({n} times)" for w, n in unknown.most_common(10))
             more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
@@ -271,4 +272,4 @@ def _unknown_message(unknown: Counter[str]) -> str:
         for character, count in unknown.most_common(10)
     )
     more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-    return f"characters without a token: {shown}{more}; clean the transcripts or train on them"
+    return f"characters without a token: {shown}{more}"

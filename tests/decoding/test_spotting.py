@@ -157,8 +157,11 @@ def test_what_cannot_be_spelled_is_said_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "keywords.txt"
     path.write_text("ab\n\nzwölf b\n", encoding="utf-8")
     message = r"keywords\.txt:3: 'zwölf b' cannot be spelled with the model's tokens: .*'z'"
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as caught:
         read_keywords(path, SPACED)
+    assert "transcripts" not in str(caught.value)  # keywords are none
+    with pytest.raises(DataError, match=r"dev set: .*; clean the transcripts or train on them"):
+        SPACED.check(["zwölf b"], "dev set")
     path.write_text("\n")
     with pytest.raises(DataError, match="there is no keyword in it"):
         read_keywords(path, SPACED)
