@@ -10,15 +10,8 @@ from pathlib import Path
 import pytest
 
 from asr.errors import AsrError
-from asr.files import (
-    LIST,
-    check_replaceable,
-    claim,
-    open_atomic,
-    remove_folder,
-    remove_leftovers,
-    replace_folder,
-)
+from asr.files import open_atomic, remove_leftovers
+from asr.folders import LIST, check_replaceable, claim, remove_folder, replace_folder
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="devices are made by root")
 
@@ -243,7 +236,8 @@ def test_what_is_claimed_is_replaced_with_its_folder(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from asr.files import open_atomic, replace_folder
+from asr.files import open_atomic
+from asr.folders import replace_folder
 with open_atomic(Path("result.txt")) as file, replace_folder(Path("folder")) as folder:
     (folder / "a").write_text("half")
     print("open", flush=True)

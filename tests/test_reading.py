@@ -55,6 +55,7 @@ LEFT = {  # what looks like opening a file by its name, and is not; or whose nam
     "corpus/shards.py": ("tarfile.open(fileobj=file, mode='w'",),
     "model/export/web.py": ("(files('asr') / 'assets' ", "part.read_bytes("),  # the package's own
     "page.py": ("(files('asr') / 'assets' / name).read_text(",),
+    "folders.py": ("os.open(folder / _JOURNAL,",),  # to be written
     "lm/neural.py": ("safetensors.torch.load_file(weights)",),
     "server/site.py": ("part.read_text(",),  # the package's own
     "training/schedule.py": ("np.memmap(file,",),

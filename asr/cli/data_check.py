@@ -11,7 +11,8 @@ from asr import text, transcription
 from asr.cli.inputs import refuse_input
 from asr.cli.terminal import put, put_json, tell
 from asr.corpus import checks
-from asr.files import claim_names, open_atomic
+from asr.files import open_atomic
+from asr.folders import claim_names
 from asr.model import locate_model
 
 _FILE = click.Path(path_type=Path)

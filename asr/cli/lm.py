@@ -11,7 +11,7 @@ from asr import lm as models
 from asr.cli.terminal import put, report
 from asr.config import NEURAL_LM_FILES, NeuralLmConfig
 from asr.errors import DataError
-from asr.files import check_replaceable
+from asr.folders import check_replaceable
 
 _FILE = click.Path(path_type=Path)
 _SUFFIXES = (".arpa", ".arpa.gz")

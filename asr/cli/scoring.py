@@ -10,7 +10,7 @@ from asr import audio, scoring
 from asr.cli import terminal
 from asr.cli.terminal import put, put_json, tell
 from asr.errors import DataError
-from asr.files import claim_names
+from asr.folders import claim_names
 from asr.text import find_normalizer, nist
 
 _FORMATS = ("text", "json", "html")

@@ -19,7 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Literal, cast
 
 from asr.errors import DataError
-from asr.files import open_regular, replace_folder
+from asr.files import open_regular
+from asr.folders import replace_folder
 from asr.unpacking import open_unpacked
 
 # Well above any corpus of the recipes; a bomb is beyond it.

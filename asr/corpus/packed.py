@@ -29,7 +29,8 @@ from asr.corpus.stored_features import is_feature_path, read_features
 from asr.corpus.table import ManifestTable
 from asr.corpus.windows import ShardWindows, Wanted
 from asr.errors import DataError
-from asr.files import check_regular, remove_folder, replace_folder
+from asr.files import check_regular
+from asr.folders import remove_folder, replace_folder
 from asr.progress import track
 
 Kind = Literal["waveforms", "features"]

@@ -21,7 +21,8 @@ from asr.corpus.manifest import Utterance, read_rows, seconds_value, text_value,
 from asr.corpus.members import AUDIO_MEMBERS
 from asr.corpus.recordings import Stretch, measure
 from asr.errors import DataError
-from asr.files import LIST, open_atomic, read_file, replace_folder
+from asr.files import open_atomic, read_file
+from asr.folders import LIST, replace_folder
 from asr.text import UniqueIds, read_lines
 
 INDEX = "shards.jsonl"

@@ -16,7 +16,8 @@ from asr.config import NEURAL_LM_FILES, DecodingConfig, parse_settings
 from asr.config_files import load_config
 from asr.decoding.decoder import Decoder, make_decoder
 from asr.errors import AsrError, DataError, ModelError, opens_model
-from asr.files import check_inside, open_atomic, read_file, remove_folder, replace_folder
+from asr.files import check_inside, open_atomic, read_file
+from asr.folders import remove_folder, replace_folder
 from asr.text import TokenTable
 
 SETTINGS_FILE = "decoding.yaml"

@@ -20,7 +20,8 @@ from torch.nn.functional import nll_loss
 from asr.config import NEURAL_LM_FILES, NeuralLmConfig
 from asr.config_files import load_config, write_config
 from asr.errors import AsrError, DataError, ModelError, opens_model
-from asr.files import check_regular, read_file, replace_folder
+from asr.files import check_regular, read_file
+from asr.folders import replace_folder
 from asr.lm.ngram import END_ID, START_ID, UNKNOWN_ID, Perplexity
 from asr.lm.sentences import END, SPACE, START, UNKNOWN
 from asr.progress import Report

@@ -22,7 +22,8 @@ from numpy.lib.format import open_memmap
 from numpy.typing import ArrayLike, NDArray
 
 from asr.errors import DataError, ModelError, opens_model
-from asr.files import check_inside, check_regular, read_file, replace_folder
+from asr.files import check_inside, check_regular, read_file
+from asr.folders import replace_folder
 from asr.lm.arpa import Arpa, read_arpa
 from asr.lm.sentences import END, SPACE, START, UNKNOWN, Unit
 from asr.lm.trie import NGramTrie, build_ngram_trie, find_keys, find_states

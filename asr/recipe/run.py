@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from asr.errors import ConfigError
-from asr.files import check_listed_folders, claim
+from asr.folders import check_listed_folders, claim
 from asr.launch import find_launch
 from asr.progress import Report, format_seconds, silent
 from asr.recipe import processes, work_folder

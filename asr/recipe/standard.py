@@ -9,7 +9,8 @@ from typing import TypeVar
 from asr import corpus, decoding, lm, training, transcription
 from asr.config import Settings, parse_settings
 from asr.errors import ConfigError, DataError
-from asr.files import open_atomic, replace_folder
+from asr.files import open_atomic
+from asr.folders import replace_folder
 from asr.recipe import adaptation, more_speech, ngrams, rooms
 from asr.recipe.stage import Stage, Work
 from asr.text import tokens

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from asr.files import claim_names, open_atomic
+from asr.files import open_atomic
+from asr.folders import claim_names
 from asr.scoring.breakdown import Operation, most_common, word_counts
 from asr.scoring.errors import (
     CORRECT,

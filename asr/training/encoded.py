@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from asr.config import Config
 from asr.corpus import PackedCorpus, packed
 from asr.errors import DataError, ModelError
-from asr.files import read_file, replace_folder
+from asr.files import read_file
+from asr.folders import replace_folder
 from asr.text import TokenTable, read_tokens, write_tokens
 from asr.training.targets import TokenRows
 

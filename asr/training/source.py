@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from asr.config import Config, FeatureConfig
 from asr.errors import ConfigError, ModelError
-from asr.files import open_atomic, read_file, remove_folder, replace_folder
+from asr.files import open_atomic, read_file
+from asr.folders import remove_folder, replace_folder
 from asr.model import LoadedModel, Network, network, read_model
 from asr.model import folder as model_folder
 from asr.text import tokens as token_tables

@@ -11,7 +11,8 @@ import numpy as np
 from asr.audio import read_audio
 from asr.corpus import Utterance, is_feature_path
 from asr.errors import AsrError, DataError
-from asr.files import claim_names, open_atomic
+from asr.files import open_atomic
+from asr.folders import claim_names
 from asr.model import folder as model_folder
 from asr.page import Posteriors
 from asr.progress import track

@@ -36,7 +36,8 @@ from asr.corpus import Utterance, write_manifest
 from asr.corpus import download as archive
 from asr.corpus import split as corpus_split
 from asr.errors import DataError
-from asr.files import open_atomic, replace_folder
+from asr.files import open_atomic
+from asr.folders import replace_folder
 
 # CMU publishes no checksum, and none is known here for this address: `prepare` checks the content.
 URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"

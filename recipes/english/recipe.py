@@ -1,7 +1,8 @@
 """A base model of English from several free corpora, to start from, to align and to label with."""
 
 from asr.config import parse_settings
-from asr.files import open_atomic, replace_folder
+from asr.files import open_atomic
+from asr.folders import replace_folder
 from asr.recipe import Stage, Work, model_stages, standard
 
 from . import corpus

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asr.cli import main
-from asr.files import LIST
+from asr.folders import LIST
 from tests.scoring.test_page import Page
 from tests.scoring.test_report import FILES, HYPOTHESES, REFERENCES, SPEAKERS
 

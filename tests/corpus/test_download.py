@@ -13,7 +13,7 @@ import pytest
 
 from asr.corpus.download import content_sha256, download, extract
 from asr.errors import AsrError, DataError
-from asr.files import LIST
+from asr.folders import LIST
 
 CONTENT = bytes(range(256)) * 4096
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from asr.errors import AsrError, ConfigError, DataError
-from asr.files import LIST, replace_folder
+from asr.folders import LIST, replace_folder
 from asr.recipe.catalogue import find_recipes
 from asr.recipe.definition import (
     default_work_folder,
@@ -47,7 +47,8 @@ import hashlib
 import os
 import sys
 
-from asr.files import LIST, open_atomic, replace_folder
+from asr.files import open_atomic
+from asr.folders import LIST, replace_folder
 from asr.recipe import Stage, Work
 
 from .corpus import Corpus

@@ -45,7 +45,8 @@ from asr.corpus.formats.textgrid import read_textgrid, write_textgrid
 from asr.corpus.manifest import Utterance, read_rows
 from asr.corpus.recordings import AUDIO_SUFFIXES, cut, file_stem, measure
 from asr.errors import DataError
-from asr.files import claiming, open_regular
+from asr.files import open_regular
+from asr.folders import claiming
 from asr.progress import Report
 
 Reader = Callable[[Path, Report], Iterator[Utterance]]

@@ -24,7 +24,8 @@ from asr.corpus.formats.marks import (
 from asr.corpus.manifest import Utterance
 from asr.corpus.recordings import AUDIO_SUFFIXES, audio_beside, is_there
 from asr.errors import DataError
-from asr.files import claim_names, open_atomic, read_file
+from asr.files import open_atomic, read_file
+from asr.folders import claim_names
 from asr.progress import Report
 
 _NOBODY = "default"  # ELAN's name for a first tier

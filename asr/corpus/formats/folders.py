@@ -13,7 +13,8 @@ from asr.corpus.formats.tables import read_table
 from asr.corpus.manifest import Utterance, id_of_path, read_rows, text_value, write_row
 from asr.corpus.recordings import AUDIO_SUFFIXES, audio_seconds, cut, file_stem, find_audio, measure
 from asr.errors import DataError
-from asr.files import claim_names, claiming, open_atomic, open_regular
+from asr.files import open_atomic, open_regular
+from asr.folders import claim_names, claiming
 from asr.progress import Report
 from asr.text import UniqueIds, read_lines
 

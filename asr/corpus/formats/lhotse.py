@@ -21,7 +21,8 @@ from asr.corpus.manifest import (
 )
 from asr.corpus.recordings import Stretch, is_there, measure
 from asr.errors import DataError
-from asr.files import LARGEST_FILE, claim_names
+from asr.files import LARGEST_FILE
+from asr.folders import claim_names
 from asr.progress import Report
 from asr.text import UniqueIds, quoted
 from asr.unpacking import DAMAGES, open_unpacked

@@ -12,7 +12,8 @@ from asr.audio import AudioInfo, inspect_audio
 from asr.corpus.manifest import Utterance
 from asr.corpus.recordings import Stretch, audio_beside, check_channel, measure
 from asr.errors import DataError
-from asr.files import claim_names, open_atomic
+from asr.files import open_atomic
+from asr.folders import claim_names
 from asr.progress import Report
 from asr.text import Alternates, UniqueIds, alternates, nist, parse_seconds, quoted, read_lines
 

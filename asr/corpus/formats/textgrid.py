@@ -21,7 +21,8 @@ from asr.corpus.formats.marks import (
 from asr.corpus.manifest import Utterance
 from asr.corpus.recordings import audio_beside
 from asr.errors import DataError
-from asr.files import claim_names, open_atomic, read_file
+from asr.files import open_atomic, read_file
+from asr.folders import claim_names
 from asr.progress import Report
 from asr.text import quoted
 

@@ -12,7 +12,8 @@ from asr import page
 from asr.config import Config
 from asr.decoding import options
 from asr.errors import ModelError
-from asr.files import read_file, replace_folder
+from asr.files import read_file
+from asr.folders import replace_folder
 from asr.model.arrival import least_samples, lookahead
 from asr.model.export.export import export_model
 from asr.model.export.trial import ExportReport
