@@ -162,7 +162,10 @@ def _find_texts(
         suffixes: of files with texts; of several beside a recording the first is taken.
     """
     subtitles = transcription.subtitles.SUFFIXES
-    pair = len(inputs) == 2 and inputs[1].lower().endswith((*_TEXTS, *subtitles))
+    are_texts = [each.lower().endswith((*_TEXTS, *subtitles)) for each in inputs]
+    if are_texts == [True, False]:
+        raise click.UsageError(f"{inputs[0]}: a text; AUDIO stands before TEXT")
+    pair = len(inputs) == 2 and are_texts[1]
     if pair and not inputs[1].lower().endswith(tuple(suffixes)):
         raise click.UsageError(f"{inputs[1]}: subtitles are for --segment; give a .txt here")
     options = transcription.SourceOptions(recursive=recursive)

@@ -188,6 +188,7 @@ def test_folders_give_files_that_are_read_back(
         (["in/0.wav", "in/0.txt", "--format", "ctm,json"], "several formats"),
         (["in/0.wav", "in/0.txt", "--skip-existing"], "--skip-existing needs"),
         (["in", "in/0.txt"], "one text"),
+        (["in/0.txt", "in/0.wav"], "AUDIO stands before TEXT"),
         (["in/0.wav", "in/0.txt", "--normalizer", "klingon"], "klingon"),
     ],
 )

@@ -159,9 +159,16 @@ def places_in_text(rows: Sequence[dict[str, Any]], words: Sequence[str]) -> Iter
 
 
 def judge(
-    rows: Sequence[dict[str, Any]], book: Book, times: Sequence[NDArray[np.float64]]
+    utterances: Sequence[tuple[dict[str, Any], slice]],
+    book: Book,
+    times: Sequence[NDArray[np.float64]],
 ) -> tuple[float, int]:
     """Share of the recoverable speech that comes out, and the number of wrong utterances.
+
+    Args:
+        utterances: rows of the manifest, each with its place in the text.
+        book: what was read and written.
+        times: middles of the words of each sentence, in seconds.
 
     An utterance is right if the words of its text are those that sound in it, one by one; a word
     that was changed in the text counts as the one that was said. A word whose middle is less than
@@ -174,7 +181,7 @@ def judge(
     )
     moments = [moment for moment, _ in sounding]
     num_wrong, seconds = 0, 0.0
-    for row, place in zip(rows, places_in_text(rows, book.words), strict=True):
+    for row, place in utterances:
         start, end = row.get("offset", 0.0), row.get("offset", 0.0) + row["duration"]
         written = book.origins[place]
         choices = [
@@ -221,8 +228,9 @@ def main() -> None:
         rows = [json.loads(line) for line in lines]
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     times = word_times(arguments.model, sentences)
+    placed = list(zip(rows, places_in_text(rows, book.words), strict=True))
     for least in (0.0, 0.2, 0.3):
-        kept = [row for row in rows if row["score"] >= least]
+        kept = [(row, place) for row, place in placed if row["score"] >= least]
         share, num_wrong = judge(kept, book, times)
         print(
             f"score from {least:g}: {len(kept)} utterances, {share:.1%} of the speech that the "
