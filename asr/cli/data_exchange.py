@@ -89,6 +89,7 @@ def shard(
     if shard_seconds is not None and shard_size is not None:
         raise click.UsageError("--shard-seconds and --shard-size: one decides where a file ends")
     table = corpus.ManifestTable(manifest)
+    table.check()
     utterances = track(table, total=len(table), label="writing", unit="utterances")
     num_bytes = None if shard_seconds is not None else (shard_size or 200) * 1_000_000
     shards = corpus.shards.write_shards(

@@ -23,7 +23,7 @@ from asr.corpus.recordings import Stretch, measure
 from asr.errors import DataError
 from asr.files import open_atomic, read_file
 from asr.folders import LIST, replace_folder
-from asr.text import UniqueIds, read_lines
+from asr.text import read_lines
 
 INDEX = "shards.jsonl"
 _PART = ".asr-shards"  # the folder in which shards are until all are written
@@ -52,15 +52,18 @@ def write_shards(
     utterances make the same bytes. All of them are moved to `folder` when the last is written; what
     a killed process left is cleared away, and nothing else.
 
+    Args:
+        utterances: with an id each of its own, which `ManifestTable.check` sees to in less memory
+            than a set of all ids would take here.
+
     Raises:
         DataError: audio that cannot be read, or a folder with shards in it.
     """
     _clear_leftovers(folder)
     if (folder / INDEX).exists() or any(folder.glob("*.tar")):
         raise DataError(f"{folder}: there are shards in it; name another folder")
-    ids = UniqueIds(folder / INDEX)
     with replace_folder(folder / _PART) as part:
-        shards = _write_tars(utterances, part, ids, seconds=seconds, num_bytes=num_bytes)
+        shards = _write_tars(utterances, part, seconds=seconds, num_bytes=num_bytes)
         if not shards:
             raise DataError(f"{folder}: there are no utterances")
         _write_index(shards, part / INDEX)
@@ -124,7 +127,6 @@ def list_shards(path: Path) -> tuple[list[str], int]:
 def _write_tars(
     utterances: Iterable[Utterance],
     folder: Path,
-    ids: UniqueIds,
     *,
     seconds: float | None,
     num_bytes: int | None,
@@ -144,7 +146,6 @@ def _write_tars(
                     or (num_bytes is not None and file.tell() < num_bytes)
                 ):
                     count += 1
-                    ids.add(pending.utterance.id, count)
                     _add_utterance(tar, f"{count:09d}", pending)
                     length += pending.utterance.duration
                     pending = next(stretches, None)

@@ -348,3 +348,9 @@ def test_shard_from_the_command_line(
     assert main([*arguments, "--shard-seconds", "1000"]) == 0
     assert capsys.readouterr().out == "13 utterances, 0.00 hours in 1 tar files\n"
     assert main([*arguments, "--shard-seconds", "1", "--shard-size", "1"]) == 2
+    lines = (tmp_path / "m.jsonl").read_text()
+    (tmp_path / "m.jsonl").write_text(lines + lines.splitlines()[0])
+    arguments[-1] = str(tmp_path / "none")
+    assert main(arguments) == 2
+    assert "stands in line 1 already" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
