@@ -76,14 +76,15 @@ RECIPE = '''"""Tones."""
 
 from pathlib import Path
 
-from asr.corpus import write_manifest
 from asr.config import Settings
+from asr.corpus import read_manifest, write_manifest
+from asr.corpus.shards import write_shards
 from asr.recipe import standard_stages
 from tests.tones import write_corpus
 
 
 class Corpus(Settings):
-    pass
+    sharded: bool = False
 
 
 def download(target: Path) -> None:
@@ -91,6 +92,7 @@ def download(target: Path) -> None:
         file.write("once")
     for seed, (name, count) in enumerate({"train": 61, "dev": 17, "test": 5}.items()):
         write_manifest(write_corpus(target / name, count, seed), target / f"{name}.jsonl")
+    write_shards(read_manifest(target / "train.jsonl"), target / "shards", seconds=5)
 
 
 def prepare(source: Path, folder: Path, corpus: Corpus) -> None:
@@ -98,6 +100,8 @@ def prepare(source: Path, folder: Path, corpus: Corpus) -> None:
         text = path.read_text().replace('"audio_filepath": "', f'"audio_filepath": "{source}/')
         folder.mkdir(exist_ok=True)
         (folder / path.name).write_text(text)
+    if corpus.sharded:
+        (folder / "train.shards").write_text(f"{source / 'shards'}\\n")
 
 
 STAGES = standard_stages(Corpus, download, prepare)
@@ -152,8 +156,14 @@ def test_sigterm_within_an_epoch_exits_with_143_and_the_same_command_goes_on(
     assert numbers == [*range(len(numbers))]
 
 
-def test_two_processes_end_as_one(recipe: Path, tmp_path: Path) -> None:
-    arguments = ["run", str(recipe), "--to", "train", "--device", "cpu", "--work"]
+SHARDED = ["corpus.sharded=true", "training.stream=true", "training.window_mb=0.26"]
+"""The training set from its shards, in windows of a quarter of them."""
+
+
+@pytest.mark.parametrize("settings", [[], SHARDED], ids=["packed", "sharded"])
+def test_two_processes_end_as_one(settings: list[str], recipe: Path, tmp_path: Path) -> None:
+    arguments = ["run", str(recipe), "--to", "train", "--device", "cpu"]
+    arguments += [word for setting in settings for word in ("--set", setting)] + ["--work"]
     assert main([*arguments, str(tmp_path / "one")]) == 0
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "asr"]
     command = [sys.executable, *torchrun, *arguments, str(tmp_path / "two")]
