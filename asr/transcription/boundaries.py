@@ -17,6 +17,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,11 +133,14 @@ def find_boundaries(recordings: Sequence[Recording]) -> list[NDArray[np.float64]
 
 def _find_paths(chains: "Sequence[_Chain]") -> "list[NDArray[np.int64]]":
     """The state of each frame of each chain."""
-    gaussians = _Gaussians(np.concatenate([chain.cepstra for chain in chains]))
+    gaussians = _Gaussians(chains)
     paths = [_first_path(chain) for chain in chains]
     for turn in range(_ROUNDS):
-        gaussians.estimate(chains, paths, by_state=turn > 0)
-        paths = [best_states(gaussians.scores(chain), chain.numbers < 0) for chain in chains]
+        gaussians.estimate(paths, by_state=turn > 0)
+        paths = [
+            best_states(gaussians.scores(place), chain.numbers < 0)
+            for place, chain in enumerate(chains)
+        ]
     return paths
 
 
@@ -242,44 +246,51 @@ def _share_of_range(levels: NDArray[np.float64], share: float) -> float:
 
 
 class _Gaussians:
-    """Means and variances of cepstra by state, each drawn towards a more general one."""
+    """Means and variances of cepstra by kind of state, each drawn towards a more general one."""
 
-    def __init__(self, cepstra: Cepstra):
-        """Begin with what all frames have in common, [frame, coefficient]."""
-        self._general = cepstra.mean(axis=0), cepstra.var(axis=0) + 1e-12
-        self._by_state = False
-        self._sums: dict[tuple[int, ...], tuple[int, Cepstra, Cepstra]] = {}
-        self._gaussians: dict[tuple[tuple[int, ...], ...], tuple[Cepstra, Cepstra]] = {}
+    def __init__(self, chains: Sequence[_Chain]):
+        """Begin with what all frames of the chains have in common."""
+        self._chains = chains
+        cepstra = np.concatenate([chain.cepstra for chain in chains])
+        self._general = _Moments(cepstra.mean(axis=0)[None], cepstra.var(axis=0)[None] + 1e-12)
+        self._kinds: list[NDArray[np.int64]] = []
+        self._moments = self._general
 
-    def estimate(
-        self, chains: Sequence[_Chain], paths: Sequence[NDArray[np.int64]], *, by_state: bool
-    ) -> None:
-        """From the frames of each state on the paths.
+    def estimate(self, paths: Sequence[NDArray[np.int64]], *, by_state: bool) -> None:
+        """From the frames of each kind on the paths.
 
         Args:
             by_state: whether the states of a token differ.
         """
-        self._by_state = by_state
-        self._sums = {}
-        self._gaussians = {}
-        for chain, path in zip(chains, paths, strict=True):
+        kinds, self._kinds = _kinds_of(self._chains, by_state=by_state)
+        sums = _Sums.zeros(len(kinds), self._general.means.shape[1])
+        for chain, numbers, path in zip(self._chains, self._kinds, paths, strict=True):
             order = np.argsort(path, kind="stable")
             states, firsts = np.unique(path[order], return_index=True)
-            parts = np.split(chain.cepstra[order], firsts[1:])
-            for state, frames in zip(states, parts, strict=True):
-                for key in self._keys(chain, state):
-                    count, total, squares = self._sums.get(key, (0, 0.0, 0.0))
-                    self._sums[key] = (
-                        count + len(frames),
-                        total + frames.sum(axis=0),
-                        squares + np.square(frames).sum(axis=0),
-                    )
+            frames = chain.cepstra[order]
+            sums.add(
+                numbers[states],
+                np.diff(firsts, append=len(order)),
+                np.add.reduceat(frames, firsts),
+                np.add.reduceat(np.square(frames), firsts),
+            )
+        tokens, token_of = np.unique(kinds[:, 0], return_inverse=True)
+        of_tokens = _Sums.zeros(len(tokens), self._general.means.shape[1])
+        of_tokens.add(token_of, sums.counts, sums.totals, sums.squares)
+        general = of_tokens.moments(self._general, self._general).of(token_of)
+        moments = sums.moments(general, self._general)
+        is_silence = kinds[:, :1] == _SILENCE  # which has no context
+        self._moments = _Moments(
+            np.where(is_silence, general.means, moments.means),
+            np.where(is_silence, general.variances, moments.variances),
+        )
 
-    def scores(self, chain: _Chain) -> Cepstra:
-        """Log-likelihoods [frame, state]; minus infinity far from a token's place."""
+    def scores(self, place: int) -> Cepstra:
+        """Log-likelihoods [frame, state] of a chain; minus infinity far from a token's place."""
+        chain, kinds = self._chains[place], self._kinds[place]
         silent = chain.numbers < 0
         scores = np.full((len(chain.cepstra), len(silent)), -np.inf)
-        silence = self._likelihoods(chain, slice(None), np.flatnonzero(silent)[:1])
+        silence = self._moments.of(kinds[silent][:1]).likelihoods(chain.cepstra)
         scores[:, silent] = silence - _SILENCE_PENALTY
         spoken = np.flatnonzero(~silent)
         for first in range(0, len(spoken), _BLOCK_STATES):
@@ -288,44 +299,75 @@ class _Gaussians:
             begin = max(0, math.ceil(places.min() - _REACH))
             end = min(len(scores), math.floor(places.max() + _REACH) + 1)
             near = np.abs(np.arange(begin, end)[:, None] - places) <= _REACH
-            values = self._likelihoods(chain, slice(begin, end), states)
+            values = self._moments.of(kinds[states]).likelihoods(chain.cepstra[begin:end])
             scores[begin:end, states] = np.where(near, values, -np.inf)
         return scores
 
-    def _likelihoods(self, chain: _Chain, frames: slice, states: NDArray[np.int64]) -> Cepstra:
-        """Logarithms, of some frames and states, [frame, state]."""
-        gaussians = [self._gaussian(self._keys(chain, int(state))) for state in states]
-        means = np.stack([mean for mean, _ in gaussians])
-        precisions = 1 / np.stack([variance for _, variance in gaussians])
-        constants = (np.square(means) * precisions - np.log(precisions)).sum(axis=1)
-        cepstra = chain.cepstra[frames]
+
+def _kinds_of(
+    chains: Sequence[_Chain], *, by_state: bool
+) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """Token, previous token and part of each kind [kind, three], and kinds of states by chain."""
+    columns = [
+        np.concatenate([getattr(chain, name) for chain in chains])
+        for name in ("tokens", "previous", "parts")
+    ]
+    rows = np.stack([*columns[:2], columns[2] * by_state], axis=1)
+    kinds, numbers = np.unique(rows, axis=0, return_inverse=True)
+    ends = np.cumsum([len(chain.tokens) for chain in chains])
+    return kinds, np.split(numbers.reshape(-1), ends[:-1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Moments:
+    """Means and variances of Gaussians, [kind, coefficient]."""
+
+    means: Cepstra
+    variances: Cepstra
+
+    def of(self, kinds: NDArray[np.int64]) -> "_Moments":
+        return _Moments(self.means[kinds], self.variances[kinds])
+
+    def likelihoods(self, cepstra: Cepstra) -> Cepstra:
+        """Logarithms, [frame, kind]."""
+        precisions = 1 / self.variances
+        constants = (np.square(self.means) * precisions - np.log(precisions)).sum(axis=1)
         likelihoods: Cepstra = -0.5 * (
-            np.square(cepstra) @ precisions.T - 2 * cepstra @ (means * precisions).T + constants
+            np.square(cepstra) @ precisions.T
+            - 2 * cepstra @ (self.means * precisions).T
+            + constants
         )
         return likelihoods
 
-    def _keys(self, chain: _Chain, state: int) -> tuple[tuple[int, ...], ...]:
-        """Of the sums that a state's frames count for, the most special first."""
-        token = int(chain.tokens[state])
-        if token == _SILENCE:
-            return ((_SILENCE,),)
-        part = int(chain.parts[state]) if self._by_state else 0
-        return (token, int(chain.previous[state]), part), (token,)
 
-    def _gaussian(self, keys: tuple[tuple[int, ...], ...]) -> tuple[Cepstra, Cepstra]:
-        if keys not in self._gaussians:
-            self._gaussians[keys] = self._make_gaussian(keys)
-        return self._gaussians[keys]
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Of frames by kind."""
 
-    def _make_gaussian(self, keys: tuple[tuple[int, ...], ...]) -> tuple[Cepstra, Cepstra]:
-        mean, variance = self._general
-        least = _LEAST_VARIANCE * variance
-        for key in reversed(keys):
-            count, total, squares = self._sums.get(key, (0, 0.0, 0.0))
-            second = squares + _PRIOR_FRAMES * (variance + np.square(mean))
-            mean = (total + _PRIOR_FRAMES * mean) / (count + _PRIOR_FRAMES)
-            variance = np.maximum(second / (count + _PRIOR_FRAMES) - np.square(mean), least)
-        return mean, variance
+    counts: NDArray[np.float64]
+    totals: Cepstra
+    squares: Cepstra
+
+    @classmethod
+    def zeros(cls, num_kinds: int, num_coefficients: int) -> "_Sums":
+        shape = num_kinds, num_coefficients
+        return cls(np.zeros((num_kinds, 1)), np.zeros(shape), np.zeros(shape))
+
+    def add(
+        self, kinds: NDArray[np.int64], counts: NDArray[Any], totals: Cepstra, squares: Cepstra
+    ) -> None:
+        """Further frames; a kind may come several times."""
+        np.add.at(self.counts, kinds, counts.reshape(-1, 1))
+        np.add.at(self.totals, kinds, totals)
+        np.add.at(self.squares, kinds, squares)
+
+    def moments(self, prior: _Moments, general: _Moments) -> _Moments:
+        """Of the frames and some of the prior's; no variance far below the general one."""
+        weights = self.counts + _PRIOR_FRAMES
+        second = self.squares + _PRIOR_FRAMES * (prior.variances + np.square(prior.means))
+        means = (self.totals + _PRIOR_FRAMES * prior.means) / weights
+        least = _LEAST_VARIANCE * general.variances
+        return _Moments(means, np.maximum(second / weights - np.square(means), least))
 
 
 def _crowded_bounds(chain: _Chain) -> NDArray[np.float64]:
