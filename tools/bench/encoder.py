@@ -1,9 +1,10 @@
 """Training steps of bidirectional encoders beside the machine's matrix-product rate, in one run.
 
 A step is forward and backward of the recurrent layers, batch 20 x 300 steps, input 256. The dense
-layers of asr.model.encoder stand beside torch's packed layer on the same lengths. Rates count the
-matrix products alone: a multiplication and an addition for each weight, step and utterance, three
-times (forward, and two in backward).
+layers of asr.model.encoder stand beside themselves with torch's cells in place of asr.model.recurrence
+(for the LSTM the same), and beside torch's packed layer on the same lengths. Rates count the matrix
+products alone: a multiplication and an addition for each weight, step and utterance, three times
+(forward, and two in backward).
 
 Run: python tools/bench/encoder.py [ROUNDS]
 """
@@ -12,12 +13,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from unittest.mock import patch
 
 import torch
 from torch import nn
 
 from asr.config import EncoderConfig
-from asr.model import CtcModel
+from asr.model import CtcModel, encoder
 
 BATCH, STEPS, INPUT = 20, 300, 256
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
@@ -26,7 +28,7 @@ GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 def main(rounds: int) -> None:
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {rounds} rounds, medians")
-    print("cell  layers   product  dense          packed         packed/dense")
+    print("cell  layers   product  dense          torch's cells  packed         packed/dense")
     for cell, layers, units in [
         ("lstm", 3, 256),
         ("lstm", 4, 384),
@@ -36,16 +38,20 @@ def main(rounds: int) -> None:
         dense_step, packed_step = make_steps(cell, layers, units)
         rows = []
         for _ in range(rounds + 1):
-            rows.append((product_rate(), seconds(dense_step), seconds(packed_step)))
-        rate, dense, packed = (statistics.median(column) for column in zip(*rows[1:], strict=True))
-        work = 3 * flops(cell, layers, units)
+            with patch.multiple(encoder, run_gru=run_cell, run_rnn=run_cell):
+                torch_cells = seconds(dense_step)
+            rows.append((product_rate(), seconds(dense_step), torch_cells, seconds(packed_step)))
+        rate, *times = (statistics.median(column) for column in zip(*rows[1:], strict=True))
+        rates = [3 * flops(cell, layers, units) / time / 1e9 for time in times]
+        shares = "    ".join(f"{own:4.0f} ({100 * own / rate:3.0f} %)" for own in rates)
         print(
-            f"{cell:<5} {layers} x {units}  {rate:4.0f}     "
-            f"{work / dense / 1e9:4.0f} ({100 * work / dense / 1e9 / rate:3.0f} %)    "
-            f"{work / packed / 1e9:4.0f} ({100 * work / packed / 1e9 / rate:3.0f} %)    "
-            f"{packed / dense:.1f}"
+            f"{cell:<5} {layers} x {units}  {rate:4.0f}     {shares}    {times[2] / times[0]:.1f}"
         )
     print("rates in GFLOP/s; in brackets the share of the 1024-cubed product's, same round")
+
+
+def run_cell(hidden: torch.Tensor, cell: nn.RNNBase) -> torch.Tensor:
+    return cell(hidden)[0]
 
 
 def make_steps(cell: str, layers: int, units: int) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -92,9 +98,9 @@ def product_rate() -> float:
 
 
 def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     call()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 if __name__ == "__main__":
