@@ -1,12 +1,12 @@
 """Training steps of bidirectional encoders beside the machine's matrix-product rate, in one run.
 
 A step is forward and backward of the recurrent layers, batch 20 x 300 steps, input 256. The dense
-layers of asr.model.encoder stand beside themselves with torch's cells in place of asr.model.recurrence
-(for the LSTM the same), and beside torch's packed layer on the same lengths. Rates count the matrix
-products alone: a multiplication and an addition for each weight, step and utterance, three times
-(forward, and two in backward).
+layers of asr.model.encoder stand beside the same with torch's cells in place of ours (an LSTM's are
+torch's anyway), and beside torch's packed layer on the same lengths. Rates count the matrix products
+alone: a multiplication and an addition for each weight, step and utterance, three times (forward,
+and two in backward). Times are of the processor.
 
-Run: python tools/bench/encoder.py [ROUNDS]
+Run: python tools/bench/encoder.py [ROUNDS [CELL...]]
 """
 
 import statistics
@@ -25,7 +25,7 @@ BATCH, STEPS, INPUT = 20, 300, 256
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 
 
-def main(rounds: int) -> None:
+def main(rounds: int, cells: list[str]) -> None:
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {rounds} rounds, medians")
     print("cell  layers   product  dense          torch's cells  packed         packed/dense")
@@ -35,6 +35,8 @@ def main(rounds: int) -> None:
         ("gru", 3, 256),
         ("rnn", 3, 256),
     ]:
+        if cells and cell not in cells:
+            continue
         dense_step, packed_step = make_steps(cell, layers, units)
         rows = []
         for _ in range(rounds + 1):
@@ -104,4 +106,4 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5, sys.argv[2:])
