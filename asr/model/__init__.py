@@ -4,7 +4,7 @@ Which module for which question:
 
     features  what does the encoder see?
     encoder   how do convolutions and recurrent layers turn it into log-probabilities?
-    recurrence how do GRU and plain RNN train on a CPU?
+    recurrence  how do GRU and plain RNN train on a CPU?
     ctc       what is the loss?
     network   how do features and encoder stand together, as trained and stored?
     quantization  how are weights stored in 8 bits?
