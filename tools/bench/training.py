@@ -1,7 +1,7 @@
 """Epochs of training: beside SpeechBrain's, beside the matrix-product rate, and part by part.
 
     python tools/bench/training.py --digits WORK --an4 WORK [--peer PYTHON]
-    python tools/bench/training.py --until WORK --goals 12,9 [--seeds 1,2,3]
+    python tools/bench/training.py --until WORK --goals 12,9 [--seeds 1,2,3] [--peer PYTHON]
 
 WORK is the work folder of `asr run recipes/digits --to pack`, and of `recipes/an4`. PYTHON is an
 interpreter that has SpeechBrain; tools/bench/speechbrain_training.py is its side.
@@ -15,7 +15,9 @@ padding, as ours do not; "unpacked" gives none, as its TIMIT recipe does.
 
 With --until it is what counts in the end: minutes, by the clock and of processor time, from the
 first step until the dev word error rate is under each goal, dev scores included; a run of the
-configuration in WORK, ended at the last goal. Ours alone: SpeechBrain's side scores no dev set.
+configuration in WORK, ended at the last goal or at --limit-minutes of processor time. SpeechBrain
+learns the same data with a network and masks of the same size, in both ways. All run at once, with
+a thread each, so that all have the same machine: their processor times compare.
 """
 
 import argparse
@@ -26,6 +28,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -58,6 +61,10 @@ AUGMENT = {"time_masks": 2, "time_mask_width": 20, "freq_masks": 2, "freq_mask_w
 SPEEDS = (0.9, 1.0, 1.1)  # of audio; features have none on either side
 TRAINING = {"batch_seconds": 80, "learning_rate": 0.001, "precision": "float32"}
 PIECES, WARM_UP = 4, 3
+WAYS = ("packed", "unpacked")
+# SpeechBrain's until a goal: batches of about eight utterances, as in its TIMIT recipe, in float32,
+# since its bfloat16 takes longer on a CPU.
+PEER_TRAINING = {"batch_seconds": 20.0, "learning_rate": 0.001}
 PARTS = {
     "loading": [(Examples, "batch"), (Batch, "to")],
     "features": [(Frontend, "base"), (Frontend, "finish")],
@@ -103,8 +110,7 @@ class Ours:
 
     def __init__(self, corpus: PackedCorpus, config: Config, folder: Path, share: float):
         tokens = build_tokens([u.text or "" for u in corpus.utterances], config.tokens)
-        unit = config.features.frame_shift if corpus.kind == "features" else 1
-        self.corpus, self.units_per_second = corpus, config.features.sample_rate / unit
+        self.corpus, self.units_per_second = corpus, units_per_second(corpus, config)
         budget = int(config.training.batch_seconds * self.units_per_second)
         plan = plan_batches(corpus.lengths, budget, seed=config.training.seed)
         self.plan = plan[: max(PIECES, round(share * len(plan)))]
@@ -144,14 +150,8 @@ class Ours:
 class Peer:
     """SpeechBrain in a process of its own, which waits while others run."""
 
-    def __init__(self, python: str, task: Path, kind: str):
-        script = Path(__file__).with_name("speechbrain_training.py")
-        self.process = subprocess.Popen(
-            [python, str(script), str(task), kind],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, python: str, task: Path, way: str):
+        self.process = start_peer(python, task, way)
         self._ask(f"{WARM_UP} batches")
         self.seconds, self.audio, self.padded = 0.0, 0.0, 0.0
 
@@ -174,6 +174,16 @@ class Peer:
 
     def close(self) -> None:
         self.process.communicate()
+
+
+def start_peer(python: str, task: Path, way: str) -> subprocess.Popen[str]:
+    script = Path(__file__).with_name("speechbrain_training.py")
+    return subprocess.Popen(
+        [python, str(script), str(task), way],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def training_flops(encoder: CtcModel, num_frames: Tensor) -> float:
@@ -200,21 +210,39 @@ def product_rate() -> float:
     return 40 * 2 * 1024**3 / (time.perf_counter() - start)
 
 
-def write_task(corpus: PackedCorpus, config: Config, folder: Path) -> Path:
-    """What SpeechBrain's side needs to know: its annotation file, and all settings."""
-    rate = config.features.sample_rate
+def units_per_second(corpus: PackedCorpus, config: Config) -> float:
+    """Samples or frames, in which the corpus counts."""
     unit = config.features.frame_shift if corpus.kind == "features" else 1
+    return config.features.sample_rate / unit
+
+
+def write_annotation(corpus: PackedCorpus, config: Config, path: Path) -> str:
+    """What SpeechBrain's side needs to know of a corpus; where that stands."""
     annotation = {
         utterance.id: {
             "path": str(utterance.audio_filepath),
-            "start": round(utterance.offset * rate),
-            "duration": float(length * unit / rate),
+            "start": round(utterance.offset * config.features.sample_rate),
+            "duration": float(length / units_per_second(corpus, config)),
             "text": utterance.text,
+            "speaker": utterance.speaker,
         }
         for utterance, length in zip(corpus.utterances, corpus.lengths, strict=True)
     }
-    (folder / "train.json").write_text(json.dumps(annotation))
-    own = {"annotation": str(folder / "train.json"), "threads": THREADS, "kind": corpus.kind}
+    path.write_text(json.dumps(annotation))
+    return str(path)
+
+
+def write_task(
+    corpus: PackedCorpus, dev_set: PackedCorpus | None, config: Config, folder: Path
+) -> Path:
+    """What SpeechBrain's side needs to know: its annotation files, and all settings."""
+    dev = None if dev_set is None else write_annotation(dev_set, config, folder / "dev.json")
+    own = {
+        "train": write_annotation(corpus, config, folder / "train.json"),
+        "dev": dev,
+        "threads": torch.get_num_threads(),
+        "kind": corpus.kind,
+    }
     (folder / "task.json").write_text(json.dumps({**own, **config.model_dump(mode="json")}))
     return folder / "task.json"
 
@@ -228,8 +256,8 @@ def run(
         ours = Ours(corpus, config, folder, share)
         peers = {}
         if peer:
-            task = write_task(corpus, config, folder)
-            peers = {name: Peer(peer, task, name) for name in ("packed", "unpacked")}
+            task = write_task(corpus, None, config, folder)
+            peers = {way: Peer(peer, task, way) for way in WAYS}
         watch.seconds.clear()
         rates = [product_rate()]
         for piece in range(PIECES):
@@ -262,13 +290,16 @@ def main() -> None:
     parser.add_argument("--until", type=Path, metavar="WORK", help="time to error rates")
     parser.add_argument("--goals", default="12,9", help="dev WER in per cent")
     parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--limit-minutes", type=float, default=60.0, help="of processor time")
     parser.add_argument("--share", type=float, default=1.0, help="of an epoch; for a first look")
     arguments = parser.parse_args()
-    torch.set_num_threads(THREADS)
     if arguments.until is not None:
+        torch.set_num_threads(1)
         goals = [float(goal) for goal in arguments.goals.split(",")]
-        say_minutes(arguments.until, goals, [int(seed) for seed in arguments.seeds.split(",")])
+        for seed in arguments.seeds.split(","):
+            race(arguments.until, int(seed), goals, arguments.limit_minutes, arguments.peer)
         return
+    torch.set_num_threads(THREADS)
     watch = Stopwatch()
     for part, calls in PARTS.items():
         for owner, name in calls:
@@ -291,15 +322,80 @@ def main() -> None:
         print(f"{name:14}" + "".join(f"{result[part]:14.1f}" for part in PARTS))
 
 
-class ReachedError(Exception):
-    """The last goal is reached."""
+class EndedError(Exception):
+    """The last goal is reached, or the limit."""
 
 
-def minutes_until(work: Path, goals: list[float], seed: int) -> dict[float, tuple[float, float]]:
-    """Minutes, by the clock and of processor time, until the dev WER is under each goal."""
+class Goals:
+    """Dev word error rates that a training is to come under, and when it did."""
+
+    def __init__(self, side: str, goals: list[float], limit: float):
+        self.side, self.limit = side, limit
+        self.left = sorted(goals, reverse=True)
+        self.best, self.minutes = float("inf"), 0.0
+
+    def note(self, wer: float, clock: float, processor: float) -> bool:
+        """Say what an epoch reached, after so many minutes; whether to go on."""
+        self.best, self.minutes = min(self.best, wer), processor
+        while self.left and wer < self.left[0]:
+            print(
+                f"{self.side}: dev WER under {self.left.pop(0):g} % after {clock:.2f} min, "
+                f"{processor:.2f} of processor time",
+                flush=True,
+            )
+        return bool(self.left) and processor < self.limit
+
+    def close(self) -> None:
+        for goal in self.left:
+            print(
+                f"{self.side}: dev WER under {goal:g} % not reached in {self.minutes:.2f} min of "
+                f"processor time, best {self.best:.2f} %",
+                flush=True,
+            )
+
+
+def race(work: Path, seed: int, goals: list[float], limit: float, peer: str | None) -> None:
+    """The minutes of ours, and beside it of both of SpeechBrain's."""
     config = load_config(work / "config.yaml", Config)
     training = config.training.model_copy(update={"seed": seed})
-    reached: dict[float, tuple[float, float]] = {}
+    config = config.model_copy(update={"training": training})
+    train_set, dev_set = (open_packed(work / "packed" / name) for name in ("train", "dev"))
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor() as pool:
+        folder = Path(temporary)
+        others = []
+        if peer:
+            task = write_task(train_set, dev_set, peer_config(config, train_set), folder)
+            for way in WAYS:
+                side = Goals(f"seed {seed}, SpeechBrain {way}", goals, limit)
+                others.append(pool.submit(follow, start_peer(peer, task, way), side))
+        train_until(train_set, dev_set, config, folder, Goals(f"seed {seed}, ours", goals, limit))
+        for other in others:
+            other.result()
+
+
+def peer_config(config: Config, corpus: PackedCorpus) -> Config:
+    """SpeechBrain's: as many masks an utterance as ours has on average, and its own training."""
+    seconds = corpus.lengths.mean() / units_per_second(corpus, config)
+    masks = max(1, round(config.augment.time_masks * seconds / 10))
+    augment = config.augment.model_copy(update={"time_masks": masks})
+    training = config.training.model_copy(update=PEER_TRAINING)
+    return config.model_copy(update={"augment": augment, "training": training})
+
+
+def follow(process: subprocess.Popen[str], goals: Goals) -> None:
+    """Note what SpeechBrain's side says of its epochs, and end it when that is enough."""
+    for line in process.stdout or ():
+        if not goals.note(**json.loads(line)):
+            process.terminate()
+            break
+    process.wait()
+    goals.close()
+
+
+def train_until(
+    train_set: PackedCorpus, dev_set: PackedCorpus, config: Config, folder: Path, goals: Goals
+) -> None:
+    """Train ours, and note each epoch."""
     start: list[float] = []
     step, write_history = Learner.step, asr.training.trainer.write_history
 
@@ -309,22 +405,18 @@ def minutes_until(work: Path, goals: list[float], seed: int) -> dict[float, tupl
 
     def noted_history(history: Any, path: Path) -> None:
         write_history(history, path)
-        taken = (time.perf_counter() - start[0], time.process_time() - start[1])
-        for goal in goals:
-            if history[-1].get("dev_wer", 100.0) < goal:
-                reached.setdefault(goal, (taken[0] / 60, taken[1] / 60))
-        if len(reached) == len(goals):
-            raise ReachedError
+        clock, processor = time.perf_counter() - start[0], time.process_time() - start[1]
+        if not goals.note(history[-1].get("dev_wer", 100.0), clock / 60, processor / 60):
+            raise EndedError
 
     setattr(Learner, "step", timed_step)  # noqa: B010
     setattr(asr.training.trainer, "write_history", noted_history)  # noqa: B010
     try:
-        with tempfile.TemporaryDirectory() as temporary, suppress(ReachedError):
-            folder = Path(temporary)
+        with suppress(EndedError):
             asr.training.trainer.train(
-                open_packed(work / "packed" / "train"),
-                open_packed(work / "packed" / "dev"),
-                config.model_copy(update={"training": training}),
+                train_set,
+                dev_set,
+                config,
                 folder,
                 scratch=folder,
                 device="cpu",
@@ -333,19 +425,7 @@ def minutes_until(work: Path, goals: list[float], seed: int) -> dict[float, tupl
     finally:
         setattr(Learner, "step", step)  # noqa: B010
         setattr(asr.training.trainer, "write_history", write_history)  # noqa: B010
-    return reached
-
-
-def say_minutes(work: Path, goals: list[float], seeds: list[int]) -> None:
-    for seed in seeds:
-        reached = minutes_until(work, goals, seed)
-        for goal in goals:
-            clock, processor = reached.get(goal, (float("nan"), float("nan")))
-            print(
-                f"seed {seed}: dev WER under {goal:g} % after {clock:.2f} min, "
-                f"{processor:.2f} of processor time",
-                flush=True,
-            )
+    goals.close()
 
 
 def say_speed(name: str, result: dict[str, float]) -> None:
@@ -354,7 +434,7 @@ def say_speed(name: str, result: dict[str, float]) -> None:
         f"{result['padding']:.1f} % padding, {result['share']:.0f} % of the product's "
         f"{result['product']:.0f} GFLOP/s"
     )
-    for kind in ("packed", "unpacked"):
+    for kind in WAYS:
         if kind in result:
             print(
                 f"    SpeechBrain {kind}: {result[kind]:.0f} x real time, "
