@@ -8,8 +8,8 @@ go on; then it writes what it learnt from as a line of JSON, and waits for the n
 
 If the task names a dev set it waits for nothing, and after each epoch writes the dev set's word
 error rate with the minutes from the first step on. The learning rate falls by a fifth, as in its
-TIMIT recipe for CTC, when an epoch did not lower the dev loss, as in its larger ones: TIMIT's error
-rate would lower it at once, since that stays at 100 % for the first epochs of so little speech.
+TIMIT recipe for CTC, when an epoch did not lower the dev loss, as in its LibriSpeech recipe: the
+error rate, which TIMIT's goes by, says nothing in the first epochs of so little speech.
 """
 
 import json
