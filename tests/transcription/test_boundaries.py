@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from asr.decoding import best_states
+from asr.transcription import boundaries
 from asr.transcription.boundaries import Recording, SpokenToken, cepstra_of, find_boundaries
 from tests import tones
 
@@ -124,3 +125,43 @@ def test_the_best_states_are_those_of_all_paths(seed: int) -> None:
     states = best_states(scores, optional).tolist()
     assert tuple(states) in paths
     assert finite[np.arange(6), states].sum() == pytest.approx(best)
+
+
+@pytest.mark.parametrize("by_state", [False, True])
+def test_scores_are_those_of_gaussians_drawn_towards_their_token_and_all_frames(
+    by_state: bool,
+) -> None:
+    """Written out frame by frame, of two recordings that share tokens."""
+    chains = [
+        chain
+        for number in range(2)
+        for chain in boundaries._chains(number, _recording(number, 0.2)[0])
+    ]
+    paths = [boundaries._first_path(chain) for chain in chains]
+    gaussians = boundaries._Gaussians(chains)
+    gaussians.estimate(paths, by_state=by_state)
+    frames: dict[tuple[int, ...], list[np.ndarray]] = {}
+    for chain, path in zip(chains, paths, strict=True):
+        for values, state in zip(chain.cepstra, path, strict=True):
+            token, part = int(chain.tokens[state]), int(chain.parts[state]) if by_state else 0
+            frames.setdefault((token,), []).append(values)
+            if token >= 0:
+                frames.setdefault((token, part), []).append(values)
+    every = np.concatenate([chain.cepstra for chain in chains])
+    for place, chain in enumerate(chains):
+        scores = gaussians.scores(place)
+        for state in range(len(chain.tokens)):
+            token, part = int(chain.tokens[state]), int(chain.parts[state]) if by_state else 0
+            mean, variance = every.mean(axis=0), every.var(axis=0)
+            for key in [(token,)] if token < 0 else [(token,), (token, part)]:
+                own = np.array(frames.get(key, np.zeros((0, len(mean)))))
+                weight = len(own) + 5
+                second = (own**2).sum(axis=0) + 5 * (variance + mean**2)
+                mean = (own.sum(axis=0) + 5 * mean) / weight
+                variance = np.maximum(second / weight - mean**2, 0.05 * every.var(axis=0))
+            density = (chain.cepstra - mean) ** 2 / variance + np.log(variance)
+            expected = -density.sum(axis=1) / 2 - (2 if token < 0 else 0)
+            far = np.abs(np.arange(len(scores)) - chain.places[state]) > 40
+            if token >= 0:
+                expected[far] = -np.inf
+            np.testing.assert_allclose(scores[:, state], expected, rtol=1e-7, atol=1e-7)
