@@ -2,6 +2,7 @@
 
     python tools/bench/training.py --digits WORK --an4 WORK [--peer PYTHON]
     python tools/bench/training.py --until WORK --goals 12,9 [--seeds 1,2,3] [--peer PYTHON]
+        [--ways packed,unpacked]
 
 WORK is the work folder of `asr run recipes/digits --to pack`, and of `recipes/an4`. PYTHON is an
 interpreter that has SpeechBrain; tools/bench/speechbrain_training.py is its side.
@@ -16,8 +17,9 @@ padding, as ours do not; "unpacked" gives none, as its TIMIT recipe does.
 With --until it is what counts in the end: minutes, by the clock and of processor time, from the
 first step until the dev word error rate is under each goal, dev scores included; a run of the
 configuration in WORK, ended at the last goal or at --limit-minutes of processor time. SpeechBrain
-learns the same data with a network and masks of the same size, in both ways. All run at once, with
-a thread each, so that all have the same machine: their processor times compare.
+learns the same data with a network and masks of the same size, in both ways, until it is there too
+or has had --limit-times the processor time of ours. All run at once, with a thread each, so that
+all have the same machine: their processor times compare.
 """
 
 import argparse
@@ -291,13 +293,14 @@ def main() -> None:
     parser.add_argument("--goals", default="12,9", help="dev WER in per cent")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--limit-minutes", type=float, default=60.0, help="of processor time")
+    parser.add_argument("--limit-times", type=float, default=3.1, help="SpeechBrain's, of ours")
+    parser.add_argument("--ways", default=",".join(WAYS), help="SpeechBrain's in --until")
     parser.add_argument("--share", type=float, default=1.0, help="of an epoch; for a first look")
     arguments = parser.parse_args()
     if arguments.until is not None:
         torch.set_num_threads(1)
-        goals = [float(goal) for goal in arguments.goals.split(",")]
         for seed in arguments.seeds.split(","):
-            race(arguments.until, int(seed), goals, arguments.limit_minutes, arguments.peer)
+            race(arguments, int(seed))
         return
     torch.set_num_threads(THREADS)
     watch = Stopwatch()
@@ -354,21 +357,26 @@ class Goals:
             )
 
 
-def race(work: Path, seed: int, goals: list[float], limit: float, peer: str | None) -> None:
-    """The minutes of ours, and beside it of both of SpeechBrain's."""
+def race(arguments: argparse.Namespace, seed: int) -> None:
+    """The minutes of ours, and beside it of SpeechBrain's."""
+    work, peer, limit = arguments.until, arguments.peer, arguments.limit_minutes
+    goals = [float(goal) for goal in arguments.goals.split(",")]
     config = load_config(work / "config.yaml", Config)
     training = config.training.model_copy(update={"seed": seed})
     config = config.model_copy(update={"training": training})
     train_set, dev_set = (open_packed(work / "packed" / name) for name in ("train", "dev"))
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor() as pool:
         folder = Path(temporary)
-        others = []
+        sides, others = [], []
         if peer:
             task = write_task(train_set, dev_set, peer_config(config, train_set), folder)
-            for way in WAYS:
-                side = Goals(f"seed {seed}, SpeechBrain {way}", goals, limit)
-                others.append(pool.submit(follow, start_peer(peer, task, way), side))
-        train_until(train_set, dev_set, config, folder, Goals(f"seed {seed}, ours", goals, limit))
+            for way in arguments.ways.split(","):
+                sides.append(Goals(f"seed {seed}, SpeechBrain {way}", goals, limit))
+                others.append(pool.submit(follow, start_peer(peer, task, way), sides[-1]))
+        ours = Goals(f"seed {seed}, ours", goals, limit)
+        train_until(train_set, dev_set, config, folder, ours)
+        for side in sides:
+            side.limit = min(limit, arguments.limit_times * ours.minutes)
         for other in others:
             other.result()
 
