@@ -24,7 +24,7 @@ import speechbrain as sb
 import torch
 from speechbrain.augment.augmenter import Augmenter
 from speechbrain.augment.freq_domain import SpectrogramDrop
-from speechbrain.augment.time_domain import SpeedPerturb
+from speechbrain.augment.time_domain import AddNoise, SpeedPerturb
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.encoder import CTCTextEncoder
 from speechbrain.dataio.sampler import DynamicBatchSampler
@@ -253,12 +253,16 @@ def make_hparams(task: dict[str, Any], *, packed: bool) -> dict[str, Any]:
         if augment[f"{name}_masks"]
     ]
     speeds = [round(100 * speed) for speed in augment["speeds"]]
-    perturb = SpeedPerturb(task["features"]["sample_rate"], speeds)
-    is_perturbed = task["kind"] == "waveforms" and len(speeds) > 1
+    of_audio: list[torch.nn.Module] = []
+    if task["kind"] == "waveforms" and len(speeds) > 1:
+        of_audio.append(SpeedPerturb(task["features"]["sample_rate"], speeds))
+    if task["kind"] == "waveforms" and augment["noise_probability"]:
+        low, high = augment["noise_snr_db"]
+        of_audio.append(AddNoise(snr_low=low, snr_high=high))  # white, in every second batch
     return {
         "packed": packed,
         "log_softmax": Softmax(apply_log=True),
-        "wav_augment": Augmenter(augmentations=[perturb]) if is_perturbed else None,
+        "wav_augment": Augmenter(augmentations=of_audio) if of_audio else None,
         "feature_augment": Augmenter(
             augmentations=masks, min_augmentations=len(masks), max_augmentations=len(masks)
         ),
