@@ -5,6 +5,7 @@ ngram-format(5) of SRILM.
 """
 
 import gzip
+import itertools
 import math
 import re
 from array import array
@@ -33,6 +34,7 @@ _MAX_LINE = 2**16  # bytes; words are a few hundred at most
 _MAX_IDLE = 10_000  # lines that say nothing: before \\data\\, or blank
 _CHUNK_BYTES = 2**20
 _NUM_WRITTEN = 100_000  # n-grams that are turned into text at once
+_NUM_READ = 1000  # lines that are looked at together
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +119,23 @@ def _format(words: tuple[str, ...], ngrams: NGrams, rows: slice, highest: bool) 
     )
 
 
+class _Section:
+    """The n-grams of an order, as they are read."""
+
+    def __init__(self, order: int) -> None:
+        self.order = order
+        self.words, self.log_probs, self.backoffs = array("i"), array("d"), array("d")
+        self.listed: set[bytes] = set()
+
+    def ngrams(self, is_history: bool) -> NGrams:
+        backoffs = np.array(self.backoffs)
+        return NGrams(
+            words=np.array(self.words, np.int32).reshape(-1, self.order),
+            log_probs=np.array(self.log_probs),
+            backoffs=backoffs if is_history else np.zeros_like(backoffs),
+        )
+
+
 class _Reader:
     """One pass over the lines of a file."""
 
@@ -125,10 +144,12 @@ class _Reader:
         self.number = 0
         self._words = [UNKNOWN, START, END]
         self._ids = {word.encode(): index for index, word in enumerate(self._words)}
-        self._lines: Iterator[bytes] = iter(())
+        self._file: Iterator[bytes] = iter(())
+        self._lines = self._file
+        """Those of the file, after fewer than _NUM_READ that were read ahead."""
 
     def read(self, file: IO[bytes]) -> Arpa:
-        self._lines = iter(lambda: file.readline(_MAX_LINE), b"")
+        self._file = self._lines = iter(lambda: file.readline(_MAX_LINE), b"")
         nothing = "\\data\\ is expected; this is no ARPA file"
         while self._next(nothing) != b"\\data\\":
             if self.number > _MAX_IDLE:
@@ -175,36 +196,59 @@ class _Reader:
         return counts, line
 
     def _read_section(self, order: int, highest: int) -> tuple[NGrams, bytes]:
-        words, log_probs, backoffs = array("i"), array("d"), array("d")
-        ids, listed = self._ids, set[bytes]()
-        while not (line := self._next()).startswith(b"\\"):
-            fields = line.split()  # bytes: at ASCII white space only
-            if not order < len(fields) <= order + 2:
-                raise self._error(
-                    f"`log-probability {' '.join(['word'] * order)} [back-off]` is expected: "
-                    f"{_shown(line)}"
-                )
-            log_prob = self._number(fields[0])
-            if log_prob > 0:
-                raise self._error(f"{_shown(fields[0])} is no log-probability: it is positive")
-            if order == 1:
-                self._add_word(fields[1], listed)
-            try:
-                words.extend([ids[word] for word in fields[1 : order + 1]])
-            except KeyError as error:
-                message = f"{_shown(error.args[0])} is not among the unigrams"
-                raise self._error(message) from None
-            log_probs.append(log_prob)
-            weight = self._number(fields[order + 1]) if len(fields) == order + 2 else 0.0
-            backoffs.append(weight if order < highest else 0.0)
-        return (
-            NGrams(
-                words=np.array(words, np.int32).reshape(-1, order),
-                log_probs=np.array(log_probs),
-                backoffs=np.array(backoffs),
-            ),
-            line,
-        )
+        """An order's n-grams, and the line that follows them."""
+        section = _Section(order)
+        while True:
+            while order > 1 and self._read_many(section):
+                pass
+            for _ in range(_NUM_READ):
+                if (line := self._next()).startswith(b"\\"):
+                    return section.ngrams(order < highest), line
+                self._read_one(line, section)
+
+    def _read_many(self, section: "_Section") -> bool:
+        """Read lines together, which is fast, if not one of them wants a look; or leave them."""
+        lines = list(itertools.islice(self._lines, _NUM_READ))
+        order, rows = section.order, [line.split() for line in lines]
+        try:
+            if not {*map(len, rows)} <= {order + 1, order + 2} or max(map(len, lines)) == _MAX_LINE:
+                raise ValueError
+            columns = list(zip(*rows, strict=False))  # as many as the shortest row has
+            weights = [row[-1] if len(row) == order + 2 else b"0" for row in rows]
+            numbers = np.array([[float(text) for text in texts] for texts in (columns[0], weights)])
+            if b"_" in b"".join((*columns[0], *weights)):
+                raise ValueError
+            if not ((numbers[0] <= 0) & (numbers[1] < math.inf)).all():  # NaN is neither
+                raise ValueError
+            words = [[self._ids[word] for word in column] for column in columns[1 : order + 1]]
+        except (ValueError, KeyError):
+            self._lines = itertools.chain(lines, self._file)
+            return False
+        section.words.frombytes(np.array(words, np.int32).T.tobytes())
+        section.log_probs.frombytes(numbers[0].tobytes())
+        section.backoffs.frombytes(numbers[1].tobytes())
+        self.number += len(lines)
+        return True
+
+    def _read_one(self, line: bytes, section: "_Section") -> None:
+        order, fields = section.order, line.split()  # bytes: at ASCII white space only
+        if not order < len(fields) <= order + 2:
+            raise self._error(
+                f"`log-probability {' '.join(['word'] * order)} [back-off]` is expected: "
+                f"{_shown(line)}"
+            )
+        log_prob = self._number(fields[0])
+        if log_prob > 0:
+            raise self._error(f"{_shown(fields[0])} is no log-probability: it is positive")
+        if order == 1:
+            self._add_word(fields[1], section.listed)
+        try:
+            section.words.extend([self._ids[word] for word in fields[1 : order + 1]])
+        except KeyError as error:
+            message = f"{_shown(error.args[0])} is not among the unigrams"
+            raise self._error(message) from None
+        section.log_probs.append(log_prob)
+        section.backoffs.append(self._number(fields[order + 1]) if len(fields) > order + 1 else 0.0)
 
     def _number(self, text: bytes) -> float:
         try:

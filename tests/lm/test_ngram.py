@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import asr.lm.arpa
 from asr.cli import main
 from asr.errors import DataError, ModelError
 from asr.lm.arpa import LOG_ZERO, Arpa, read_arpa, write_arpa
@@ -337,6 +339,7 @@ def test_unk_in_capitals_is_unk(tmp_path: Path) -> None:
     assert log_prob(read_language_model(path), [], "x") == pytest.approx(-1.0)
 
 
+@pytest.mark.parametrize("num_read", [1, 1000])  # alone, and with the line after the section
 @pytest.mark.parametrize(
     ("old", "new", "line", "says"),
     [
@@ -356,12 +359,20 @@ def test_unk_in_capitals_is_unk(tmp_path: Path) -> None:
         pytest.param("-0.5 a b -0.25", "-0.5 a", 17, "word word", id="too few words"),
         pytest.param("-0.5 a b -0.25", "-0.5 a b b -0.25", 17, "word word", id="too many"),
         pytest.param("-0.5 a b -0.25", "-0.5 a z -0.25", 17, "unigrams", id="unknown word"),
+        pytest.param("-0.5 a b -0.25", f"-0.5 a b{' ' * 2**16}", 17, "65536 bytes", id="long"),
         pytest.param("-0.7 b -0.2", "-0.7 a -0.2", 13, "listed twice", id="unigram twice"),
     ],
 )
 def test_a_malformed_file_is_named_with_its_line(
-    old: str, new: str, line: int, says: str, tmp_path: Path
+    old: str,
+    new: str,
+    line: int,
+    says: str,
+    num_read: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(asr.lm.arpa, "_NUM_READ", num_read)
     path = tmp_path / "bad.arpa"
     assert OTHER_TOOL.count(old) == 1
     path.write_text(OTHER_TOOL.replace(old, new), encoding="utf-8")
@@ -382,6 +393,41 @@ def test_a_file_cut_anywhere_is_an_error(length: int, tmp_path: Path) -> None:
     path.write_text(OTHER_TOOL[:length], encoding="utf-8")
     with pytest.raises(DataError, match=r"cut\.arpa:[0-9]+: "):
         read_language_model(path)
+
+
+SPACES = ("", " ", "\t", "\n", "\r\n", "\v", "\0")
+OTHERS = ("_", "-", "1", "1e999", "inf", "nan", "a", "x", "b a", "\\3-grams:", "\\end\\")
+ODD = st.sampled_from((*SPACES, *OTHERS))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, len(OTHER_TOOL)), st.integers(0, 3), ODD), max_size=3),
+    st.integers(1, 3),
+)
+def test_lines_read_together_say_what_each_says(
+    edits: list[tuple[int, int, str]], num_read: int
+) -> None:
+    text = OTHER_TOOL
+    for place, length, odd in edits:
+        text = text[:place] + odd + text[place + length :]
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = Path(folder) / "odd.arpa"
+        path.write_text(text, encoding="utf-8", newline="")
+        patch.setattr(asr.lm.arpa, "_NUM_READ", num_read)
+        together = content(path)
+        patch.setattr(asr.lm.arpa._Reader, "_read_many", lambda *_: False)
+        assert content(path) == together
+
+
+def content(path: Path) -> tuple[object, ...]:
+    """All of a file, or what is wrong with it."""
+    try:
+        arpa = read_arpa(path)
+    except DataError as error:
+        return (str(error),)
+    numbers = (array.tobytes() for n in arpa.orders for array in (n.words, n.log_probs, n.backoffs))
+    return (arpa.words, *numbers)
 
 
 def test_a_compressed_file_that_is_cut_or_damaged_is_an_error(tmp_path: Path) -> None:
