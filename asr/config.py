@@ -244,7 +244,11 @@ class TrainingConfig(Settings):
     clip_norm: float = Field(5.0, gt=0)
     """Largest norm of the gradient."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the matrix products; `auto` is bfloat16 on a GPU that has it, float32 on a CPU."""
+    """Of the matrix products; `auto` is bfloat16 on a GPU that has it, float32 on a CPU.
+
+    On a CPU bfloat16 is faster with AMX, or an AMD that has AVX512-BF16; slower on others, which a
+    line then says.
+    """
     consistency: float = Field(0.0, ge=0)
     """CR-CTC: weight of the divergence between two masked views of each utterance; 0 is one view.
     A step costs twice as much with it."""

@@ -15,6 +15,7 @@ Which module for which question:
     dev_set     how good is the network on the dev set?
     optimizer   which optimizer, at which rate?
     processes   on which device, in how many processes, in which folders?
+    precision   in which number format, and is it the faster one?
     checkpoints how does a stopped run go on exactly?
     sums, history, diagnosis, screen, page   what happened, what goes wrong, how is it shown?
 """

@@ -1,4 +1,4 @@
-"""Where training runs: the device, its number format, and the processes that share the work.
+"""Where training runs: the device, and the processes that share the work.
 
 Processes are started from outside; `asr.launch` says how many there are.
 """
@@ -24,7 +24,6 @@ from asr.progress import Report, silent
 
 _log = logging.getLogger(__name__)
 
-_CUDNN_WITH_BFLOAT16_CELLS = 91300
 # The others wait as long as the first process downloads, prepares and packs.
 _PATIENCE = timedelta(days=2)
 _ENVIRONMENTS = {
@@ -113,18 +112,3 @@ def gather(fabric: Fabric, items: list[_T]) -> list[_T]:
     parts: list[list[_T]] = [[]] * fabric.world_size
     torch.distributed.all_gather_object(parts, items)
     return [item for part in parts for item in part]
-
-
-def choose_precision(precision: str, device: str) -> torch.dtype:
-    """The number format of matrix products.
-
-    `auto` is bfloat16 on a GPU that has it, if cuDNN is 9.13 or newer: older ones have no such
-    recurrent layers. On a CPU it is float32; see docs/experiments.md.
-    """
-    if precision != "auto":
-        return torch.float32 if precision == "float32" else torch.bfloat16
-    if device != "cuda":
-        return torch.float32
-    version = torch.backends.cudnn.version() or 0  # type: ignore[no-untyped-call]
-    native = torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if native and version >= _CUDNN_WITH_BFLOAT16_CELLS else torch.float32

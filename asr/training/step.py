@@ -22,7 +22,8 @@ from asr.training.history import Pace
 from asr.training.loss import Objective
 from asr.training.memory import Pieces
 from asr.training.optimizer import make_optimizer, rate_share, set_rates
-from asr.training.processes import Place, choose_precision
+from asr.training.precision import choose_precision
+from asr.training.processes import Place
 from asr.training.rooms import Rooms
 from asr.training.schedule import share
 from asr.training.sums import EpochSums

@@ -29,6 +29,7 @@ from asr.training.dev_set import DevScores, score_dev
 from asr.training.diagnosis import diagnose_history, diagnose_sets
 from asr.training.history import draw_curves, find_best, write_history
 from asr.training.page import write_training_report
+from asr.training.precision import bfloat16_speed
 from asr.training.processes import Place, open_place
 from asr.training.rooms import Rooms
 from asr.training.screen import TrainingLines, open_display
@@ -151,6 +152,14 @@ class _Run:
             f"{len(task.tokens)} tokens, {task.num_feasible} utterances, "
             f"{task.schedule.num_steps} steps, {self.learner.dtype} products"
         )
+
+        if self.learner.dtype == torch.bfloat16 and self.place.fabric.device.type == "cpu":
+            speed = bfloat16_speed(task.network.encoder)
+            if speed < _NO_SLOWER:
+                self.place.warn(
+                    f"training.precision: bfloat16 is {1 / speed:.1f} times as slow as float32 on "
+                    "this processor; float32 is also what `auto` takes"
+                )
 
     def _score_start(self) -> None:
         """Score the dev set as epoch 0, with the weights of the model that is started from."""
@@ -282,6 +291,7 @@ class _Run:
         }
 
 
+_NO_SLOWER = 0.9  # below that it is no chance of a measurement
 _STOPPED = "SIGTERM: the state is saved; the same command goes on from here"
 
 

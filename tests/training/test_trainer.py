@@ -90,6 +90,23 @@ def short_run(
     return folder
 
 
+@pytest.mark.parametrize(
+    ("precision", "speed", "warned"),
+    [("bfloat16", 0.5, True), ("bfloat16", 0.95, False), ("float32", 0.5, False)],
+)
+def test_bfloat16_where_it_is_slow_is_warned_of(
+    precision: str,
+    speed: float,
+    warned: bool,
+    tone_corpus: dict[str, PackedCorpus],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("asr.training.trainer.bfloat16_speed", lambda _: speed)
+    lines = run(tone_corpus, tmp_path, changed(epochs=1, precision=precision))
+    assert any("bfloat16 is 2.0 times as slow as float32" in line for line in lines) == warned
+
+
 def test_the_loss_falls_and_unseen_words_are_recognized(tone_run: Path, tmp_path: Path) -> None:
     history = rows(tone_run / "history.csv")
     assert float(history[-1]["loss"]) < float(history[0]["loss"]) / 5
