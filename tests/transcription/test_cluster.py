@@ -45,6 +45,17 @@ os.sched_getaffinity = lambda _: {0, 1}
 sys.exit(main(sys.argv[1:]))
 """
 
+# A cluster of two machines, each of one processor and an address of its own.
+MACHINES = """
+from ray.cluster_utils import Cluster
+first = {"num_cpus": 1, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
+cluster = Cluster(initialize_head=True, head_node_args=first)
+cluster.add_node(num_cpus=1, node_ip_address="127.0.0.2")
+print("ready", cluster.address, flush=True)
+input()
+cluster.shutdown()
+"""
+
 
 @pytest.fixture(scope="module")
 def model(tone_run: Path) -> str:
@@ -117,6 +128,33 @@ def test_a_job_that_loses_one_of_two_workers_writes_what_one_machine_writes(
     assert (there / "0.txt").read_text() == "done before"
     assert len(list(there.iterdir())) == 3 * 79 + 2  # and two lists
     assert same_folders(here, there)
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+def test_two_machines_write_with_an_exported_model_what_one_writes(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    monkeypatch.chdir(tmp_path)
+    write_corpus(Path("speech"), 24, seed=4)
+    assert main(["export", model, "--output", "exported"]) == 0
+    arguments = ["transcribe", "exported", "speech", "--format", "txt,json", "--output-dir"]
+    with monkeypatch.context() as patched:
+        patched.setattr("asr.transcription.job._TASK_INPUTS", 8)
+        assert main([*arguments, "here", "--threads", "1"]) == 0
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", MACHINES], env=environment, **pipes) as machines:
+        assert machines.stdout is not None
+        ready = next((line for line in machines.stdout if line.startswith("ready ")), None)
+        if ready is None:
+            pytest.skip("Ray did not start its machines")
+        command = [sys.executable, "-c", JOB, *arguments, "there", "--ray", ready.split()[1]]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        machines.communicate("\n")
+    assert done.returncode == 0, done.stderr
+    assert "3 tasks, 2 workers, --threads 1" in done.stderr
+    assert same_folders(Path("here"), Path("there"))
 
 
 @pytest.mark.parametrize(
