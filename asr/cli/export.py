@@ -11,6 +11,7 @@ from asr import model as models
 from asr.cli.terminal import put, tell
 
 _PATH = click.Path(path_type=Path)
+_MOST_COST = 0.1  # points of WER
 
 
 @click.command()
@@ -25,8 +26,9 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option(
     "--quantize",
-    type=click.Choice(["int8"]),
-    help="A quarter of the size; onnx is faster, too. See --check.",
+    type=click.Choice(["int8", "auto"]),
+    help="int8: a quarter of the size, and onnx is faster, too; auto: if that costs less than 0.1 "
+    "points of WER on --check.",
 )
 @click.option(
     "--input",
@@ -60,6 +62,8 @@ def export(
     """
     if kind != "onnx" and takes is not None:
         raise click.UsageError("--input says what model.onnx takes; it is for --format onnx")
+    if quantize == "auto" and (kind != "onnx" or check is None):
+        raise click.UsageError("--quantize auto is for --format onnx, and needs --check")
     if (kind == "web") != (runtime is not None):
         raise click.UsageError(
             "--format web needs --runtime, the unpacked npm package onnxruntime-web, and nothing "
@@ -71,32 +75,44 @@ def export(
     if kind != "folder":
         _need_packages()
     utterances = corpus.read_manifest(check) if check else None
-    int8 = quantize is not None
-    if kind == "onnx":
-        report = models.export.export_model(model, output, takes=takes or "waveform", quantize=int8)
-    elif runtime is not None:
-        report = models.export.export_web(model, output, runtime=runtime, quantize=int8)
-    else:
-        report = models.export.copy_model(model, output, int8=int8)
+
+    def write(*, int8: bool) -> "models.export.ExportReport":
+        if runtime is not None:
+            return models.export.export_web(model, output, runtime=runtime, quantize=int8)
+        if kind == "folder":
+            return models.export.copy_model(model, output, int8=int8)
+        return models.export.export_model(model, output, takes=takes or "waveform", quantize=int8)
+
+    report = write(int8=quantize is not None)
+    _tell_export(output, report)
+    if utterances is None:
+        return
+    trained = _score("trained", model, utterances, str(check))
+    change = _score("exported", output, utterances, str(check)) - trained
+    put(f"change       {change:+.2f} points")
+    if quantize == "auto" and round(change, 2) >= _MOST_COST:
+        put(f"int8 costs {_MOST_COST} points or more: float32 it is")
+        _tell_export(output, write(int8=False))
+
+
+def _tell_export(output: Path, report: "models.export.ExportReport") -> None:
     put(f"exported     {output}, {report.num_bytes / 1e6:.1f} MB of networks")
     put(
         f"difference   {report.difference:.2g} nats at most, the best token the same in "
         f"{report.agreement:.2%} of steps (random audio)"
     )
-    if utterances is None:
-        return
-    rates = []
-    for name, folder in (("trained", model), ("exported", output)):
-        recognizer = transcription.Recognizer.load(folder, device="cpu")
-        evaluation = transcription.evaluate(
-            recognizer, utterances, name=str(folder), test_set=str(check)
-        )
-        for utterance, error in evaluation.failures:
-            tell(f"{utterance}: {error}")
-        counts = evaluation.report.score.words
-        rates.append(counts.rate or 0.0)
-        put(f"{name:<12} WER {rates[-1]:.2f} % of {counts.reference_length} words")
-    put(f"change       {rates[1] - rates[0]:+.2f} points")
+
+
+def _score(name: str, folder: Path, utterances: "list[corpus.Utterance]", check: str) -> float:
+    """Per cent of words wrong, which are shown."""
+    recognizer = transcription.Recognizer.load(folder, device="cpu")
+    evaluation = transcription.evaluate(recognizer, utterances, name=str(folder), test_set=check)
+    for utterance, error in evaluation.failures:
+        tell(f"{utterance}: {error}")
+    counts = evaluation.report.score.words
+    rate = counts.rate or 0.0
+    put(f"{name:<12} WER {rate:.2f} % of {counts.reference_length} words")
+    return rate
 
 
 def _need_packages() -> None:

@@ -278,12 +278,10 @@ def test_an_exported_model_does_not_run_on_a_gpu(untrained: Folders, tmp_path: P
         Recognizer.load(tmp_path / "exported", device="cuda")
 
 
-def test_export_shows_what_eight_bits_cost(
-    untrained: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = untrained()
+def small_manifest(folder: Path) -> Path:
+    """Of three utterances."""
     lines = []
-    for utterance in write_corpus(tmp_path / "audio", 3, seed=1):
+    for utterance in write_corpus(folder / "audio", 3, seed=1):
         row = {
             "id": utterance.id,
             "audio_filepath": str(utterance.audio_filepath),
@@ -291,8 +289,15 @@ def test_export_shows_what_eight_bits_cost(
             "text": "one two",
         }
         lines.append(json.dumps(row) + "\n")
-    manifest = tmp_path / "dev.jsonl"
+    manifest = folder / "dev.jsonl"
     manifest.write_text("".join(lines), encoding="utf-8")
+    return manifest
+
+
+def test_export_shows_what_eight_bits_cost(
+    untrained: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, manifest = untrained(), small_manifest(tmp_path)
     output = tmp_path / "exported"
     arguments = ["export", str(folder), "--quantize", "int8", "--output", str(output)]
     assert main([*arguments, "--check", str(manifest)]) == 0
@@ -304,6 +309,36 @@ def test_export_shows_what_eight_bits_cost(
     shown = capsys.readouterr().out
     assert f"network      {MODEL}, " in shown
     assert "numbers int8" in shown
+
+
+@pytest.mark.parametrize(
+    ("wer", "numbers"),
+    [(5.0, "int8"), (5.09, "int8"), (5.1, "float32"), (7.0, "float32"), (4.0, "int8")],
+)
+def test_eight_bits_are_taken_where_they_cost_less_than_a_tenth_of_a_point(
+    wer: float,
+    numbers: str,
+    untrained: Folders,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output, manifest = tmp_path / "exported", small_manifest(tmp_path)
+    found = {"trained": 5.0, "exported": wer}
+    monkeypatch.setattr("asr.cli.export._score", lambda name, *_: found[name])
+    arguments = ["export", str(untrained()), "--output", str(output), "--quantize", "auto"]
+    assert main([*arguments, "--check", str(manifest)]) == 0
+    assert ("float32 it is" in capsys.readouterr().out) == (numbers == "float32")
+    assert main(["show", str(output)]) == 0
+    assert f"numbers {numbers}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["--check", "dev.jsonl", "--format", "folder"]])
+def test_eight_bits_are_weighed_by_a_check_and_for_onnx(
+    arguments: list[str], untrained: Folders, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(untrained()), "--quantize", "auto", *arguments]) == 2
+    assert "--quantize auto is for --format onnx, and needs --check" in capsys.readouterr().err
 
 
 def test_without_a_folder_it_is_written_beside_the_model(untrained: Folders) -> None:
