@@ -58,7 +58,8 @@ def export(
     --format web, as a site of static files that recognizes speech in the browser.
 
     The network that was written is compared with the trained one on random audio; float32 fails as
-    ONNX if a log-probability differs by more than 0.0001 nats, or of itself where it is below -1.
+    ONNX if a log-probability differs by more than 0.0001 nats, or of itself where it is below -1,
+    and by more than four times what rounding costs the trained one.
     """
     if kind != "onnx" and takes is not None:
         raise click.UsageError("--input says what model.onnx takes; it is for --format onnx")

@@ -18,10 +18,12 @@ from asr.config import Config, DecodingConfig, TokenConfig
 from asr.decoding.options import read_decoding, write_decoding
 from asr.errors import ModelError
 from asr.model.export import encoder as onnx_encoder
+from asr.model.export import export as onnx_export
 from asr.model.export import features as onnx_features
 from asr.model.export.export import export_model
-from asr.model.folder import WEIGHTS, write_model
-from asr.model.network import Network, write_weights
+from asr.model.export.trial import rounding_error
+from asr.model.folder import WEIGHTS, read_model, write_model
+from asr.model.network import Network, read_network, write_weights
 from asr.model.onnx import MODEL
 from asr.text.tokens import build_tokens
 from asr.transcription.recognizer import Recognizer
@@ -140,6 +142,33 @@ def test_an_exported_network_that_is_not_the_trained_one_is_refused(
     with pytest.raises(ModelError, match="log-probabilities of the exported network are up to"):
         export_model(untrained(), tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
+
+
+def test_what_rounding_costs_the_trained_network_is_let_be(
+    untrained: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_export, "_MOST_OFF", 0.0)
+    report = export_model(untrained(), tmp_path / "exported")
+    assert 0 < report.difference < 1e-5
+    monkeypatch.setattr(onnx_export, "_MOST_ROUNDING", 1e-3)
+    with pytest.raises(ModelError, match="is wrong"):
+        export_model(untrained(), tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    "features", [{}, {"kind": "mfcc", "convention": "sphinx"}, {"normalization": "running"}]
+)
+def test_the_rounding_error_is_what_float32_makes_of_a_network(
+    features: dict[str, Any], untrained: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = untrained({**FEATURES, **features})
+    model = read_model(folder)
+    trained = read_network(folder / WEIGHTS, model.config, len(model.tokens), "cpu")
+    assert 1e-8 < rounding_error(trained, model.config) < 1e-4
+    log_probs = trained.log_probs
+    # Added to a number below -1 it counts less, by as much as that is below.
+    monkeypatch.setattr(trained, "log_probs", lambda inputs: [log_probs(inputs)[0] + 0.01])
+    assert rounding_error(trained, model.config) == pytest.approx(0.01, rel=0.05)
 
 
 def test_wrong_features_are_noticed(

@@ -3,6 +3,7 @@
 Where it may be written, and how far the network that was written is from the trained one.
 """
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from asr.config import Config
 from asr.errors import ModelError
 from asr.model.features import Frontend
 from asr.model.inference import InferenceNetwork
+from asr.model.network import TorchNetwork
 from asr.model.onnx import FRONTEND, STEP
 
 _TRIAL_SECONDS = (0.3, 0.31, 1.0, 2.7, 5.0)
@@ -54,15 +56,35 @@ def compare_networks(
         for theirs, ours in (pair for part in results for pair in zip(expected, part, strict=True)):
             if theirs.shape != ours.shape:
                 raise ModelError(f"{ours.shape} steps and tokens in place of {theirs.shape}")
-            # The largest of some numbers and NaN is NaN, whatever their order.
-            apart = np.abs(theirs - ours) / np.maximum(1, np.abs(theirs))
-            differences.append(float(apart.max()))
+            differences.append(_apart(theirs, ours))
             agreements.append(theirs.argmax(axis=1) == ours.argmax(axis=1))
     return ExportReport(
         difference=float(np.max(differences)),
         agreement=float(np.concatenate(agreements).mean()),
         num_bytes=sum(path.stat().st_size for path in folder.iterdir()),
     )
+
+
+def rounding_error(trained: TorchNetwork, config: Config) -> float:
+    """How far the trained network itself is from what it gives in double precision.
+
+    On the random utterances, and in the measure, of `compare_networks`.
+    """
+    exact = copy.deepcopy(trained.network).double()
+    differences = []
+    for waveform in next(_trial_batches(config, of_features=False)):
+        samples, count = torch.from_numpy(waveform)[None].double(), torch.tensor([len(waveform)])
+        with torch.inference_mode():
+            base, num_frames = exact.frontend.base(samples, count)
+            features = exact.frontend.finish(base, num_frames, None)
+            log_probs, _ = exact.encoder(features, num_frames)
+        differences.append(_apart(log_probs[0].numpy(), trained.log_probs([waveform])[0]))
+    return max(differences)
+
+
+def _apart(expected: NDArray[np.floating], found: NDArray[np.floating]) -> float:
+    """The largest difference, or of the number itself where it is below -1; NaN if any is."""
+    return float((np.abs(expected - found) / np.maximum(1, np.abs(expected))).max())
 
 
 def _in_portions(
