@@ -3,6 +3,7 @@
 A file states only what differs from the defaults of `asr.config`.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -84,9 +85,18 @@ def _parsed_alone(
 
 
 def _parsed(values: dict[str, Any], kind: type[_T], overrides: Sequence[str], path: Path) -> _T:
+    changed = copy.deepcopy(values)
     for override in overrides:
-        _apply_override(values, override)
-    return parse_settings(values, kind, where=str(path))
+        _apply_override(changed, override)
+    try:
+        return parse_settings(changed, kind, where=str(path))
+    except ConfigError:
+        if not overrides:
+            raise
+        parse_settings(values, kind, where=str(path))
+    # The file alone would do.
+    where = " ".join([f"{path} with", *(f"--set {override}" for override in overrides)])
+    return parse_settings(changed, kind, where=where)
 
 
 class _RefusedError(ConfigError):
