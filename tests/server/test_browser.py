@@ -133,6 +133,24 @@ def test_a_microphone_that_is_refused_is_explained(browser: Any, client: Client)
     page.context.close()
 
 
+def test_a_start_that_fails_leaves_no_microphone_open(browser: Any, client: Client) -> None:
+    page = open_page(browser, client, permissions=["microphone"])
+    page.evaluate(
+        """() => {
+            const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+            navigator.mediaDevices.getUserMedia =
+                async (wanted) => (window.opened = await open(wanted));
+            AudioWorklet.prototype.addModule = () => Promise.reject(new Error("no module"));
+        }"""
+    )
+    page.click("#microphone")
+    page.wait_for_selector("#status.error")
+    assert "no module" in page.inner_text("#status")
+    states = "() => window.opened.getTracks().map((track) => track.readyState)"
+    assert page.evaluate(states) == ["ended"]
+    page.context.close()
+
+
 class Server:
     """`asr serve` as a program, which can be killed and started again at the same port."""
 

@@ -22,6 +22,15 @@ export class Capture {
     } catch (error) {
       throw new Error(REASONS[error.name] ?? `The microphone cannot be used: ${error.message}`);
     }
+    try {
+      await this.#listen(hear);
+    } catch (error) {
+      this.stop(); // or the browser would go on showing that it records
+      throw error;
+    }
+  }
+
+  async #listen(hear) {
     this.#context = new AudioContext();
     await this.#context.audioWorklet.addModule("/static/recorder.js");
     const source = this.#context.createMediaStreamSource(this.#stream);

@@ -57,7 +57,6 @@ async function start() {
     element("loudness").textContent = "";
     say("Recording: read the sentence aloud.");
   } catch (error) {
-    fresh.stop();
     say(error.message, true);
   } finally {
     isBusy = false;

@@ -63,9 +63,11 @@ async function start() {
     return;
   }
   record.disabled = true;
+  let stream;
+  let context;
   try {
-    const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
-    const context = new AudioContext();
+    stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+    context = new AudioContext();
     await context.audioWorklet.addModule(new URL("recorder.js", import.meta.url));
     const node = new AudioWorkletNode(context, "recorder");
     if (model.stream) await ask("listen", { rate: context.sampleRate });
@@ -73,6 +75,8 @@ async function start() {
     node.port.onmessage = ({ data }) => heard(data);
     context.createMediaStreamSource(stream).connect(node);
   } catch (error) {
+    stream?.getTracks().forEach((track) => track.stop());
+    context?.close();
     trouble(error.name === "NotAllowedError"
       ? "The microphone was refused. Allow it for this page in the browser's settings, and try again."
       : `No microphone: ${error.message}`);
