@@ -90,13 +90,20 @@ def _parsed(values: dict[str, Any], kind: type[_T], overrides: Sequence[str], pa
         _apply_override(changed, override)
     try:
         return parse_settings(changed, kind, where=str(path))
-    except ConfigError:
-        if not overrides:
+    except ConfigError as error:
+        if not overrides or _is_said_of(values, kind, path, str(error)):
             raise
-        parse_settings(values, kind, where=str(path))
-    # The file alone would do.
-    where = " ".join([f"{path} with", *(f"--set {override}" for override in overrides)])
+    where = " ".join([f"{path} with", *overrides])
     return parse_settings(changed, kind, where=where)
+
+
+def _is_said_of(values: dict[str, Any], kind: type[Settings], path: Path, message: str) -> bool:
+    """Whether this is what is wrong with the file's own values, too."""
+    try:
+        parse_settings(values, kind, where=str(path))
+    except ConfigError as error:
+        return str(error) == message
+    return False
 
 
 class _RefusedError(ConfigError):

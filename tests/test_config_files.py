@@ -58,13 +58,15 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named_where_it_stands(tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
     path.write_text("training: {epochs: 3}")
-    said = r"own\.yaml with --set training\.epochs=4 --set training\.seeds=1: training\.seeds: un"
+    said = r"own\.yaml with training\.epochs=4 training\.seeds=1: training\.seeds: unknown key"
     with pytest.raises(ConfigError, match=said):
         load_conf(path, ["training.epochs=4", "training.seeds=1"])
     path.write_text("training: {epoch: 3}")
     with pytest.raises(ConfigError, match=r"own\.yaml: training\.epoch: unknown key"):
         load_conf(path, ["training.epochs=4"])
-    path.write_text("training: {epochs: 0}")  # needs a model, which the override takes back
+    path.write_text("training: {epochs: 0}")  # needs a model, or an override
+    with pytest.raises(ConfigError, match=r"own\.yaml with training\.epcohs=1: training\.epcohs"):
+        load_conf(path, ["training.epcohs=1"])
     assert load_conf(path, ["training.epochs=1"]).training.epochs == 1
 
 

@@ -146,7 +146,7 @@ class _Reader:
         self._ids = {word.encode(): index for index, word in enumerate(self._words)}
         self._file: Iterator[bytes] = iter(())
         self._lines = self._file
-        """Those of the file, after fewer than _NUM_READ that were read ahead."""
+        """Those of the file, after up to _NUM_READ that were read ahead."""
 
     def read(self, file: IO[bytes]) -> Arpa:
         self._file = self._lines = iter(lambda: file.readline(_MAX_LINE), b"")
@@ -208,8 +208,8 @@ class _Reader:
 
     def _read_many(self, section: "_Section") -> bool:
         """Read lines together, which is fast, if not one of them wants a look; or leave them."""
-        lines = list(itertools.islice(self._lines, _NUM_READ))
-        order, rows = section.order, [line.split() for line in lines]
+        order, lines = section.order, self._read_ahead()
+        rows = [line.split(None, order + 2) for line in lines]  # no more fields than tell
         try:
             if not {*map(len, rows)} <= {order + 1, order + 2} or max(map(len, lines)) == _MAX_LINE:
                 raise ValueError
@@ -229,6 +229,15 @@ class _Reader:
         section.backoffs.frombytes(numbers[1].tobytes())
         self.number += len(lines)
         return True
+
+    def _read_ahead(self) -> list[bytes]:
+        """Up to _NUM_READ lines; what then keeps the file from giving more is raised after them."""
+        lines: list[bytes] = []
+        try:
+            lines.extend(itertools.islice(self._lines, _NUM_READ))
+        except (OSError, *DAMAGES) as error:
+            self._file = _failing(error)
+        return lines
 
     def _read_one(self, line: bytes, section: "_Section") -> None:
         order, fields = section.order, line.split()  # bytes: at ASCII white space only
@@ -275,6 +284,11 @@ class _Reader:
 
     def _error(self, message: str) -> DataError:
         return DataError(f"{self.path}:{self.number}: {message}")
+
+
+def _failing(error: Exception) -> Iterator[bytes]:
+    raise error
+    yield b""
 
 
 def _shown(line: bytes) -> str:

@@ -291,7 +291,7 @@ class _Run:
         }
 
 
-_NO_SLOWER = 0.9  # below that it is no chance of a measurement
+_NO_SLOWER = 0.9  # of float32's speed; a measurement is off by a few per cent
 _STOPPED = "SIGTERM: the state is saved; the same command goes on from here"
 
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -418,6 +419,36 @@ def test_lines_read_together_say_what_each_says(
         together = content(path)
         patch.setattr(asr.lm.arpa._Reader, "_read_many", lambda *_: False)
         assert content(path) == together
+
+
+@pytest.mark.parametrize("wrong", [None, 19_200, 19_400])
+def test_damage_is_told_after_what_is_read_before_it(
+    wrong: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [f"w{number}" for number in range(200)]
+    bigrams = [f"-1.5 {one} {other}" for one in words for other in words]
+    if wrong is not None:
+        bigrams[wrong] = "-1.5 w0 w999"
+    head = ["\\data\\", "ngram 1=200", "ngram 2=40000", "\\1-grams:", *(f"-1 {w}" for w in words)]
+    text = "\n".join([*head, "\\2-grams:", *bigrams, "\\end\\", ""])
+    path = tmp_path / "cut.arpa.gz"
+    packed = gzip.compress(text.encode(), mtime=0)
+    path.write_bytes(packed[: len(packed) // 2])
+    together = content(path)
+    monkeypatch.setattr(asr.lm.arpa._Reader, "_read_many", lambda *_: False)
+    assert content(path) == together
+
+
+def test_lines_of_many_fields_take_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "many.arpa"
+    start = OTHER_TOOL[: OTHER_TOOL.index("-0.4 <s> a")]
+    path.write_text(start + ("a " * 30_000 + "\n") * 300, encoding="utf-8")
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"many\.arpa:16: .* is expected"):
+        read_arpa(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40e6  # the lines themselves are 18 MB
 
 
 def content(path: Path) -> tuple[object, ...]:

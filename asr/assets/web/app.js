@@ -77,6 +77,7 @@ async function start() {
   } catch (error) {
     stream?.getTracks().forEach((track) => track.stop());
     context?.close();
+    recording = null;
     trouble(error.name === "NotAllowedError"
       ? "The microphone was refused. Allow it for this page in the browser's settings, and try again."
       : `No microphone: ${error.message}`);
