@@ -362,6 +362,17 @@ def test_eight_bits_are_taken_where_they_cost_less_than_a_tenth_of_a_point(
     assert f"numbers {numbers}" in capsys.readouterr().out
 
 
+def test_a_network_without_layers_of_eight_bits_stays_as_it_is(
+    untrained: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, manifest = tmp_path / "exported", small_manifest(tmp_path)
+    arguments = ["export", str(untrained(cell="gru")), "--output", str(output)]
+    assert main([*arguments, "--quantize", "auto", "--check", str(manifest)]) == 0
+    assert "float32 it is: " in capsys.readouterr().err
+    assert main(["show", str(output)]) == 0
+    assert "numbers float32" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("arguments", [[], ["--check", "dev.jsonl", "--format", "folder"]])
 def test_eight_bits_are_weighed_by_a_check_and_for_onnx(
     arguments: list[str], untrained: Folders, capsys: pytest.CaptureFixture[str]
