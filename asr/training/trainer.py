@@ -152,8 +152,8 @@ class _Run:
             f"{len(task.tokens)} tokens, {task.num_feasible} utterances, "
             f"{task.schedule.num_steps} steps, {self.learner.dtype} products"
         )
-
-        if self.learner.dtype == torch.bfloat16 and self.place.fabric.device.type == "cpu":
+        on_cpu = self.place.fabric.device.type == "cpu"
+        if on_cpu and self.learner.dtype == torch.bfloat16 and self.place.is_first:
             speed = bfloat16_speed(task.network.encoder)
             if speed < _NO_SLOWER:
                 self.place.warn(

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -39,10 +41,19 @@ def test_the_speed_of_bfloat16_is_the_ratio_of_the_best_times_of_a_layer_that_st
     # float32 takes 3, 2, 4 and 2 seconds, and bfloat16 9, 8, 5 and 7
     readings = [0, 3, 10, 19, 20, 22, 30, 38, 40, 44, 50, 55, 60, 62, 70, 77]
     monkeypatch.setattr("time.process_time", iter(map(float, readings)).__next__)
-    formats = []
+    formats, gradients = [], []
     layer = network.layers[-1]
+    grad = torch.autograd.grad
+
+    def noted_grad(*arguments: Any) -> Any:
+        gradients.extend(grad(*arguments))
+        return gradients
+
+    monkeypatch.setattr(torch.autograd, "grad", noted_grad)
     layer.register_forward_hook(lambda *_: formats.append(torch.is_autocast_enabled("cpu")))
     assert bfloat16_speed(network) == 2 / 5
     assert formats == [False, True] * 4
+    # As in training, none is all but 0, which processors are slow with.
+    assert all(float(gradient.abs().max()) > 1e-3 for gradient in gradients)
     assert all(parameter.grad is None for parameter in network.parameters())
     assert torch.equal(torch.get_rng_state(), state)
